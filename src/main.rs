@@ -1,0 +1,5 @@
+//! Parses, runs, exits.
+
+fn main() -> std::process::ExitCode {
+    countersign::cli::main()
+}

@@ -1,0 +1,32 @@
+//! What can be asked of the policy.
+
+use crate::grant::Kind;
+
+/// One thing that a peer wants to use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action<'a> {
+    /// Needs nothing but to be admitted (`ping`, lists, `initialize` …).
+    Admitted,
+    /// Needs a grant of this kind that matches this target.
+    Use(Kind, &'a str),
+    /// Needs every one of these to be allowed (none in the list: as `Admitted`).
+    Each(Kind, &'a [String]),
+    /// Never: an unknown method.
+    Refused,
+}
+
+/// A request that can be decided on and recorded.
+pub trait Ask {
+    /// What it needs.
+    fn action(&self) -> Action<'_>;
+    /// The JSON-RPC method.
+    fn method(&self) -> &str;
+    /// The tool, URI or prompt that it names, for the audit log; empty when it names none.
+    fn target(&self) -> &str;
+    /// The request id as a raw JSON token; empty for a notification.
+    fn request_id(&self) -> &[u8];
+    /// The arguments as raw JSON, of which the audit log keeps a digest.
+    fn arguments(&self) -> Option<&[u8]>;
+    /// The protocol revision that the request is served in.
+    fn revision(&self) -> &'static str;
+}
