@@ -1,1 +1,10 @@
-//! cert
+//! Certificates and keys as files and as parsed things: PEM and DER, file modes, SANs, the
+//! permission extension. Judges no chain.
+
+mod files;
+mod key;
+mod parsed;
+
+pub use files::{FileError, check_private, load_chain, write_atomic};
+pub use key::{KeyError, PrivateKey, decrypt_pkcs8, encrypt_pkcs8, load_key};
+pub use parsed::{DEFAULT_PERMISSION_OID, ParseError, Parsed};
