@@ -12,6 +12,8 @@ mod record;
 mod shard;
 mod sqlite;
 mod store;
+#[cfg(test)]
+mod suite;
 mod view;
 
 pub use feed::{Applied, Feed};

@@ -263,3 +263,132 @@ fn read<T>(lock: &RwLock<T>) -> RwLockReadGuard<'_, T> {
 fn write<T>(lock: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
     lock.write().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn outline(number: u8) -> Outline {
+        Outline {
+            fingerprint: Fingerprint::of_der(&[number]),
+            kind: EnrolmentKind::Leaf,
+            name: Name::new("spiffe://example.org/agent").expect("a name"),
+            grants: None,
+            not_after: UnixTime(1000),
+            pinned: true,
+            revoked: false,
+        }
+    }
+
+    fn pin(view: &View, number: u8) -> Pin {
+        match view.standing(&outline(number).fingerprint) {
+            Standing::Pinned(pin) => pin,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_certificate_stands_as_it_was_last_told() {
+        let (view, one) = (View::default(), outline(1));
+        assert_eq!(view.standing(&one.fingerprint), Standing::Unknown);
+        view.apply(&[one.clone()]);
+        let expected = Pin {
+            fingerprint: one.fingerprint,
+            name: one.name.clone(),
+            grants: None,
+            not_after: UnixTime(1000),
+            delegate: false,
+        };
+        assert_eq!(pin(&view, 1), expected);
+        view.apply(&[Outline {
+            kind: EnrolmentKind::Authority,
+            ..one.clone()
+        }]);
+        assert!(pin(&view, 1).delegate);
+        view.apply(&[Outline {
+            pinned: false,
+            ..one.clone()
+        }]);
+        assert_eq!(view.standing(&one.fingerprint), Standing::Unpinned);
+        view.apply(&[Outline {
+            revoked: true,
+            pinned: false,
+            ..one.clone()
+        }]);
+        assert_eq!(view.standing(&one.fingerprint), Standing::Revoked);
+        view.apply(&[one.clone()]);
+        assert_eq!(
+            view.standing(&one.fingerprint),
+            Standing::Revoked,
+            "for good"
+        );
+        assert_eq!(view.len(), 1);
+    }
+
+    #[test]
+    fn a_crl_on_disk_counts_beside_the_store() {
+        let (view, one, two) = (View::default(), outline(1), outline(2));
+        view.apply(&[one.clone(), two.clone()]);
+        let before = view.generation();
+        view.insert_revoked_offline([one.fingerprint]);
+        assert!(view.generation() > before);
+        assert_eq!(view.standing(&one.fingerprint), Standing::Revoked);
+        view.apply(&[one.clone()]);
+        assert_eq!(view.standing(&one.fingerprint), Standing::Revoked);
+        assert!(matches!(
+            view.standing(&two.fingerprint),
+            Standing::Pinned(_)
+        ));
+
+        let issuer = outline(3).fingerprint;
+        assert!(!view.is_serial_revoked(&issuer, &[0x80, 1]));
+        view.insert_revoked_serials(issuer, [&[0, 0x80, 1][..]]);
+        assert!(view.is_serial_revoked(&issuer, &[0x80, 1]));
+        assert!(view.is_serial_revoked(&issuer, &[0, 0x80, 1]));
+        assert!(
+            !view.is_serial_revoked(&one.fingerprint, &[0x80, 1]),
+            "another issuer"
+        );
+        let known = view.generation();
+        view.insert_revoked_offline([one.fingerprint]);
+        assert_eq!(view.generation(), known, "the same CRL again is no change");
+    }
+
+    #[test]
+    fn equal_grants_are_kept_once_and_forgotten_when_unused() {
+        let view = View::default();
+        let with = |number: u8, entry: &str| Outline {
+            grants: Some(Arc::new(WrittenGrants::parse(&[entry]).expect("a grant"))),
+            ..outline(number)
+        };
+        view.apply(&[with(1, "tools:*"), with(2, "tools:*")]);
+        let [first, second] = [1, 2].map(|number| pin(&view, number).grants.expect("a set"));
+        assert!(Arc::ptr_eq(&first, &second));
+        for round in 0..1000 {
+            view.apply(&[with(3, &format!("tools:tool_{round}"))]);
+        }
+        assert!(lock(&view.grants).sets.len() < 100);
+    }
+
+    #[test]
+    fn what_expired_is_forgotten_and_what_was_revoked_is_not() {
+        let view = View::default();
+        let ended = Outline {
+            not_after: UnixTime(99),
+            ..outline(1)
+        };
+        let revoked = Outline {
+            revoked: true,
+            not_after: UnixTime(99),
+            ..outline(2)
+        };
+        view.apply(&[ended.clone(), revoked.clone(), outline(3)]);
+        assert_eq!(view.sweep(UnixTime(100)), 1);
+        assert_eq!(view.standing(&ended.fingerprint), Standing::Unknown);
+        assert_eq!(view.standing(&revoked.fingerprint), Standing::Revoked);
+        assert!(matches!(
+            view.standing(&outline(3).fingerprint),
+            Standing::Pinned(_)
+        ));
+    }
+}

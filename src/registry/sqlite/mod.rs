@@ -10,6 +10,8 @@ mod reader;
 mod rows;
 mod sqlite_store;
 mod statement;
+#[cfg(test)]
+mod tests;
 mod writer;
 
 pub use sqlite_store::SqliteStore;
