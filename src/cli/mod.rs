@@ -1,4 +1,6 @@
 //! The command line.
 /// Parses the arguments, runs the command, renders what it answers.
 #[must_use]
-pub fn main() -> std::process::ExitCode { std::process::ExitCode::SUCCESS }
+pub fn main() -> std::process::ExitCode {
+    std::process::ExitCode::SUCCESS
+}
