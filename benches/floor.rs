@@ -69,7 +69,9 @@ pub(crate) fn main(args: &FloorArgs) -> Result<(), Box<dyn std::error::Error>> {
         println!("listening {}", listener.local_addr()?);
         let acceptor = TlsAcceptor::from(config);
         loop {
-            let Ok((tcp, _)) = listener.accept().await else { continue };
+            let Ok((tcp, _)) = listener.accept().await else {
+                continue;
+            };
             let (acceptor, answer) = (acceptor.clone(), answer.clone());
             tokio::spawn(async move {
                 let _ = match answer {
@@ -96,7 +98,10 @@ fn server_config(args: &FloorArgs) -> Result<ServerConfig, Box<dyn std::error::E
             crls.push(crl?);
         }
     }
-    let mut verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(pki::roots(&args.roots)?), provider.clone());
+    let mut verifier = WebPkiClientVerifier::builder_with_provider(
+        Arc::new(pki::roots(&args.roots)?),
+        provider.clone(),
+    );
     if !crls.is_empty() {
         verifier = verifier.with_crls(crls);
     }
@@ -120,7 +125,9 @@ async fn echoed(tcp: TcpStream, acceptor: TlsAcceptor) -> io::Result<()> {
         if stream.read_buf(&mut buffer).await? == 0 {
             return stream.shutdown().await;
         }
-        let Some(end) = memchr::memrchr(b'\n', &buffer[before..]) else { continue };
+        let Some(end) = memchr::memrchr(b'\n', &buffer[before..]) else {
+            continue;
+        };
         let end = before + end + 1;
         stream.write_all(&buffer[..end]).await?;
         stream.flush().await?;
@@ -139,7 +146,9 @@ async fn answered(tcp: TcpStream, acceptor: TlsAcceptor, line: &[u8]) -> io::Res
         if stream.read_buf(&mut buffer).await? == 0 {
             return stream.shutdown().await;
         }
-        let Some(end) = memchr::memrchr(b'\n', &buffer[before..]) else { continue };
+        let Some(end) = memchr::memrchr(b'\n', &buffer[before..]) else {
+            continue;
+        };
         let end = before + end + 1;
         for _ in memchr::memchr_iter(b'\n', &buffer[before..end]) {
             stream.write_all(line).await?;

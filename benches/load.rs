@@ -38,7 +38,10 @@ impl Line {
             ),
             tool, arguments
         );
-        Self { head: br#"{"jsonrpc":"2.0","id":"#.to_vec(), tail: tail.into_bytes() }
+        Self {
+            head: br#"{"jsonrpc":"2.0","id":"#.to_vec(),
+            tail: tail.into_bytes(),
+        }
     }
 
     fn write(&self, id: u64, out: &mut Vec<u8>) {
@@ -66,9 +69,13 @@ impl Expect {
         }
         if first {
             let value: serde_json::Value = serde_json::from_slice(line)?;
-            let good = value.get("result").is_some_and(|result| result.get("isError") != Some(&true.into()));
+            let good = value
+                .get("result")
+                .is_some_and(|result| result.get("isError") != Some(&true.into()));
             if !good {
-                return Err(format!("the server answered: {}", String::from_utf8_lossy(line)).into());
+                return Err(
+                    format!("the server answered: {}", String::from_utf8_lossy(line)).into(),
+                );
             }
         } else if memchr::memmem::find(&line[..line.len().min(256)], br#""error":"#).is_some() {
             return Err(format!("the server answered: {}", String::from_utf8_lossy(line)).into());
@@ -87,18 +94,28 @@ fn source() -> SocketAddr {
     (Ipv4Addr::new(127, 1, high, low), 0).into()
 }
 
-pub(crate) async fn connect(address: SocketAddr, config: &Arc<ClientConfig>) -> Outcome<TlsStream<TcpStream>> {
+pub(crate) async fn connect(
+    address: SocketAddr,
+    config: &Arc<ClientConfig>,
+) -> Outcome<TlsStream<TcpStream>> {
     let socket = TcpSocket::new_v4()?;
     socket.set_reuseaddr(true)?;
     socket.bind(source())?;
     let tcp = socket.connect(address).await?;
     tcp.set_nodelay(true)?;
     let name = ServerName::try_from("localhost")?;
-    Ok(TlsConnector::from(config.clone()).connect(name, tcp).await?)
+    Ok(TlsConnector::from(config.clone())
+        .connect(name, tcp)
+        .await?)
 }
 
 /// One request and its answer; the bytes of the answer.
-pub(crate) async fn once(stream: &mut TlsStream<TcpStream>, line: &Line, id: u64, expect: Expect) -> Outcome<usize> {
+pub(crate) async fn once(
+    stream: &mut TlsStream<TcpStream>,
+    line: &Line,
+    id: u64,
+    expect: Expect,
+) -> Outcome<usize> {
     let mut out = Vec::with_capacity(512);
     line.write(id, &mut out);
     stream.write_all(&out).await?;
@@ -146,13 +163,24 @@ pub(crate) async fn calls(
     for n in 0..connections {
         let config = pki.client(n, false).map_err(|e| e.to_string())?;
         let stream = connect(server.address, &config).await?;
-        tasks.spawn(pump(stream, line.clone(), expect, in_flight, counts.clone()));
+        tasks.spawn(pump(
+            stream,
+            line.clone(),
+            expect,
+            in_flight,
+            counts.clone(),
+        ));
     }
     let watched = async {
         tokio::time::sleep(window / 4).await;
         let read = || -> Outcome<_> {
             let cpu = server.cpu().map_err(|e| e.to_string())?;
-            Ok((cpu, Instant::now(), counts.calls.load(Ordering::Relaxed), counts.received.load(Ordering::Relaxed)))
+            Ok((
+                cpu,
+                Instant::now(),
+                counts.calls.load(Ordering::Relaxed),
+                counts.received.load(Ordering::Relaxed),
+            ))
         };
         let before = read()?;
         tokio::time::sleep(window).await;
@@ -209,8 +237,12 @@ async fn pump(
         if stream.read_buf(&mut got).await? == 0 {
             return Err("the server closed the connection".into());
         }
-        counts.received.fetch_add((got.len() - before) as u64, Ordering::Relaxed);
-        let Some(end) = memchr::memrchr(b'\n', &got[before..]) else { continue };
+        counts
+            .received
+            .fetch_add((got.len() - before) as u64, Ordering::Relaxed);
+        let Some(end) = memchr::memrchr(b'\n', &got[before..]) else {
+            continue;
+        };
         let end = before + end + 1;
         let mut answers = 0;
         for answer in got[..end].split_inclusive(|b| *b == b'\n') {
@@ -287,7 +319,12 @@ pub(crate) async fn handshakes(
         tokio::time::sleep(window / 4).await;
         let read = || -> Outcome<_> {
             let cpu = server.cpu().map_err(|e| e.to_string())?;
-            Ok((cpu, Instant::now(), done.all.load(Ordering::Relaxed), done.resumed.load(Ordering::Relaxed)))
+            Ok((
+                cpu,
+                Instant::now(),
+                done.all.load(Ordering::Relaxed),
+                done.resumed.load(Ordering::Relaxed),
+            ))
         };
         let before = read()?;
         tokio::time::sleep(window).await;
@@ -321,7 +358,13 @@ pub(crate) struct Crowd {
 }
 
 /// Opens `size` connections, makes one call on each, and weighs them.
-pub(crate) async fn crowd(server: &Server, pki: &Pki, line: &Line, expect: Expect, size: usize) -> Outcome<Crowd> {
+pub(crate) async fn crowd(
+    server: &Server,
+    pki: &Pki,
+    line: &Line,
+    expect: Expect,
+    size: usize,
+) -> Outcome<Crowd> {
     let weigh = || server.settled_memory().map_err(|e| e.to_string());
     // Thread stacks, allocator arenas and lazily made tables are not the connections' cost.
     drop(open(server, pki, line, expect, 200).await?);
@@ -331,7 +374,10 @@ pub(crate) async fn crowd(server: &Server, pki: &Pki, line: &Line, expect: Expec
     let share = |before: u64, after: u64| after.saturating_sub(before) / size as u64;
     Ok(Crowd {
         streams,
-        each: Memory { rss: share(before.rss, after.rss), private: share(before.private, after.private) },
+        each: Memory {
+            rss: share(before.rss, after.rss),
+            private: share(before.private, after.private),
+        },
     })
 }
 
@@ -350,7 +396,8 @@ async fn open(
     let next = Arc::new(AtomicUsize::new(0));
     let mut tasks = tokio::task::JoinSet::new();
     for _ in 0..WIDTH {
-        let (configs, next, line, address) = (configs.clone(), next.clone(), line.clone(), server.address);
+        let (configs, next, line, address) =
+            (configs.clone(), next.clone(), line.clone(), server.address);
         tasks.spawn(async move {
             let mut mine = Vec::new();
             loop {

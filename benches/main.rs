@@ -4,7 +4,10 @@
 //! `run` starts) and `served` (Countersign as a library, with a tool that moves as many bytes as it
 //! is told to). Floor and server are measured in turns within one run, so that a machine that
 //! changes its speed changes it for both; of the turns the median counts.
-#![allow(clippy::disallowed_methods, reason = "a load generator reads the clock and the environment")]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a load generator reads the clock and the environment"
+)]
 
 mod floor;
 mod load;

@@ -11,9 +11,9 @@ use std::sync::Arc;
 
 use rcgen::string::Ia5String;
 use rcgen::{
-    BasicConstraints, CertificateParams, CertificateRevocationListParams, CustomExtension, DistinguishedName, DnType,
-    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose, RevocationReason, RevokedCertParams,
-    SanType, SerialNumber,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, CustomExtension,
+    DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyIdMethod, KeyPair,
+    KeyUsagePurpose, RevocationReason, RevokedCertParams, SanType, SerialNumber,
 };
 use rustls::client::Resumption;
 use rustls::crypto::CryptoProvider;
@@ -66,14 +66,22 @@ pub(crate) struct Pki {
 
 impl Pki {
     /// Client settings for client `n` (modulo their number).
-    pub(crate) fn client(&self, n: usize, resumption: bool) -> Result<Arc<ClientConfig>, Box<dyn Error>> {
+    pub(crate) fn client(
+        &self,
+        n: usize,
+        resumption: bool,
+    ) -> Result<Arc<ClientConfig>, Box<dyn Error>> {
         let (cert, private) = &self.clients[n % self.clients.len()];
         let mut config = ClientConfig::builder_with_provider(Arc::new(provider()))
             .with_safe_default_protocol_versions()?
             .with_root_certificates(roots(&self.root)?)
             .with_client_auth_cert(chain(cert)?, key(private)?)?;
         config.alpn_protocols = vec![b"mcp".to_vec()];
-        config.resumption = if resumption { Resumption::in_memory_sessions(64) } else { Resumption::disabled() };
+        config.resumption = if resumption {
+            Resumption::in_memory_sessions(64)
+        } else {
+            Resumption::disabled()
+        };
         Ok(Arc::new(config))
     }
 }
@@ -81,12 +89,18 @@ impl Pki {
 /// `CountersignPermissions` with these grants, each shorter than 128 bytes.
 fn permissions(grants: &[&str]) -> CustomExtension {
     fn tlv(tag: u8, body: &[u8]) -> Vec<u8> {
-        let len = u8::try_from(body.len()).ok().filter(|l| *l < 128).expect("the bench's grants are short");
+        let len = u8::try_from(body.len())
+            .ok()
+            .filter(|l| *l < 128)
+            .expect("the bench's grants are short");
         let mut out = vec![tag, len];
         out.extend_from_slice(body);
         out
     }
-    let list: Vec<u8> = grants.iter().flat_map(|g| tlv(0x0c, g.as_bytes())).collect();
+    let list: Vec<u8> = grants
+        .iter()
+        .flat_map(|g| tlv(0x0c, g.as_bytes()))
+        .collect();
     let mut body = tlv(0x02, &[1]);
     body.extend(tlv(0x30, &list));
     CustomExtension::from_oid_content(&[1, 3, 6, 1, 4, 1, 32473, 8, 1], tlv(0x30, &body))
@@ -141,7 +155,12 @@ fn crl(issuer: &Issuer<'_, KeyPair>) -> Result<String, rcgen::Error> {
 fn write_key(path: &Path, pem: &str) -> std::io::Result<()> {
     use std::io::Write as _;
     use std::os::unix::fs::OpenOptionsExt as _;
-    fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?.write_all(pem.as_bytes())
+    fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)?
+        .write_all(pem.as_bytes())
 }
 
 /// Makes everything in `dir`.
@@ -169,9 +188,14 @@ pub(crate) fn make(dir: &Path, clients: usize) -> Result<Pki, Box<dyn Error>> {
 
     let server_key = KeyPair::generate()?;
     let mut server = leaf("localhost", 3, ExtendedKeyUsagePurpose::ServerAuth);
-    server.subject_alt_names =
-        vec![SanType::DnsName(Ia5String::try_from("localhost")?), SanType::IpAddress([127, 0, 0, 1].into())];
-    fs::write(&made.server_cert, server.signed_by(&server_key, &issuing)?.pem() + &issuing_pem)?;
+    server.subject_alt_names = vec![
+        SanType::DnsName(Ia5String::try_from("localhost")?),
+        SanType::IpAddress([127, 0, 0, 1].into()),
+    ];
+    fs::write(
+        &made.server_cert,
+        server.signed_by(&server_key, &issuing)?.pem() + &issuing_pem,
+    )?;
     write_key(&made.server_key, &server_key.serialize_pem())?;
 
     for n in 0..clients {
@@ -182,7 +206,10 @@ pub(crate) fn make(dir: &Path, clients: usize) -> Result<Pki, Box<dyn Error>> {
         params.subject_alt_names = vec![SanType::URI(Ia5String::try_from(uri)?)];
         params.custom_extensions = vec![permissions(&["*"])];
         let files = (path(&format!("{name}.pem")), path(&format!("{name}.key")));
-        fs::write(&files.0, params.signed_by(&key, &issuing)?.pem() + &issuing_pem)?;
+        fs::write(
+            &files.0,
+            params.signed_by(&key, &issuing)?.pem() + &issuing_pem,
+        )?;
         write_key(&files.1, &key.serialize_pem())?;
         made.clients.push(files);
     }

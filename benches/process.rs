@@ -26,18 +26,27 @@ pub(crate) struct Memory {
 impl Server {
     /// Starts the command; its first line on stdout that holds `listening ADDRESS` ends the wait.
     pub(crate) fn start(command: &mut Command) -> Result<Self, Box<dyn Error>> {
-        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()?;
         let mut out = BufReader::new(child.stdout.take().expect("stdout is piped"));
         let mut seen = String::new();
         let address = loop {
             let mut line = String::new();
             if out.read_line(&mut line)? == 0 {
                 let status = child.wait()?;
-                return Err(format!("{command:?} ended with {status} before it listened: {seen}").into());
+                return Err(
+                    format!("{command:?} ended with {status} before it listened: {seen}").into(),
+                );
             }
             if let Some(at) = line.find("listening ") {
                 let rest = line[at + "listening ".len()..].trim_start_matches("on ");
-                if let Some(address) = rest.split_whitespace().next().and_then(|word| word.parse().ok()) {
+                if let Some(address) = rest
+                    .split_whitespace()
+                    .next()
+                    .and_then(|word| word.parse().ok())
+                {
                     break address;
                 }
             }
@@ -64,9 +73,15 @@ impl Server {
         let text = fs::read_to_string(format!("/proc/{}/smaps_rollup", self.pid()))?;
         let field = |name: &str| -> u64 {
             let line = text.lines().find(|line| line.starts_with(name));
-            line.and_then(|line| line.split_whitespace().nth(1)).and_then(|n| n.parse::<u64>().ok()).unwrap_or(0) * 1024
+            line.and_then(|line| line.split_whitespace().nth(1))
+                .and_then(|n| n.parse::<u64>().ok())
+                .unwrap_or(0)
+                * 1024
         };
-        Ok(Memory { rss: field("Rss:"), private: field("Private_Clean:") + field("Private_Dirty:") })
+        Ok(Memory {
+            rss: field("Rss:"),
+            private: field("Private_Clean:") + field("Private_Dirty:"),
+        })
     }
 
     /// Memory once it has stopped moving (or after 10 s).
@@ -95,14 +110,25 @@ fn cpu(pid: u32) -> Result<Duration, Box<dyn Error>> {
     let mut nanos = 0u64;
     for task in fs::read_dir(format!("/proc/{pid}/task"))? {
         // A thread may end between the listing and the reading.
-        let Ok(text) = fs::read_to_string(task?.path().join("schedstat")) else { continue };
-        nanos += text.split_whitespace().next().and_then(|n| n.parse::<u64>().ok()).unwrap_or(0);
+        let Ok(text) = fs::read_to_string(task?.path().join("schedstat")) else {
+            continue;
+        };
+        nanos += text
+            .split_whitespace()
+            .next()
+            .and_then(|n| n.parse::<u64>().ok())
+            .unwrap_or(0);
     }
     if nanos > 0 {
         return Ok(Duration::from_nanos(nanos));
     }
     let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
     let after = stat.rsplit(')').next().unwrap_or("");
-    let ticks: u64 = after.split_whitespace().skip(11).take(2).filter_map(|n| n.parse::<u64>().ok()).sum();
+    let ticks: u64 = after
+        .split_whitespace()
+        .skip(11)
+        .take(2)
+        .filter_map(|n| n.parse::<u64>().ok())
+        .sum();
     Ok(Duration::from_millis(ticks * 10))
 }

@@ -79,14 +79,17 @@ impl Report {
     pub(crate) fn table(&self) -> String {
         let mut table = Table::new();
         table.load_style(UTF8_HORIZONTAL_ONLY);
-        table.set_header(["measure", "unit", "floor", "ours", "ratio", "target", "verdict"]);
+        table.set_header([
+            "measure", "unit", "floor", "ours", "ratio", "target", "verdict",
+        ]);
         for column in 2..5 {
             if let Some(column) = table.column_mut(column) {
                 column.set_cell_alignment(CellAlignment::Right);
             }
         }
         for row in &self.rows {
-            let number = |value: Option<f64>| value.map_or_else(|| "–".to_owned(), |v| format!("{v:.2}"));
+            let number =
+                |value: Option<f64>| value.map_or_else(|| "–".to_owned(), |v| format!("{v:.2}"));
             let verdict = match row.met() {
                 Some(true) => "met",
                 Some(false) => "MISSED",

@@ -46,15 +46,27 @@ struct Bench {
 pub(crate) fn main(args: &RunArgs) -> Result<bool, Box<dyn Error>> {
     let dir = tempfile::tempdir()?;
     let pace = if args.quick {
-        Pace { window: Duration::from_millis(500), turns: 1 }
+        Pace {
+            window: Duration::from_millis(500),
+            turns: 1,
+        }
     } else {
-        Pace { window: Duration::from_secs(3), turns: 5 }
+        Pace {
+            window: Duration::from_secs(3),
+            turns: 5,
+        }
     };
     let mut bench = Bench {
-        args: RunArgs { json: args.json.clone(), only: args.only.clone(), ..*args },
+        args: RunArgs {
+            json: args.json.clone(),
+            only: args.only.clone(),
+            ..*args
+        },
         pace,
         pki: pki::make(dir.path(), 64)?,
-        runtime: tokio::runtime::Builder::new_multi_thread().enable_all().build()?,
+        runtime: tokio::runtime::Builder::new_multi_thread()
+            .enable_all()
+            .build()?,
         report: Report::default(),
     };
     bench.limit_crowd()?;
@@ -69,16 +81,27 @@ pub(crate) fn main(args: &RunArgs) -> Result<bool, Box<dyn Error>> {
 
 impl Bench {
     fn wanted(&self, key: &str) -> bool {
-        self.args.only.as_deref().is_none_or(|only| key.starts_with(only))
+        self.args
+            .only
+            .as_deref()
+            .is_none_or(|only| key.starts_with(only))
     }
 
     /// The driver and the server need one descriptor a connection, and some to live on.
     fn limit_crowd(&mut self) -> Result<(), Box<dyn Error>> {
         let limits = std::fs::read_to_string("/proc/self/limits")?;
-        let open = limits.lines().find(|line| line.starts_with("Max open files"));
-        let most = open.and_then(|line| line.split_whitespace().nth(3)).and_then(|n| n.parse::<usize>().ok());
+        let open = limits
+            .lines()
+            .find(|line| line.starts_with("Max open files"));
+        let most = open
+            .and_then(|line| line.split_whitespace().nth(3))
+            .and_then(|n| n.parse::<usize>().ok());
         let most = most.unwrap_or(1024).saturating_sub(300);
-        let asked = if self.args.quick { self.args.crowd.min(1000) } else { self.args.crowd };
+        let asked = if self.args.quick {
+            self.args.crowd.min(1000)
+        } else {
+            self.args.crowd
+        };
         self.args.crowd = asked.min(most);
         if self.args.crowd < asked {
             let note = format!(
@@ -108,7 +131,12 @@ impl Bench {
         Server::start(&mut command)
     }
 
-    fn calls(&mut self, key: &'static str, in_flight: usize, target: Target) -> Result<(), Box<dyn Error>> {
+    fn calls(
+        &mut self,
+        key: &'static str,
+        in_flight: usize,
+        target: Target,
+    ) -> Result<(), Box<dyn Error>> {
         if !self.wanted(key) {
             return Ok(());
         }
@@ -117,7 +145,14 @@ impl Bench {
         let mut costs = Vec::new();
         for _ in 0..self.pace.turns {
             let shape = (16, in_flight);
-            let cost = self.runtime.block_on(load::calls(&floor, &self.pki, &line, Expect::Echo, shape, self.pace.window));
+            let cost = self.runtime.block_on(load::calls(
+                &floor,
+                &self.pki,
+                &line,
+                Expect::Echo,
+                shape,
+                self.pace.window,
+            ));
             costs.push(cost.map_err(|e| e.to_string())?);
         }
         let cpu = |c: &load::CallCost| c.cpu.as_secs_f64() * 1e6;
@@ -144,7 +179,13 @@ impl Bench {
         let floor = self.floor(true, None)?;
         let mut costs = Vec::new();
         for _ in 0..self.pace.turns {
-            let cost = self.runtime.block_on(load::handshakes(&floor, &self.pki, resume, 8, self.pace.window));
+            let cost = self.runtime.block_on(load::handshakes(
+                &floor,
+                &self.pki,
+                resume,
+                8,
+                self.pace.window,
+            ));
             costs.push(cost.map_err(|e| e.to_string())?);
         }
         let cpu = |c: &load::HandshakeCost| c.cpu.as_secs_f64() * 1e6;
@@ -152,7 +193,12 @@ impl Bench {
         let resumed = median(costs.iter().map(|c| c.resumed).collect());
         self.report.rows.push(Row {
             key,
-            measure: if resume { "resumed handshakes" } else { "full handshakes, floor with a CRL" }.to_owned(),
+            measure: if resume {
+                "resumed handshakes"
+            } else {
+                "full handshakes, floor with a CRL"
+            }
+            .to_owned(),
             unit: "µs CPU/handshake",
             floor: median(costs.iter().map(cpu).collect()),
             ours: None,
@@ -170,7 +216,13 @@ impl Bench {
         let line = Line::call("self__whoami", "{}");
         let floor = self.floor(true, None)?;
         let times = if self.args.quick { 20 } else { 200 };
-        let took = self.runtime.block_on(load::first_results(&floor, &self.pki, &line, Expect::Echo, times));
+        let took = self.runtime.block_on(load::first_results(
+            &floor,
+            &self.pki,
+            &line,
+            Expect::Echo,
+            times,
+        ));
         let took = took.map_err(|e| e.to_string())?;
         self.report.rows.push(Row {
             key: "first-result",
@@ -191,13 +243,18 @@ impl Bench {
         let line = Line::call("self__whoami", "{}");
         let size = self.args.crowd;
         let floor = self.floor(true, None)?;
-        let crowd = self.runtime.block_on(load::crowd(&floor, &self.pki, &line, Expect::Echo, size));
+        let crowd =
+            self.runtime
+                .block_on(load::crowd(&floor, &self.pki, &line, Expect::Echo, size));
         let crowd = crowd.map_err(|e| e.to_string())?;
         #[allow(clippy::cast_precision_loss, reason = "a size for people")]
         let kib = |bytes: u64| bytes as f64 / 1024.0;
         self.report.rows.push(Row {
             key: "memory",
-            measure: format!("resident memory for each of {} idle connections", crowd.streams.len()),
+            measure: format!(
+                "resident memory for each of {} idle connections",
+                crowd.streams.len()
+            ),
             unit: "KiB",
             floor: Some(kib(crowd.each.rss)),
             ours: None,
@@ -210,7 +267,10 @@ impl Bench {
     fn finish(self) -> Result<bool, Box<dyn Error>> {
         println!("{}", self.report.table());
         let cpu = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-        let model = cpu.lines().find_map(|line| line.strip_prefix("model name")).map(|m| m.trim_start_matches([' ', '\t', ':']));
+        let model = cpu
+            .lines()
+            .find_map(|line| line.strip_prefix("model name"))
+            .map(|m| m.trim_start_matches([' ', '\t', ':']));
         let about = json!({
             "version": env!("CARGO_PKG_VERSION"),
             "cores": std::thread::available_parallelism().map(std::num::NonZero::get).ok(),

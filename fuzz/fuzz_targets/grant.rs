@@ -2,7 +2,11 @@
 //!
 //! The input is up to three lines: a grant, another, and a target.
 #![no_main]
-#![allow(dead_code, unused_imports, reason = "a whole module is included for a part of it")]
+#![allow(
+    dead_code,
+    unused_imports,
+    reason = "a whole module is included for a part of it"
+)]
 
 use libfuzzer_sys::fuzz_target;
 
@@ -61,15 +65,28 @@ fn matches_by_the_book(pattern: &str, text: &str) -> bool {
 
 fuzz_target!(|input: &str| {
     let mut lines = input.splitn(3, '\n');
-    let (one, two, target) = (lines.next().unwrap_or(""), lines.next().unwrap_or(""), lines.next().unwrap_or(""));
+    let (one, two, target) = (
+        lines.next().unwrap_or(""),
+        lines.next().unwrap_or(""),
+        lines.next().unwrap_or(""),
+    );
 
     if let Ok(written) = one.parse::<WrittenGrant>() {
         let printed = written.to_string();
-        assert_eq!(printed.parse::<WrittenGrant>().as_ref(), Ok(&written), "`{printed}` reads back as it was written");
+        assert_eq!(
+            printed.parse::<WrittenGrant>().as_ref(),
+            Ok(&written),
+            "`{printed}` reads back as it was written"
+        );
     }
-    let Ok(first) = one.parse::<Grant>() else { return };
+    let Ok(first) = one.parse::<Grant>() else {
+        return;
+    };
     assert_eq!(first.to_string().parse::<Grant>().as_ref(), Ok(&first));
-    assert!(first.pattern.contains(&first.pattern), "`{first}` contains itself");
+    assert!(
+        first.pattern.contains(&first.pattern),
+        "`{first}` contains itself"
+    );
     if target.len() <= 256 {
         assert_eq!(
             first.pattern.matches(target),
@@ -78,16 +95,31 @@ fuzz_target!(|input: &str| {
         );
     }
     let set = GrantSet::new(vec![first.clone()]);
-    assert_eq!(set.allows(first.kind, target), first.pattern.matches(target));
-    assert!(set.first_outside(&set).is_none(), "a set lies within itself");
+    assert_eq!(
+        set.allows(first.kind, target),
+        first.pattern.matches(target)
+    );
+    assert!(
+        set.first_outside(&set).is_none(),
+        "a set lies within itself"
+    );
 
-    let Ok(second) = two.parse::<Grant>() else { return };
+    let Ok(second) = two.parse::<Grant>() else {
+        return;
+    };
     // Soundness of containment: whatever the inner one matches, the outer one matches too.
     if first.pattern.contains(&second.pattern) && second.pattern.matches(target) {
-        assert!(first.pattern.matches(target), "`{first}` contains `{second}`, which alone matches `{target}`");
+        assert!(
+            first.pattern.matches(target),
+            "`{first}` contains `{second}`, which alone matches `{target}`"
+        );
     }
     if first.kind != second.kind {
-        assert_eq!(set.first_outside(&GrantSet::new(vec![second.clone()])), Some(&second), "kinds are apart");
+        assert_eq!(
+            set.first_outside(&GrantSet::new(vec![second.clone()])),
+            Some(&second),
+            "kinds are apart"
+        );
     }
     let everything: Pattern = "*".parse().expect("the star is a pattern");
     assert!(everything.contains(&second.pattern));
