@@ -1,7 +1,9 @@
 //! The command line.
 pub mod audit;
 pub mod ca;
+pub mod config;
 pub mod pin;
+pub mod policy;
 /// Parses the arguments, runs the command, renders what it answers.
 #[must_use]
 pub fn main() -> std::process::ExitCode {
