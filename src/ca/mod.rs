@@ -19,6 +19,8 @@ mod revoke;
 mod serial;
 mod sign;
 mod signer;
+#[cfg(test)]
+mod tests;
 
 pub use authority::{Authority, AuthorityError, Unlock};
 pub use certificate::BuildError;

@@ -89,7 +89,7 @@ pub struct RemoveArguments {
 #[serde(untagged)]
 #[expect(missing_docs, reason = "each is named for its command")]
 pub enum PinOutcome {
-    Changed(PinReport),
+    Changed(Box<PinReport>),
     List(ListReport),
 }
 
@@ -154,11 +154,11 @@ async fn add(
 }
 
 fn report(pinned: &Pinned, now: UnixTime) -> PinOutcome {
-    PinOutcome::Changed(PinReport {
+    PinOutcome::Changed(Box::new(PinReport {
         certificate: CertificateView::new(&pinned.enrolment, now),
         known: pinned.known,
         servers: pinned.confirmation.as_ref().map(ConfirmationView::new),
-    })
+    }))
 }
 
 impl PinOutcome {
