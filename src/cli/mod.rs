@@ -1,6 +1,28 @@
-//! The command line.
-/// Parses the arguments, runs the command, renders what it answers.
-#[must_use]
-pub fn main() -> std::process::ExitCode {
-    std::process::ExitCode::SUCCESS
-}
+//! The command line: arguments, rendering, exit codes. Decides nothing and holds no protocol.
+//!
+//! stdout carries data only; messages, hints and progress go to stderr. A command that ends badly
+//! says `error:` and, where something can be done, `hint:`, and never shows a stack trace.
+
+mod args;
+mod arguments;
+mod call;
+mod completions;
+mod connect;
+mod content;
+mod doctor;
+mod exit;
+mod lists;
+mod man;
+mod meter;
+mod ping;
+mod prompt;
+mod reach;
+mod read;
+mod render;
+mod run;
+mod snippet;
+mod whoami;
+
+pub use exit::{Exit, Failure};
+pub use render::{Out, plain, table};
+pub use run::main;
