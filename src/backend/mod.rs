@@ -1,14 +1,29 @@
-//! Where tools live. A provider offers tools, resources and prompts; the catalogue merges providers.
+//! Where tools live. A provider offers tools, resources and prompts; the catalogue merges
+//! providers. Nothing here decides what a caller may do: what arrives was allowed and recorded.
 
 mod catalogue;
+mod encode;
 pub mod files;
+mod offer;
 pub mod own;
 pub mod prompts;
 mod provider;
 mod result;
 mod schema;
+mod toolbox;
+mod unique;
 
 pub use catalogue::{Catalogue, CatalogueError, Listed};
-pub use provider::{Annotations, Answer, Cancel, PromptArgument, RawJson, Caller, Completion, CompletionTarget, Context, Events, Happening, LogLevel, Note, Notes, Page, Prompt, Provider, Resource, ResourceTemplate, Tool};
-pub use result::{Body, Content, Failure, PromptResult, ReadResult, ToolResult};
+pub use encode::{base64_string, json_string, raw_json};
+pub use offer::{
+    Annotations, Completion, Page, Prompt, PromptArgument, Resource, ResourceTemplate, Tool,
+};
+pub use provider::{
+    Answer, Caller, Cancel, CompletionTarget, Context, Events, Happening, LogLevel, Note, Notes,
+    Provider, RawJson,
+};
+pub use result::{
+    Body, Content, Failure, PromptResult, ReadResult, ToolResult, encode_input_required,
+};
 pub use schema::{ArgumentError, Arguments, Schema};
+pub use toolbox::Toolbox;

@@ -1,24 +1,32 @@
 //! The trait that everything behind the door implements, and what it is given.
+//!
+//! A provider decides nothing about permissions: what reaches it was allowed and recorded. It can
+//! ask who is calling, and it may refuse more, never allow more.
 
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use tokio::sync::Notify;
 
-use crate::clock::UnixTime;
 use crate::peer::Peer;
 use crate::policy::Grounds;
 
+use super::encode;
+use super::offer::{Completion, Page, Prompt, Resource, ResourceTemplate, Tool};
 use super::result::{Failure, PromptResult, ReadResult, ToolResult};
-use super::schema::{Arguments, Schema};
+use super::schema::Arguments;
+
+/// A raw JSON text that is known to be valid.
+pub type RawJson = Bytes;
 
 /// A provider's answer: there at once, or later.
 pub enum Answer<T> {
     /// No task, no allocation: the data path answers on the spot.
     Now(Result<T, Failure>),
-    /// Runs in the connection's task; work that blocks belongs on `spawn_blocking`.
+    /// Runs in the connection's task; work that blocks belongs on `spawn_blocking`. Dropped when
+    /// the call is cancelled.
     Later(Pin<Box<dyn Future<Output = Result<T, Failure>> + Send>>),
 }
 
@@ -27,84 +35,203 @@ impl<T> Answer<T> {
     pub fn later(future: impl Future<Output = Result<T, Failure>> + Send + 'static) -> Self {
         Self::Later(Box::pin(future))
     }
+
+    /// Waits for it.
+    ///
+    /// # Errors
+    /// The provider's failure.
+    pub async fn wait(self) -> Result<T, Failure> {
+        match self {
+            Self::Now(result) => result,
+            Self::Later(future) => future.await,
+        }
+    }
 }
-
-/// A tool as it is listed.
-#[derive(Clone, Debug)]
-pub struct Tool {
-    /// 1 to 128 of `A-Z a-z 0-9 _ - .`; the catalogue puts `<provider>__` before it.
-    pub name: String,
-    /// For people.
-    pub title: Option<String>,
-    /// For models.
-    pub description: String,
-    /// Checked before the tool runs.
-    pub input: Arc<Schema>,
-    /// JSON Schema of `structuredContent`, raw JSON.
-    pub output: Option<String>,
-    /// `readOnlyHint`, `destructiveHint`, `idempotentHint`, `openWorldHint`, honestly.
-    pub annotations: Annotations,
-}
-
-/// MCP `ToolAnnotations`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Annotations { pub read_only: bool, pub destructive: bool, pub idempotent: bool, pub open_world: bool }
-
-/// A resource as it is listed.
-#[derive(Clone, Debug)]
-pub struct Resource { pub uri: String, pub name: String, pub title: Option<String>, pub description: Option<String>, pub mime_type: Option<String>, pub size: Option<u64>, pub last_modified: Option<UnixTime> }
-
-/// A resource template (RFC 6570).
-#[derive(Clone, Debug)]
-pub struct ResourceTemplate { pub uri_template: String, pub name: String, pub title: Option<String>, pub description: Option<String>, pub mime_type: Option<String> }
-
-/// A prompt as it is listed.
-#[derive(Clone, Debug)]
-pub struct Prompt { pub name: String, pub title: Option<String>, pub description: Option<String>, pub arguments: Vec<PromptArgument> }
-
-#[derive(Clone, Debug)]
-pub struct PromptArgument { pub name: String, pub title: Option<String>, pub description: Option<String>, pub required: bool }
-
-/// One page of a listing that may be long.
-#[derive(Clone, Debug)]
-pub struct Page<T> { pub items: Vec<T>, /// The last item's key, to be given back as `after`; none on the last page.
-    pub next: Option<String> }
 
 /// What is completed.
-#[derive(Clone, Debug)]
-pub enum CompletionTarget { Prompt(String), Resource(String) }
-
-/// At most 100 values.
-#[derive(Clone, Debug, Default)]
-pub struct Completion { pub values: Vec<String>, pub total: Option<u64>, pub has_more: bool }
-
-/// RFC 5424 severities as MCP names them, least severe first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum LogLevel { Debug, Info, Notice, Warning, Error, Critical, Alert, Emergency }
-
-/// Something that a running call tells its caller.
-#[derive(Clone, Debug)]
-pub enum Note {
-    Progress { progress: f64, total: Option<f64>, message: Option<String> },
-    /// `data`: raw JSON.
-    Log { level: LogLevel, logger: Option<String>, data: String },
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CompletionTarget {
+    /// A prompt by the provider's own name for it.
+    Prompt(String),
+    /// A resource template, or a resource, by its URI.
+    Resource(String),
 }
 
-/// Where notes go. The session drops what nobody asked for and what a slow reader cannot take.
-pub trait Notes: Send + Sync { fn note(&self, note: Note); }
+/// RFC 5424 severities as MCP names them, least severe first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum LogLevel {
+    /// `debug`.
+    Debug,
+    /// `info`.
+    Info,
+    /// `notice`.
+    Notice,
+    /// `warning`.
+    Warning,
+    /// `error`.
+    Error,
+    /// `critical`.
+    Critical,
+    /// `alert`.
+    Alert,
+    /// `emergency`.
+    Emergency,
+}
 
-/// Who is calling, for providers that ask.
+impl LogLevel {
+    const ALL: [(Self, &'static str); 8] = [
+        (Self::Debug, "debug"),
+        (Self::Info, "info"),
+        (Self::Notice, "notice"),
+        (Self::Warning, "warning"),
+        (Self::Error, "error"),
+        (Self::Critical, "critical"),
+        (Self::Alert, "alert"),
+        (Self::Emergency, "emergency"),
+    ];
+
+    /// Its name on the wire.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        Self::ALL[self as usize].1
+    }
+
+    /// The level that the wire calls so.
+    #[must_use]
+    pub fn from_wire(name: &str) -> Option<Self> {
+        Self::ALL
+            .iter()
+            .find(|(_, known)| *known == name)
+            .map(|(level, _)| *level)
+    }
+}
+
+/// Something that a running call tells its caller.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Note {
+    /// `notifications/progress`, without the token.
+    Progress {
+        /// Grows from note to note.
+        progress: f64,
+        /// Where it will end, if that is known.
+        total: Option<f64>,
+        /// For people.
+        message: Option<String>,
+    },
+    /// `notifications/message`.
+    Log {
+        /// How bad it is.
+        level: LogLevel,
+        /// Which part says so.
+        logger: Option<String>,
+        /// Raw JSON, on one line.
+        data: String,
+    },
+}
+
+/// Where notes go. The session drops what nobody asked for and what a slow reader cannot take;
+/// it never blocks.
+pub trait Notes: Send + Sync {
+    /// Takes a note.
+    fn note(&self, note: Note);
+}
+
+/// Who is calling, for providers that ask. The session makes one for each set of grounds and
+/// shares it between the calls of a connection.
 #[derive(Clone, Debug)]
-pub struct Caller { pub peer: Peer, pub grounds: Arc<Grounds> }
+pub struct Caller {
+    /// The proven peer.
+    pub peer: Peer,
+    /// What decides on its calls.
+    pub grounds: Arc<Grounds>,
+    /// The encoded answer of `whoami`, which is the same as long as the grounds are.
+    pub(super) whoami: OnceLock<Bytes>,
+}
 
-/// What a provider is given with a call.
+impl Caller {
+    /// The peer of these grounds.
+    #[must_use]
+    pub fn new(grounds: Arc<Grounds>) -> Self {
+        Self {
+            peer: grounds.peer().clone(),
+            grounds,
+            whoami: OnceLock::new(),
+        }
+    }
+}
+
+/// What a provider is given with a call. Cheap to clone.
 #[derive(Clone)]
-pub struct Context { pub caller: Caller, pub notes: Option<Arc<dyn Notes>>, pub cancel: Cancel }
+pub struct Context {
+    /// Who is calling.
+    pub caller: Arc<Caller>,
+    /// Where notes go; none where nobody asked for any.
+    pub notes: Option<Arc<dyn Notes>>,
+    /// Says when nobody waits any more.
+    pub cancel: Cancel,
+    /// `ClientCapabilities` as the client declared them for this request (modern era) or in
+    /// `initialize` (older ones).
+    pub client_capabilities: Option<RawJson>,
+    /// The client's answers to [`Failure::InputRequired`], an object by key; keys that were never
+    /// asked for are to be ignored.
+    pub input_responses: Option<RawJson>,
+    /// The state that was given out with them; the session checked that it is ours and this
+    /// caller's.
+    pub request_state: Option<String>,
+}
 
 impl Context {
+    /// A context without notes, cancellation or answers: the session fills in what there is.
+    #[must_use]
+    pub fn new(caller: Arc<Caller>) -> Self {
+        Self {
+            caller,
+            notes: None,
+            cancel: Cancel::default(),
+            client_capabilities: None,
+            input_responses: None,
+            request_state: None,
+        }
+    }
+
     /// Reports progress, where the caller asked for it. `progress` must grow from call to call.
     pub fn progress(&self, progress: f64, total: Option<f64>, message: Option<String>) {
-        if let Some(notes) = &self.notes { notes.note(Note::Progress { progress, total, message }); }
+        if let Some(notes) = &self.notes {
+            notes.note(Note::Progress {
+                progress,
+                total,
+                message,
+            });
+        }
+    }
+
+    /// Sends a log message to the caller, where it asked for this level. `data`: raw JSON, never
+    /// with secrets, personal data or internals in it.
+    pub fn log(&self, level: LogLevel, logger: Option<&str>, data: &str) {
+        if let Some(notes) = &self.notes {
+            let mut line = Vec::with_capacity(data.len());
+            encode::raw_json(&mut line, data.as_bytes());
+            let data = String::from_utf8_lossy(&line).into_owned();
+            notes.note(Note::Log {
+                level,
+                logger: logger.map(str::to_owned),
+                data,
+            });
+        }
+    }
+
+    /// Whether the client declared this capability: `["elicitation", "form"]` is a path of keys.
+    #[must_use]
+    pub fn client_can(&self, path: &[&str]) -> bool {
+        let Some(raw) = &self.client_capabilities else {
+            return false;
+        };
+        let Ok(value) = serde_json::from_slice::<serde_json::Value>(raw) else {
+            return false;
+        };
+        path.iter()
+            .try_fold(&value, |value, key| value.get(key))
+            .is_some()
     }
 }
 
@@ -113,31 +240,70 @@ impl Context {
 pub struct Cancel(Option<Arc<CancelInner>>);
 
 #[derive(Debug, Default)]
-struct CancelInner { cancelled: AtomicBool, notify: Notify }
+struct CancelInner {
+    cancelled: AtomicBool,
+    notify: Notify,
+}
 
 impl Cancel {
     /// One that can be cancelled ([`Default`] makes one that never is, without an allocation).
-    #[must_use] pub fn new() -> Self { Self(Some(Arc::default())) }
-    pub fn cancel(&self) { if let Some(inner) = &self.0 { inner.cancelled.store(true, Ordering::Release); inner.notify.notify_waiters(); } }
+    #[must_use]
+    pub fn new() -> Self {
+        Self(Some(Arc::default()))
+    }
+
+    /// Cancels; again does nothing.
+    pub fn cancel(&self) {
+        if let Some(inner) = &self.0 {
+            inner.cancelled.store(true, Ordering::Release);
+            inner.notify.notify_waiters();
+        }
+    }
+
     /// For loops in blocking code.
-    #[must_use] pub fn is_cancelled(&self) -> bool { self.0.as_ref().is_some_and(|inner| inner.cancelled.load(Ordering::Acquire)) }
+    #[must_use]
+    pub fn is_cancelled(&self) -> bool {
+        self.0
+            .as_ref()
+            .is_some_and(|inner| inner.cancelled.load(Ordering::Acquire))
+    }
+
     /// Ready when cancelled.
     pub async fn cancelled(&self) {
-        let Some(inner) = &self.0 else { return std::future::pending().await };
+        let Some(inner) = &self.0 else {
+            return std::future::pending().await;
+        };
+        // Registered before the flag is read: a cancellation between the two is not missed.
         let waiting = inner.notify.notified();
-        if !inner.cancelled.load(Ordering::Acquire) { waiting.await; }
+        if !inner.cancelled.load(Ordering::Acquire) {
+            waiting.await;
+        }
     }
 }
 
 /// What happened behind the door.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Happening { ToolsChanged, PromptsChanged, ResourcesChanged, /** The URI as `resources/read` takes it. */ ResourceUpdated(String) }
+pub enum Happening {
+    /// `notifications/tools/list_changed`.
+    ToolsChanged,
+    /// `notifications/prompts/list_changed`.
+    PromptsChanged,
+    /// `notifications/resources/list_changed`.
+    ResourcesChanged,
+    /// `notifications/resources/updated`: the URI as `resources/read` takes it.
+    ResourceUpdated(String),
+}
 
 /// Where a provider reports happenings: a bounded broadcast that sessions with subscriptions hear.
 #[derive(Clone, Debug)]
 pub struct Events(pub tokio::sync::broadcast::Sender<Happening>);
 
-impl Events { pub fn happened(&self, what: Happening) { let _ = self.0.send(what); } }
+impl Events {
+    /// Reports; nobody listening is fine.
+    pub fn happened(&self, what: Happening) {
+        let _ = self.0.send(what);
+    }
+}
 
 /// Something that offers tools, resources and prompts. Every method has a default that offers none.
 ///
@@ -145,28 +311,122 @@ impl Events { pub fn happened(&self, what: Happening) { let _ = self.0.send(what
 /// What arrives here was authenticated, authorized, recorded, and its arguments fit the schema.
 pub trait Provider: Send + Sync + 'static {
     /// Given once, before the first call: where to report changes.
-    fn attach(&self, events: Events) { let _ = events; }
+    fn attach(&self, events: Events) {
+        let _ = events;
+    }
+
     /// Tools in a fixed order.
-    fn tools(&self) -> Vec<Tool> { Vec::new() }
+    fn tools(&self) -> Vec<Tool> {
+        Vec::new()
+    }
+
     /// Prompts in a fixed order.
-    fn prompts(&self) -> Vec<Prompt> { Vec::new() }
+    fn prompts(&self) -> Vec<Prompt> {
+        Vec::new()
+    }
+
     /// Resource templates in a fixed order.
-    fn resource_templates(&self) -> Vec<ResourceTemplate> { Vec::new() }
-    /// Whether this URI belongs to this provider.
-    fn owns_uri(&self, uri: &str) -> bool { let _ = uri; false }
+    fn resource_templates(&self) -> Vec<ResourceTemplate> {
+        Vec::new()
+    }
+
+    /// Whether this URI (or URI template, in a completion) belongs to this provider. Cheap: it
+    /// need not say whether such a resource is there.
+    fn owns_uri(&self, uri: &str) -> bool {
+        let _ = uri;
+        false
+    }
+
     /// Resources by URI order, from behind `after`, at most `limit`.
-    fn resources(&self, after: Option<String>, limit: usize) -> Answer<Page<Resource>> { let _ = (after, limit); Answer::Now(Ok(Page { items: Vec::new(), next: None })) }
-    fn call_tool(&self, context: Context, name: &str, arguments: Arguments) -> Answer<ToolResult> { let _ = (context, name, arguments); Answer::Now(Err(Failure::NotFound)) }
-    fn read_resource(&self, context: Context, uri: &str) -> Answer<ReadResult> { let _ = (context, uri); Answer::Now(Err(Failure::NotFound)) }
-    fn get_prompt(&self, context: Context, name: &str, arguments: Vec<(String, String)>) -> Answer<PromptResult> { let _ = (context, name, arguments); Answer::Now(Err(Failure::NotFound)) }
-    /// `given`: the other arguments that are filled in already.
-    fn complete(&self, context: Context, target: CompletionTarget, argument: &str, value: &str, given: Vec<(String, String)>) -> Answer<Completion> { let _ = (context, target, argument, value, given); Answer::Now(Ok(Completion::default())) }
-    /// Somebody subscribes to a URI (counted: each is followed by one `unwatch`).
+    fn resources(&self, after: Option<String>, limit: usize) -> Answer<Page<Resource>> {
+        let _ = (after, limit);
+        Answer::Now(Ok(Page {
+            items: Vec::new(),
+            next: None,
+        }))
+    }
+
+    /// Runs a tool.
+    fn call_tool(&self, context: Context, name: &str, arguments: Arguments) -> Answer<ToolResult> {
+        let _ = (context, name, arguments);
+        Answer::Now(Err(Failure::NotFound))
+    }
+
+    /// Reads a resource.
+    fn read_resource(&self, context: Context, uri: &str) -> Answer<ReadResult> {
+        let _ = (context, uri);
+        Answer::Now(Err(Failure::NotFound))
+    }
+
+    /// Fills in a prompt. `arguments`: in the order in which they came, no key twice.
+    fn get_prompt(
+        &self,
+        context: Context,
+        name: &str,
+        arguments: Vec<(String, String)>,
+    ) -> Answer<PromptResult> {
+        let _ = (context, name, arguments);
+        Answer::Now(Err(Failure::NotFound))
+    }
+
+    /// Completes the value of an argument. `given`: the other arguments that are filled in
+    /// already. A target or an argument that is not there completes to nothing.
+    fn complete(
+        &self,
+        context: Context,
+        target: CompletionTarget,
+        argument: &str,
+        value: &str,
+        given: Vec<(String, String)>,
+    ) -> Answer<Completion> {
+        let _ = (context, target, argument, value, given);
+        Answer::Now(Ok(Completion::default()))
+    }
+
+    /// Somebody subscribes to a URI (counted: each is followed by one `unwatch`). May look at the
+    /// file system; called from a task of the runtime.
+    ///
     /// # Errors
     /// It does not exist, or there are too many watches.
-    fn watch(&self, uri: &str) -> Result<(), Failure> { let _ = uri; Err(Failure::NotFound) }
-    fn unwatch(&self, uri: &str) { let _ = uri; }
+    fn watch(&self, uri: &str) -> Result<(), Failure> {
+        let _ = uri;
+        Err(Failure::NotFound)
+    }
+
+    /// One subscription less.
+    fn unwatch(&self, uri: &str) {
+        let _ = uri;
+    }
 }
 
-/// A raw JSON text that is known to be valid.
-pub type RawJson = Bytes;
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_cancellation_reaches_loops_and_waiters() {
+        let cancel = Cancel::new();
+        assert!(!cancel.is_cancelled());
+        let waiter = tokio::spawn({
+            let cancel = cancel.clone();
+            async move { cancel.cancelled().await }
+        });
+        cancel.cancel();
+        waiter.await.unwrap();
+        assert!(cancel.is_cancelled());
+        cancel.cancelled().await;
+        let never = Cancel::default();
+        never.cancel();
+        assert!(!never.is_cancelled());
+    }
+
+    #[test]
+    fn levels_are_ordered_and_named() {
+        for (level, name) in LogLevel::ALL {
+            assert_eq!(level.as_str(), name);
+            assert_eq!(LogLevel::from_wire(name), Some(level));
+        }
+        assert!(LogLevel::Debug < LogLevel::Emergency);
+        assert_eq!(LogLevel::from_wire("Debug"), None);
+    }
+}

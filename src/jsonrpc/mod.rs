@@ -1,1 +1,12 @@
-//! jsonrpc
+//! JSON-RPC 2.0 envelopes, borrowed: what a message is, found without building a tree, and replies
+//! spliced together from raw slices. Knows nothing of MCP methods.
+
+mod id;
+mod object;
+mod reply;
+mod scan;
+
+pub use id::RequestId;
+pub use object::{Fields, ObjectError, array_items, fields, string_value};
+pub use reply::{RpcError, code, write_error, write_notification, write_result, write_string};
+pub use scan::{Fault, Message, ScanError, scan};

@@ -27,6 +27,10 @@ pub trait Ask {
     fn request_id(&self) -> &[u8];
     /// The arguments as raw JSON, of which the audit log keeps a digest.
     fn arguments(&self) -> Option<&[u8]>;
+    /// Grants that the target needs besides its own; every one must be allowed.
+    fn also(&self) -> &[(Kind, String)] {
+        &[]
+    }
     /// The protocol revision that the request is served in.
     fn revision(&self) -> &'static str;
 }

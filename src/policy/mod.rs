@@ -3,10 +3,12 @@
 
 mod action;
 mod decide;
+mod rights;
 mod rules;
 mod written;
 
 pub use action::{Action, Ask};
-pub use decide::{Denied, Explanation, Grounds, Permitted, Step, decide, explain};
+pub use decide::{Denied, Grounds, Permitted, decide, explain};
+pub use rights::{Explanation, Step, explain_chain};
 pub use rules::{Denials, Policy, Rule};
-pub use written::{PolicyError, PolicyOptions, RuleOptions};
+pub use written::{PolicyError, PolicyMistake, PolicyOptions, RuleOptions};

@@ -5,7 +5,18 @@ use std::collections::BTreeMap;
 use crate::grant::{GrantSet, Pattern, Roles};
 
 /// How a denial looks from outside.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    Default,
+    serde::Serialize,
+    serde::Deserialize,
+    schemars::JsonSchema,
+)]
+#[serde(rename_all = "lowercase")]
 pub enum Denials {
     /// Exactly like a thing that does not exist.
     #[default]
@@ -25,7 +36,7 @@ pub struct Rule {
     pub deny: GrantSet,
 }
 
-/// The server's policy: roles, rules, how denials look.
+/// The server's policy: roles, rules, how denials look. Made by [`Policy::check`].
 #[derive(Clone, Debug, Default)]
 pub struct Policy {
     /// What `role:<name>` stands for.

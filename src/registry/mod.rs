@@ -1,14 +1,26 @@
 //! Who is enrolled: identities, certificates, pins, revocations; one store behind one trait, and
 //! the picture of it that a server keeps in memory and decides by.
+//!
+//! It stores and tells; it refuses to judge. Whether a certificate is valid, whether an issuer may
+//! sign, what a grant allows: those are the business of the floors above.
 
+mod contact;
 mod feed;
+mod key;
+mod offline;
 mod record;
+mod shard;
 mod sqlite;
 mod store;
+#[cfg(test)]
+mod suite;
 mod view;
 
 pub use feed::{Applied, Feed};
-pub use record::{Change, ChangeKind, Enrolment, EnrolmentKind, Reason, Revocation};
+pub use record::{
+    Change, ChangeKind, Enrolment, EnrolmentKind, Outline, Page, Reason, Revocation, RevokedSerial,
+    UnknownReason,
+};
 pub use sqlite::SqliteStore;
-pub use store::{Confirmation, Store, StoreError};
+pub use store::{Confirmation, LIVE_FOR, Reply, Store, StoreError};
 pub use view::{Pin, Standing, View};

@@ -7,47 +7,221 @@ use crate::clock::UnixTime;
 use crate::grant::WrittenGrants;
 use crate::identity::Fingerprint;
 
-use super::record::{Change, Enrolment, Revocation};
+use super::record::{Change, Enrolment, Outline, Page, Revocation, RevokedSerial};
+
+/// A server counts as live for so long after its last heartbeat.
+pub const LIVE_FOR: Duration = Duration::from_secs(5);
 
 /// What a store answers with: a boxed future, so that the trait can stand behind `dyn`.
 pub type Reply<'a, T> = BoxPin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
 
-#[derive(Debug, thiserror::Error)]
+/// Why a store did not do what it was asked.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
+    /// The file is not there, is locked, the disk is full, the network is down.
     #[error("the registry at `{place}` cannot be reached: {cause}")]
-    Unreachable { place: String, cause: String },
+    Unreachable {
+        /// Path or address.
+        place: String,
+        /// What the system says.
+        cause: String,
+    },
+    /// There is something, and it is not (or no longer) a registry.
     #[error("the registry at `{place}` holds something that this program cannot read: {what}")]
-    Corrupt { place: String, what: String },
+    Corrupt {
+        /// Path or address.
+        place: String,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// A newer program wrote it.
+    #[error(
+        "the registry at `{place}` has schema version {found}, this program knows versions up to \
+         {known}"
+    )]
+    NewerSchema {
+        /// Path or address.
+        place: String,
+        /// The version in the store.
+        found: i64,
+        /// The newest that this program knows.
+        known: i64,
+    },
+    /// Anybody on this machine could pin a certificate of their own.
+    #[error("the registry at `{place}` can be written by everybody (mode {mode:04o})")]
+    Exposed {
+        /// The path.
+        place: String,
+        /// The permission bits.
+        mode: u32,
+    },
+    /// No certificate answers to this key.
     #[error("`{0}` is not enrolled")]
     NotFound(String),
+    /// Several certificates answer to this key.
     #[error("`{0}` names more than one certificate: give the fingerprint or the serial")]
     Ambiguous(String),
+    /// Enrolled once is enrolled.
     #[error("certificate {0} is enrolled already")]
     Exists(Fingerprint),
+    /// A revocation is final: a revoked certificate is neither pinned nor given grants again.
+    #[error("certificate {0} is revoked, and a revocation is final")]
+    Revoked(Fingerprint),
+}
+
+impl StoreError {
+    /// Whether the store itself failed (and not the request).
+    #[must_use]
+    pub const fn is_outage(&self) -> bool {
+        matches!(
+            self,
+            Self::Unreachable { .. }
+                | Self::Corrupt { .. }
+                | Self::NewerSchema { .. }
+                | Self::Exposed { .. }
+        )
+    }
 }
 
 /// How far the live servers have come with a change.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
-pub struct Confirmation { pub live: Vec<String>, pub confirmed: Vec<String>, pub took: Duration }
+pub struct Confirmation {
+    /// The servers that were live when the waiting ended.
+    pub live: Vec<String>,
+    /// Those of them that have applied the change.
+    pub confirmed: Vec<String>,
+    /// How long the waiting took.
+    pub took: Duration,
+}
+
+impl Confirmation {
+    /// Every live server has applied it (also when there is none).
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        self.live.len() == self.confirmed.len()
+    }
+}
 
 /// One registry. Every write is one transaction, is on disk when the future is ready, and appends
-/// to the change feed in the same transaction.
+/// to the change feed in the same transaction. A write that was asked for is carried out even if
+/// its future is dropped.
 pub trait Store: Send + Sync + 'static {
+    /// Path or address, for messages.
+    fn place(&self) -> &str;
+
+    /// Records a certificate. The answer is the change's `seq`.
+    ///
+    /// # Errors
+    /// [`StoreError::Exists`], or an outage.
     fn enrol<'a>(&'a self, enrolment: &'a Enrolment) -> Reply<'a, u64>;
-    fn revoke<'a>(&'a self, fingerprint: Fingerprint, revocation: &'a Revocation) -> Reply<'a, u64>;
+
+    /// Revokes, for good. Of one that is revoked already the first revocation stays, and its `seq`
+    /// is the answer.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`], or an outage.
+    fn revoke<'a>(&'a self, fingerprint: Fingerprint, revocation: &'a Revocation)
+    -> Reply<'a, u64>;
+
+    /// Says whether servers admit by it. Where that is so already, the answer is the newest `seq`
+    /// of this certificate.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`], [`StoreError::Revoked`] (only when pinning), or an outage.
     fn set_pinned<'a>(&'a self, fingerprint: Fingerprint, pinned: bool) -> Reply<'a, u64>;
-    fn set_grants<'a>(&'a self, fingerprint: Fingerprint, grants: Option<&'a WrittenGrants>) -> Reply<'a, u64>;
+
+    /// Replaces the pin's set.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`], [`StoreError::Revoked`], or an outage.
+    fn set_grants<'a>(
+        &'a self,
+        fingerprint: Fingerprint,
+        grants: Option<&'a WrittenGrants>,
+    ) -> Reply<'a, u64>;
+
+    /// One certificate with all that is known of it.
+    ///
+    /// # Errors
+    /// An outage.
     fn get(&self, fingerprint: Fingerprint) -> Reply<'_, Option<Enrolment>>;
-    /// By name (whole or short; only live ones: neither revoked nor expired at `now`, when several), fingerprint or serial.
+
+    /// By name (whole or last segment), fingerprint (with or without colons, or its first 8 or
+    /// more hex digits) or serial. Of several certificates of a name the live one is meant
+    /// (neither revoked nor expired at `now`), and when none is live, the newest.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`], [`StoreError::Ambiguous`], or an outage.
     fn find<'a>(&'a self, key: &'a str, now: UnixTime) -> Reply<'a, Enrolment>;
+
+    /// All live certificates of a name (whole or last segment) at `now`, newest first, without the
+    /// DER, at most 1000.
+    ///
+    /// # Errors
+    /// An outage.
+    fn named<'a>(&'a self, name: &'a str, now: UnixTime) -> Reply<'a, Vec<Enrolment>>;
+
     /// All, newest first, without the DER; `after` is the last fingerprint of the page before.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`] when `after` is not enrolled, or an outage.
     fn list(&self, after: Option<Fingerprint>, limit: u32) -> Reply<'_, Vec<Enrolment>>;
+
+    /// What an issuer's CRL names: its revoked certificates that end at `ending` or later, oldest
+    /// revocation first.
+    ///
+    /// # Errors
+    /// An outage.
+    fn revoked(&self, issuer: Fingerprint, ending: UnixTime) -> Reply<'_, Vec<RevokedSerial>>;
+
+    /// A stretch of at most `limit` enrolments from `from` on (0: the beginning), in the order of
+    /// enrolment: those that are revoked, or end at `ending` or later.
+    ///
+    /// # Errors
+    /// An outage.
+    fn page(&self, from: u64, limit: u32, ending: UnixTime) -> Reply<'_, Page>;
+
     /// Changes with `seq > after`, oldest first, at most `limit`.
+    ///
+    /// # Errors
+    /// An outage.
     fn changes(&self, after: u64, limit: u32) -> Reply<'_, Vec<Change>>;
-    /// A live server says how far it has come (and that it lives).
+
+    /// The present state of what the changes with `after < seq <= upto` touched, each once.
+    ///
+    /// # Errors
+    /// An outage.
+    fn touched(&self, after: u64, upto: u64) -> Reply<'_, Vec<Outline>>;
+
+    /// The newest `seq`; 0 when nothing ever happened.
+    ///
+    /// # Errors
+    /// An outage.
+    fn newest(&self) -> Reply<'_, u64>;
+
+    /// Waits until the newest `seq` is another than `known`, at most for `patience`, and answers
+    /// with it. A smaller one means that the store was replaced by an older copy.
+    ///
+    /// # Errors
+    /// An outage.
+    fn changed(&self, known: u64, patience: Duration) -> Reply<'_, u64>;
+
+    /// A live server says how far it has come (and that it lives). `server` is one process's name:
+    /// two processes never share it.
+    ///
+    /// # Errors
+    /// An outage.
     fn heartbeat<'a>(&'a self, server: &'a str, applied: u64) -> Reply<'a, ()>;
+
     /// A server goes.
+    ///
+    /// # Errors
+    /// An outage.
     fn farewell<'a>(&'a self, server: &'a str) -> Reply<'a, ()>;
+
     /// Waits until all live servers have applied `seq`, or `patience` is over.
+    ///
+    /// # Errors
+    /// An outage.
     fn confirmed(&self, seq: u64, patience: Duration) -> Reply<'_, Confirmation>;
 }

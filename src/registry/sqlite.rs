@@ -1,2 +1,0 @@
-//! The embedded store.
-pub struct SqliteStore {}

@@ -1,0 +1,215 @@
+//! The store itself: who of its parts answers what.
+
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::super::record::{Change, Enrolment, Outline, Page, Revocation, RevokedSerial};
+use super::super::store::{Confirmation, LIVE_FOR, Reply, Store, StoreError};
+use super::bell::Bell;
+use super::file::{self, Place};
+use super::reader::Reader;
+use super::rows::grants_to_text;
+use super::writer::{Request, Writer};
+use crate::clock::{self, UnixTime};
+use crate::grant::WrittenGrants;
+use crate::identity::Fingerprint;
+
+/// Between two looks at how far the servers have come.
+const LOOK_AGAIN: Duration = Duration::from_millis(2);
+
+/// The registry in one SQLite file, mode 0600. Several processes of one machine may have it open.
+/// A commit waits for the disk; a reader never waits for a writer.
+pub struct SqliteStore {
+    place: Place,
+    reader: Reader,
+    writer: Writer,
+    bell: Arc<Bell>,
+}
+
+impl SqliteStore {
+    /// Opens the registry at `path`, on the current tokio runtime. With `create` it is made where
+    /// there is none, or only the beginnings of one. An older schema is brought up to date.
+    ///
+    /// # Errors
+    /// [`StoreError::Unreachable`], [`StoreError::Corrupt`], [`StoreError::NewerSchema`] or
+    /// [`StoreError::Exposed`].
+    pub async fn open(path: &Path, create: bool) -> Result<Self, StoreError> {
+        let place = Place::prepare(path, create)?;
+        let connection = file::connect(&place, create).await?;
+        let bell = Arc::new(Bell::of(path));
+        let writer = Writer::start(&place, connection, Arc::clone(&bell));
+        Ok(Self {
+            reader: Reader::new(&place),
+            place,
+            writer,
+            bell,
+        })
+    }
+
+    async fn wait_for_change(&self, known: u64, patience: Duration) -> Result<u64, StoreError> {
+        let began = clock::monotonic();
+        let mut rings = self.bell.listen();
+        loop {
+            // Before the look, not after: what rings in between is looked at again.
+            rings.mark_unchanged();
+            let poll = self.bell.watch();
+            self.place.check_same()?;
+            let newest = self.reader.newest().await?;
+            let left = patience.saturating_sub(clock::monotonic().saturating_duration_since(began));
+            if newest != known || left.is_zero() {
+                return Ok(newest);
+            }
+            // Either is a reason to look; that the bell is gone cannot be, while we hold it.
+            let _ = tokio::time::timeout(left.min(poll), rings.changed()).await;
+        }
+    }
+
+    async fn wait_for_servers(
+        &self,
+        seq: u64,
+        patience: Duration,
+    ) -> Result<Confirmation, StoreError> {
+        let began = clock::monotonic();
+        loop {
+            let since = clock::since_epoch().saturating_sub(LIVE_FOR).as_millis();
+            let servers = self
+                .reader
+                .servers(i64::try_from(since).unwrap_or(i64::MAX))
+                .await?;
+            let took = clock::monotonic().saturating_duration_since(began);
+            let confirmation = tally(servers, seq, took);
+            if confirmation.is_complete() || took >= patience {
+                return Ok(confirmation);
+            }
+            tokio::time::sleep(LOOK_AGAIN.min(patience.saturating_sub(took))).await;
+        }
+    }
+}
+
+fn tally(servers: Vec<(String, i64)>, seq: u64, took: Duration) -> Confirmation {
+    let has = |applied: i64| u64::try_from(applied).is_ok_and(|applied| applied >= seq);
+    Confirmation {
+        confirmed: servers
+            .iter()
+            .filter(|s| has(s.1))
+            .map(|s| s.0.clone())
+            .collect(),
+        live: servers.into_iter().map(|server| server.0).collect(),
+        took,
+    }
+}
+
+impl fmt::Debug for SqliteStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SqliteStore")
+            .field("path", &self.place.path)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Store for SqliteStore {
+    fn place(&self) -> &str {
+        &self.place.text
+    }
+
+    fn enrol<'a>(&'a self, enrolment: &'a Enrolment) -> Reply<'a, u64> {
+        let grants = enrolment.grants.as_ref().map(grants_to_text);
+        let request = Request::Enrol {
+            enrolment: Box::new(enrolment.clone()),
+            grants,
+        };
+        Box::pin(self.writer.change(request))
+    }
+
+    fn revoke<'a>(
+        &'a self,
+        fingerprint: Fingerprint,
+        revocation: &'a Revocation,
+    ) -> Reply<'a, u64> {
+        let revocation = revocation.clone();
+        Box::pin(self.writer.change(Request::Revoke {
+            fingerprint,
+            revocation,
+        }))
+    }
+
+    fn set_pinned<'a>(&'a self, fingerprint: Fingerprint, pinned: bool) -> Reply<'a, u64> {
+        Box::pin(self.writer.change(Request::SetPinned {
+            fingerprint,
+            pinned,
+        }))
+    }
+
+    fn set_grants<'a>(
+        &'a self,
+        fingerprint: Fingerprint,
+        grants: Option<&'a WrittenGrants>,
+    ) -> Reply<'a, u64> {
+        let grants = grants.map(grants_to_text);
+        Box::pin(self.writer.change(Request::SetGrants {
+            fingerprint,
+            grants,
+        }))
+    }
+
+    fn get(&self, fingerprint: Fingerprint) -> Reply<'_, Option<Enrolment>> {
+        Box::pin(self.reader.get(fingerprint))
+    }
+
+    fn find<'a>(&'a self, key: &'a str, now: UnixTime) -> Reply<'a, Enrolment> {
+        Box::pin(self.reader.find(key, now))
+    }
+
+    fn named<'a>(&'a self, name: &'a str, now: UnixTime) -> Reply<'a, Vec<Enrolment>> {
+        Box::pin(self.reader.named(name, now))
+    }
+
+    fn list(&self, after: Option<Fingerprint>, limit: u32) -> Reply<'_, Vec<Enrolment>> {
+        Box::pin(self.reader.list(after, limit))
+    }
+
+    fn revoked(&self, issuer: Fingerprint, ending: UnixTime) -> Reply<'_, Vec<RevokedSerial>> {
+        Box::pin(self.reader.revoked(issuer, ending))
+    }
+
+    fn page(&self, from: u64, limit: u32, ending: UnixTime) -> Reply<'_, Page> {
+        Box::pin(self.reader.page(from, limit, ending))
+    }
+
+    fn changes(&self, after: u64, limit: u32) -> Reply<'_, Vec<Change>> {
+        Box::pin(self.reader.changes(after, limit))
+    }
+
+    fn touched(&self, after: u64, upto: u64) -> Reply<'_, Vec<Outline>> {
+        Box::pin(self.reader.touched(after, upto))
+    }
+
+    fn newest(&self) -> Reply<'_, u64> {
+        Box::pin(self.reader.newest())
+    }
+
+    fn changed(&self, known: u64, patience: Duration) -> Reply<'_, u64> {
+        Box::pin(self.wait_for_change(known, patience))
+    }
+
+    fn heartbeat<'a>(&'a self, server: &'a str, applied: u64) -> Reply<'a, ()> {
+        let request = Request::Heartbeat {
+            server: server.to_owned(),
+            applied,
+        };
+        Box::pin(async { self.writer.ask(request).await.map(drop) })
+    }
+
+    fn farewell<'a>(&'a self, server: &'a str) -> Reply<'a, ()> {
+        let request = Request::Farewell {
+            server: server.to_owned(),
+        };
+        Box::pin(async { self.writer.ask(request).await.map(drop) })
+    }
+
+    fn confirmed(&self, seq: u64, patience: Duration) -> Reply<'_, Confirmation> {
+        Box::pin(self.wait_for_servers(seq, patience))
+    }
+}
