@@ -5,6 +5,7 @@
 
 mod args;
 mod arguments;
+pub mod ca;
 mod call;
 mod completions;
 mod connect;
@@ -14,6 +15,7 @@ mod exit;
 mod lists;
 mod man;
 mod meter;
+pub mod pin;
 mod ping;
 mod prompt;
 mod reach;
