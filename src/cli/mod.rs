@@ -5,6 +5,7 @@
 
 mod args;
 mod arguments;
+pub mod audit;
 pub mod ca;
 mod call;
 mod completions;
