@@ -48,7 +48,7 @@ pub async fn serve(
     ready: impl FnOnce(Ready) + Send,
 ) -> Result<Exit, Failure> {
     let again = move || load_again(&path, address.as_deref());
-    run(config, again, ready).await.map_err(|error| failure(&error))?;
+    run(config, Box::new(again), ready).await.map_err(|error| failure(&error))?;
     Ok(Exit::Success)
 }
 
