@@ -75,6 +75,15 @@ pub struct Chain {
     pub leaf_carries_grants: bool,
 }
 
+/// One certificate of the verified path below the anchor, as a CRL names it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Link {
+    /// The issuer's name, DER.
+    pub issuer: Box<[u8]>,
+    /// The serial number, the DER integer's content bytes.
+    pub serial: Box<[u8]>,
+}
+
 /// What was agreed in the handshake, for the audit log and `whoami`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Agreed {
@@ -95,6 +104,7 @@ pub struct Peer(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     chain: Arc<Chain>,
+    links: Arc<[Link]>,
     agreed: Agreed,
     address: SocketAddr,
 }
@@ -102,13 +112,32 @@ struct Inner {
 impl Peer {
     /// Only `tls` may call this, after a handshake whose chain it verified and admitted.
     pub(crate) fn admitted(chain: Arc<Chain>, agreed: Agreed, address: SocketAddr) -> Self {
-        Self(Arc::new(Inner { chain, agreed, address }))
+        Self(Arc::new(Inner {
+            chain,
+            links: Arc::default(),
+            agreed,
+            address,
+        }))
+    }
+
+    /// Adds the verified path as CRLs name it; shared by all connections of one chain.
+    pub(crate) fn on_path(mut self, links: Arc<[Link]>) -> Self {
+        if let Some(inner) = Arc::get_mut(&mut self.0) {
+            inner.links = links;
+        }
+        self
     }
 
     /// What the verified chain says.
     #[must_use]
     pub fn chain(&self) -> &Chain {
         &self.0.chain
+    }
+
+    /// The certificates of the verified path below the anchor, the leaf first, as CRLs name them.
+    #[must_use]
+    pub fn links(&self) -> &[Link] {
+        &self.0.links
     }
 
     /// The name: what sessions, limits and audit are keyed by.

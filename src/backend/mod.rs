@@ -19,7 +19,7 @@ pub use offer::{
     Annotations, Completion, Page, Prompt, PromptArgument, Resource, ResourceTemplate, Tool,
 };
 pub use provider::{
-    Answer, Caller, Cancel, CompletionTarget, Context, Events, Happening, LogLevel, Note, Notes,
+    Answer, Caller, Cancel, CompletionTarget, Context, Events, Happening, Note, Notes,
     Provider, RawJson,
 };
 pub use result::{

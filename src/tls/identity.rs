@@ -1,13 +1,124 @@
-//! Our own certificate chain and key, from PEM files with checked modes.
+//! Our own certificate chain and key, from PEM files with checked modes. Both sides use it.
+
+use std::fmt;
 use std::path::Path;
+use std::sync::Arc;
+
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::sign::CertifiedKey;
+use zeroize::Zeroize;
+
+use super::provider::provider;
+use crate::cert::{self, DEFAULT_PERMISSION_OID, Parsed};
+use crate::clock::UnixTime;
+use crate::identity::Fingerprint;
+use crate::secret::Secret;
+
+/// Why there is no identity.
 #[derive(Debug, thiserror::Error)]
-pub enum IdentityError { #[error("`{path}`: {cause}")] File { path: String, cause: String } }
-/// Chain and key, leaf first.
-#[derive(Debug, Clone)]
-pub struct Identity {}
+pub enum IdentityError {
+    /// The certificates cannot be read.
+    #[error(transparent)]
+    Chain(#[from] cert::FileError),
+    /// The key cannot be read.
+    #[error(transparent)]
+    Key(#[from] cert::KeyError),
+    /// Read, and unusable.
+    #[error("`{path}`: {cause}")]
+    File {
+        /// The file.
+        path: String,
+        /// What is wrong with it.
+        cause: String,
+    },
+}
+
+/// Chain and key, leaf first. Cheap to clone; `Debug` shows nothing of the key.
+#[derive(Clone)]
+pub struct Identity {
+    certified: Arc<CertifiedKey>,
+    fingerprint: Fingerprint,
+    name: Arc<str>,
+    not_before: UnixTime,
+    not_after: UnixTime,
+}
+
 impl Identity {
-    /// `cert`: PEM chain; `key`: PKCS#8 PEM, plain or encrypted (then `passphrase` is needed).
+    /// `cert`: PEM chain, leaf first; `key`: PKCS#8 PEM, plain or encrypted (then `passphrase` is
+    /// needed).
+    ///
     /// # Errors
     /// Unreadable, a key that others can read, a key that does not fit the certificate.
-    pub fn load(cert: &Path, key: &Path, passphrase: Option<&crate::secret::Secret>) -> Result<Self, IdentityError> { let _ = (cert, key, passphrase); todo!() }
+    pub fn load(
+        cert: &Path,
+        key: &Path,
+        passphrase: Option<&Secret>,
+    ) -> Result<Self, IdentityError> {
+        let chain = cert::load_chain(cert)?;
+        let leaf = Parsed::from_der(&chain[0], DEFAULT_PERMISSION_OID)
+            .map_err(|cause| file_error(cert, &cause))?;
+        let key_der = cert::load_key(key, passphrase)?;
+        let mut der = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key_der.0.expose().to_vec()));
+        let signer = provider().key_provider.load_private_key(der.clone_key());
+        der.zeroize();
+        let signer = signer.map_err(|cause| file_error(key, &cause))?;
+        let chain = chain.into_iter().map(CertificateDer::from).collect();
+        let certified = CertifiedKey::new(chain, signer);
+        certified
+            .keys_match()
+            .map_err(|_| file_error(key, &format!("it is not the key of `{}`", cert.display())))?;
+        Ok(Self {
+            certified: Arc::new(certified),
+            fingerprint: leaf.fingerprint,
+            name: leaf.display_name().into(),
+            not_before: leaf.not_before,
+            not_after: leaf.not_after,
+        })
+    }
+
+    /// The leaf's fingerprint.
+    #[must_use]
+    pub fn fingerprint(&self) -> Fingerprint {
+        self.fingerprint
+    }
+
+    /// What people call the leaf: its SPIFFE ID, else its CN.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The leaf's first second.
+    #[must_use]
+    pub fn not_before(&self) -> UnixTime {
+        self.not_before
+    }
+
+    /// The leaf's last second.
+    #[must_use]
+    pub fn not_after(&self) -> UnixTime {
+        self.not_after
+    }
+
+    /// The chain and the key as rustls takes them.
+    pub(super) fn certified(&self) -> Arc<CertifiedKey> {
+        self.certified.clone()
+    }
+}
+
+impl fmt::Debug for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Identity")
+            .field("name", &self.name)
+            .field("fingerprint", &self.fingerprint)
+            .field("not_after", &self.not_after)
+            .finish_non_exhaustive()
+    }
+}
+
+fn file_error(path: &Path, cause: &dyn fmt::Display) -> IdentityError {
+    IdentityError::File {
+        path: path.display().to_string(),
+        cause: cause.to_string(),
+    }
 }

@@ -1,9 +1,13 @@
-//! Mutual TLS: the verifier, admission after every handshake, the server's and the client's configuration.
+//! Mutual TLS: the verifier, admission after every handshake, the server's and the client's
+//! configuration. Decides who comes in, never what they may do there.
 
 mod admission;
 mod anchor;
+mod cache;
 mod client;
+mod crl;
 mod identity;
+mod path;
 mod provider;
 mod refusal;
 mod server;
@@ -11,7 +15,7 @@ mod trust;
 mod verifier;
 
 pub use anchor::{Anchor, AnchorOptions, CrlMode, NameFrom};
-pub use client::{ClientTls, ClientTlsError};
+pub use client::{ClientTls, ClientTlsError, agreed_with, explain_alert};
 pub use identity::{Identity, IdentityError};
 pub use refusal::{Class, Refusal};
 pub use server::{Accepted, ServerTls, ServerTlsError, ServerTlsOptions};

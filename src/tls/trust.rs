@@ -1,23 +1,281 @@
 //! The trust state: anchors, CRLs, and the chains that were verified under it.
+
+use std::fmt;
 use std::sync::Arc;
-use crate::registry::View;
-use super::anchor::AnchorOptions;
 
+use arc_swap::ArcSwap;
+use rustls::pki_types::CertificateDer;
+
+use super::admission;
+use super::anchor::{Anchor, AnchorOptions, CrlMode};
+use super::cache::{self, ChainCache, Key, Verified};
+use super::path::{self, Presented, Rules};
+use super::provider::provider;
+use super::refusal::{Class, Refusal};
+use crate::clock::{self, UnixTime};
+use crate::peer::{Chain, Peer};
+use crate::registry::{Pin, View};
+
+/// Why a configuration cannot be trusted by.
 #[derive(Debug, thiserror::Error)]
-pub enum TrustError { #[error("no trust anchor is configured: nobody could ever be admitted")] NoAnchor, #[error("anchor `{anchor}`: {cause}")] Anchor { anchor: String, cause: String } }
+pub enum TrustError {
+    /// An empty list would refuse everybody; it is more likely a mistake.
+    #[error("no trust anchor is configured: nobody could ever be admitted")]
+    NoAnchor,
+    /// One anchor is unusable.
+    #[error("anchor `{anchor}`: {cause}")]
+    Anchor {
+        /// Its name.
+        anchor: String,
+        /// What is wrong with it.
+        cause: String,
+    },
+}
 
-/// Swapped as a whole by a reload; a failed reload keeps the old one.
-pub struct Trust {}
+/// Who is trusted, and who of them stands how in the registry.
+///
+/// Anchors, CRLs and the verified chains are one state, swapped as a whole by a reload; a failed
+/// reload keeps the old one. The registry's picture is shared and always looked at afresh.
+pub struct Trust {
+    state: ArcSwap<State>,
+    view: Arc<View>,
+}
+
+struct State {
+    anchors: Vec<Anchor>,
+    permission_oid: String,
+    verified: ChainCache,
+}
+
 impl Trust {
-    /// `permission_oid`: dotted. # Errors As [`TrustError`] says, all anchors looked at.
-    pub fn load(anchors: &[AnchorOptions], permission_oid: &str, view: Arc<View>) -> Result<Self, Vec<TrustError>> { let _ = (anchors, permission_oid, view); todo!() }
-    /// Loads everything again in place.
+    /// Loads every anchor. `permission_oid`: dotted decimal.
+    ///
+    /// # Errors
+    /// As [`TrustError`] says, all anchors looked at.
+    pub fn load(
+        anchors: &[AnchorOptions],
+        permission_oid: &str,
+        view: Arc<View>,
+    ) -> Result<Self, Vec<TrustError>> {
+        let state = State::load(anchors, permission_oid, &[])?;
+        Ok(Self {
+            state: ArcSwap::from_pointee(state),
+            view,
+        })
+    }
+
+    /// Loads everything again in place. Chains that were verified before are forgotten, so tickets
+    /// given out before lead to full handshakes. Live connections are the caller's to re-check, by
+    /// [`Self::recheck`].
+    ///
     /// # Errors
     /// The old state stays in force.
-    pub fn reload(&self, anchors: &[AnchorOptions], permission_oid: &str) -> Result<(), Vec<TrustError>> { let _ = (anchors, permission_oid); todo!() }
-    /// The pin that is in force for a peer now: the leaf's, or that of the nearest delegate above it.
-    /// `Err` when it may no longer stay (revoked, unpinned, expired).
+    pub fn reload(
+        &self,
+        anchors: &[AnchorOptions],
+        permission_oid: &str,
+    ) -> Result<(), Vec<TrustError>> {
+        let state = State::load(anchors, permission_oid, &self.state.load().anchors)?;
+        self.state.store(Arc::new(state));
+        Ok(())
+    }
+
+    /// The pin that is in force for a peer now: the leaf's, or that of the nearest delegate above
+    /// it. Pure look-ups, no path building.
+    ///
+    /// # Errors
+    /// The refusal: the chain has ended, a certificate of it is revoked or no longer pinned, or
+    /// nothing is left that it could be allowed.
+    pub fn standing(&self, chain: &Chain, now: UnixTime) -> Result<Option<Pin>, Refusal> {
+        admission::standing(&self.view, chain, now)
+    }
+
+    /// As [`Self::standing`], and whether the anchors and CRLs of the present state still lead to
+    /// this peer: for live connections after a reload. No signature is verified again.
+    ///
     /// # Errors
     /// The refusal.
-    pub fn standing(&self, chain: &crate::peer::Chain, now: crate::clock::UnixTime) -> Result<Option<crate::registry::Pin>, super::refusal::Refusal> { let _ = (chain, now); todo!() }
+    pub fn recheck(&self, peer: &Peer, now: UnixTime) -> Result<Option<Pin>, Refusal> {
+        self.state.load().still_leads_to(peer)?;
+        self.standing(peer.chain(), now)
+    }
+
+    /// What was presented, judged: a path to an anchor (remembered or built), and how it stands in
+    /// the registry now.
+    pub(super) fn judge(
+        &self,
+        leaf: &CertificateDer<'_>,
+        others: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<(Key, Arc<Verified>), Refusal> {
+        let (key, verified) = self.state.load().verify(leaf, others, now)?;
+        self.standing(&verified.chain, now)?;
+        Ok((key, verified))
+    }
+
+    /// Whether a session of this chain may be resumed: known under the present state, valid and
+    /// standing now.
+    pub(super) fn resumable(&self, key: &Key, now: UnixTime) -> bool {
+        let found = self
+            .state
+            .load()
+            .verified
+            .get(key)
+            .filter(|verified| verified.holds(now));
+        found.is_some_and(|verified| self.standing(&verified.chain, now).is_ok())
+    }
+
+    /// The anchors in force, by name, and until when a CRL that they require is fresh: for
+    /// `doctor`, metrics and warnings.
+    #[must_use]
+    pub fn crl_deadlines(&self) -> Vec<(String, UnixTime)> {
+        let state = self.state.load();
+        let required = state
+            .anchors
+            .iter()
+            .filter(|a| a.crl_mode == Some(CrlMode::Require));
+        required
+            .map(|a| (a.name.to_string(), a.crls.next_update()))
+            .collect()
+    }
+}
+
+impl fmt::Debug for Trust {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = self.state.load();
+        let names: Vec<&str> = state.anchors.iter().map(Anchor::name).collect();
+        f.debug_struct("Trust")
+            .field("anchors", &names)
+            .finish_non_exhaustive()
+    }
+}
+
+impl State {
+    fn load(
+        options: &[AnchorOptions],
+        permission_oid: &str,
+        before: &[Anchor],
+    ) -> Result<Self, Vec<TrustError>> {
+        let mut errors = Vec::new();
+        let mut anchors: Vec<Anchor> = Vec::with_capacity(options.len());
+        for written in options {
+            let same = before.iter().find(|anchor| *anchor.name == *written.name);
+            let loaded = Anchor::load(written, permission_oid, same)
+                .and_then(|anchor| check_apart(&anchors, &anchor).map(|()| anchor));
+            match loaded {
+                Ok(anchor) => anchors.push(anchor),
+                Err(cause) => {
+                    errors.push(TrustError::Anchor {
+                        anchor: written.name.clone(),
+                        cause,
+                    });
+                }
+            }
+        }
+        if options.is_empty() {
+            errors.push(TrustError::NoAnchor);
+        }
+        if !errors.is_empty() {
+            return Err(errors);
+        }
+        warn_of_ends(&anchors, clock::unix_now());
+        let permission_oid = permission_oid.to_owned();
+        Ok(Self {
+            anchors,
+            permission_oid,
+            verified: ChainCache::default(),
+        })
+    }
+
+    fn verify(
+        &self,
+        leaf: &CertificateDer<'_>,
+        others: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<(Key, Arc<Verified>), Refusal> {
+        let key = cache::key(leaf, others);
+        if let Some(verified) = self
+            .verified
+            .get(&key)
+            .filter(|verified| verified.holds(now))
+        {
+            return Ok((key, verified));
+        }
+        let provider = provider();
+        let rules = Rules {
+            algorithms: provider.signature_verification_algorithms.all,
+            permission_oid: &self.permission_oid,
+        };
+        let found = path::find(&self.anchors, &Presented { leaf, others, now }, &rules)?;
+        let verified = Arc::new(found.verified);
+        if found.nothing_besides && verified.holds(now) {
+            self.verified.put(key, verified.clone());
+        }
+        Ok((key, verified))
+    }
+
+    fn still_leads_to(&self, peer: &Peer) -> Result<(), Refusal> {
+        let chain = peer.chain();
+        let refuse = |class, reason: String| {
+            Err(Refusal::new(class, reason)
+                .of(chain.fingerprint)
+                .named(chain.name.as_str()))
+        };
+        let anchor = self
+            .anchors
+            .iter()
+            .find(|anchor| anchor.name == chain.anchor);
+        let root = chain.issuers.last();
+        let Some(anchor) = anchor.filter(|a| root.is_some_and(|root| a.holds(root))) else {
+            return refuse(
+                Class::UnknownCa,
+                format!("anchor `{}` is gone", chain.anchor),
+            );
+        };
+        let ceiling = anchor.ceiling.as_ref();
+        if anchor.mode != chain.mode || ceiling.is_some_and(|c| chain.layers.last() != Some(c)) {
+            return refuse(
+                Class::AccessDenied,
+                format!("anchor `{}` has changed", anchor.name),
+            );
+        }
+        let revoked = |link: &crate::peer::Link| anchor.crls.revoke(&link.issuer, &link.serial);
+        if peer.links().iter().any(revoked) {
+            let reason = String::from("a CRL names the certificate or an issuer above it");
+            return refuse(Class::Revoked, reason);
+        }
+        Ok(())
+    }
+}
+
+/// One certificate under two anchors would have two modes and two ceilings.
+fn check_apart(others: &[Anchor], anchor: &Anchor) -> Result<(), String> {
+    for other in others {
+        if other.name == anchor.name {
+            return Err(String::from("another anchor has this name"));
+        }
+        if let Some(root) = anchor
+            .roots
+            .iter()
+            .find(|root| other.holds(&root.fingerprint))
+        {
+            return Err(format!(
+                "`{}` is a certificate of anchor `{}` too",
+                root.subject, other.name
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn warn_of_ends(anchors: &[Anchor], now: UnixTime) {
+    for anchor in anchors {
+        for root in anchor.roots.iter().filter(|root| root.not_after < now) {
+            tracing::warn!(anchor = %anchor.name, "`{}` ended at {}", root.subject, root.not_after);
+        }
+        if anchor.crl_mode.is_some() && anchor.crls.next_update() <= now {
+            let due = anchor.crls.next_update();
+            tracing::error!(anchor = %anchor.name, "its CRL should have been renewed by {due}");
+        }
+    }
 }

@@ -1,0 +1,265 @@
+//! A CA that is ready to sign: its key, its certificate, and what stands above it.
+
+use std::path::{Path, PathBuf};
+
+use x509_parser::prelude::{FromDer, X509Certificate};
+
+use crate::cert::{FileError, KeyError, ParseError, Parsed, load_chain, load_key};
+use crate::clock::UnixTime;
+use crate::grant::WrittenGrants;
+use crate::identity::Fingerprint;
+use crate::secret::Secret;
+
+use super::files::CaFiles;
+use super::passphrase::PassphraseError;
+use super::signer::{Signer, SignerError};
+
+/// Finds the passphrase of the key at a path; called only when the key is encrypted.
+pub type Unlock<'a> = &'a dyn Fn(&Path) -> Result<Secret, PassphraseError>;
+
+/// Why a CA cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum AuthorityError {
+    /// A certificate file.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// The key file.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// The key's algorithm.
+    #[error("`{path}`: {error}")]
+    Signer {
+        /// The key file.
+        path: PathBuf,
+        /// What is wrong with it.
+        error: SignerError,
+    },
+    /// No passphrase.
+    #[error(transparent)]
+    Passphrase(#[from] PassphraseError),
+    /// Not a certificate.
+    #[error("`{path}`: {error}")]
+    Parse {
+        /// The certificate file.
+        path: PathBuf,
+        /// What is wrong with it.
+        error: ParseError,
+    },
+    /// A certificate that may not sign.
+    #[error("`{path}` is not the certificate of a CA")]
+    NotAuthority {
+        /// The certificate file.
+        path: PathBuf,
+    },
+    /// Key and certificate are not a pair.
+    #[error("the key `{key}` does not belong to the certificate `{certificate}`")]
+    Mismatch {
+        /// The key file.
+        key: PathBuf,
+        /// The certificate file.
+        certificate: PathBuf,
+    },
+    /// A certificate is not signed by the one above it.
+    #[error("the certificate `{certificate}` is not signed by `{issuer}`")]
+    Chain {
+        /// The certificate file.
+        certificate: PathBuf,
+        /// The file that should hold its issuer.
+        issuer: PathBuf,
+    },
+    /// No `spiffe://<trust domain>` in it.
+    #[error("the CA certificate `{path}` names no trust domain (a URI `spiffe://<trust domain>`)")]
+    TrustDomain {
+        /// The certificate file.
+        path: PathBuf,
+    },
+}
+
+/// What a CA certificate of the path allows at most.
+#[derive(Clone, Debug)]
+pub(super) struct Ceiling {
+    pub holder: String,
+    pub grants: WrittenGrants,
+}
+
+/// A CA certificate with its key opened.
+#[derive(Debug)]
+pub struct Authority {
+    pub(super) signer: Signer,
+    /// From the signing certificate upwards, without the root.
+    pub(super) chain: Vec<Vec<u8>>,
+    pub(super) root: Vec<u8>,
+    pub(super) parsed: Parsed,
+    pub(super) trust_domain: String,
+    /// Of every certificate of the path that has one.
+    pub(super) ceilings: Vec<Ceiling>,
+    /// The earliest end of the path.
+    pub(super) not_after: UnixTime,
+    /// How many CAs may stand below this one; `None`: any number.
+    pub(super) below: Option<u32>,
+}
+
+impl Authority {
+    /// The issuing CA of a folder.
+    ///
+    /// # Errors
+    /// Files, passphrase, or parts that do not fit together.
+    pub fn issuing(files: &CaFiles, unlock: Unlock<'_>, oid: &str) -> Result<Self, AuthorityError> {
+        let (certificate, key) = (files.issuing_certificate(), files.issuing_key());
+        Self::open(&certificate, &key, &files.root_certificate(), unlock, oid)
+    }
+
+    /// The root of a folder.
+    ///
+    /// # Errors
+    /// As [`Self::issuing`].
+    pub fn root(files: &CaFiles, unlock: Unlock<'_>, oid: &str) -> Result<Self, AuthorityError> {
+        let root = files.root_certificate();
+        Self::open(&root, &files.root_key(), &root, unlock, oid)
+    }
+
+    /// A CA from its chain (its own certificate first), its key, and the root above it. Every link
+    /// of the chain is checked before the key is opened.
+    ///
+    /// # Errors
+    /// As [`Self::issuing`].
+    pub fn open(
+        certificate: &Path,
+        key: &Path,
+        root: &Path,
+        unlock: Unlock<'_>,
+        oid: &str,
+    ) -> Result<Self, AuthorityError> {
+        let above = Above::load(certificate, root, oid)?;
+        let signer = open_key(key, unlock)?;
+        if signer.public_key() != above.public_key {
+            let (key, certificate) = (key.to_owned(), certificate.to_owned());
+            return Err(AuthorityError::Mismatch { key, certificate });
+        }
+        Ok(Self {
+            signer,
+            chain: above.chain,
+            root: above.root,
+            parsed: above.parsed,
+            trust_domain: above.trust_domain,
+            ceilings: above.ceilings,
+            not_after: above.not_after,
+            below: above.below,
+        })
+    }
+
+    /// The trust domain whose names it gives out.
+    #[must_use]
+    pub fn trust_domain(&self) -> &str {
+        &self.trust_domain
+    }
+
+    /// What its own certificate says.
+    #[must_use]
+    pub const fn certificate(&self) -> &Parsed {
+        &self.parsed
+    }
+
+    /// Its own certificate, DER.
+    #[must_use]
+    pub fn der(&self) -> &[u8] {
+        self.chain.first().unwrap_or(&self.root)
+    }
+
+    /// The root's certificate, DER.
+    #[must_use]
+    pub fn root_der(&self) -> &[u8] {
+        &self.root
+    }
+
+    /// The fingerprint of its own certificate.
+    #[must_use]
+    pub const fn fingerprint(&self) -> Fingerprint {
+        self.parsed.fingerprint
+    }
+
+    /// As the encoder wants it.
+    pub(super) fn issuer(&self) -> Result<rcgen::Issuer<'static, &Signer>, rcgen::Error> {
+        rcgen::Issuer::from_ca_cert_der(&self.der().into(), &self.signer)
+    }
+}
+
+/// Everything about a CA that can be known without its key.
+pub(super) struct Above {
+    pub chain: Vec<Vec<u8>>,
+    pub root: Vec<u8>,
+    pub parsed: Parsed,
+    pub public_key: Vec<u8>,
+    trust_domain: String,
+    ceilings: Vec<Ceiling>,
+    not_after: UnixTime,
+    below: Option<u32>,
+}
+
+impl Above {
+    /// Reads a CA's chain and its root and checks that each is signed by the next.
+    pub fn load(certificate: &Path, root: &Path, oid: &str) -> Result<Self, AuthorityError> {
+        let mut chain = load_chain(certificate)?;
+        // `load_chain` gives at least one.
+        let root_der = load_chain(root)?.swap_remove(0);
+        chain.retain(|der| *der != root_der);
+        let path: Vec<&[u8]> = chain.iter().chain([&root_der]).map(Vec::as_slice).collect();
+        let wrong = |error| AuthorityError::Parse { path: certificate.to_owned(), error };
+        let mut ceilings = Vec::new();
+        let mut not_after = UnixTime::MAX;
+        for (at, der) in path.iter().enumerate() {
+            let parsed = Parsed::from_der(der, oid).map_err(wrong)?;
+            if !parsed.is_ca {
+                return Err(AuthorityError::NotAuthority { path: certificate.to_owned() });
+            }
+            if !is_signed_by(der, path.get(at + 1).unwrap_or(der)) {
+                let (certificate, issuer) = (certificate.to_owned(), root.to_owned());
+                return Err(AuthorityError::Chain { certificate, issuer });
+            }
+            not_after = not_after.min(parsed.not_after);
+            if let Some(grants) = &parsed.permissions {
+                let holder = parsed.common_names.first().unwrap_or(&parsed.subject).clone();
+                ceilings.push(Ceiling { holder, grants: grants.clone() });
+            }
+        }
+        let parsed = Parsed::from_der(path[0], oid).map_err(wrong)?;
+        let domain = parsed.uris.iter().find_map(|uri| uri.strip_prefix("spiffe://"));
+        let domain = domain.map(|rest| rest.trim_end_matches('/').to_owned());
+        let trust_domain = domain
+            .filter(|domain| crate::identity::SpiffeId::check_trust_domain(domain).is_ok())
+            .ok_or_else(|| AuthorityError::TrustDomain { path: certificate.to_owned() })?;
+        let (public_key, below) = key_and_depth(path[0]).unwrap_or_default();
+        Ok(Self { parsed, public_key, trust_domain, ceilings, not_after, below, chain, root: root_der })
+    }
+
+    /// The signing certificate, DER.
+    pub fn der(&self) -> &[u8] {
+        self.chain.first().unwrap_or(&self.root)
+    }
+}
+
+/// Whether `issuer`'s key made the signature of `der`, and the names agree.
+pub(super) fn is_signed_by(der: &[u8], issuer: &[u8]) -> bool {
+    let (Ok((_, subject)), Ok((_, issuer))) =
+        (X509Certificate::from_der(der), X509Certificate::from_der(issuer))
+    else {
+        return false;
+    };
+    subject.issuer().as_raw() == issuer.subject().as_raw()
+        && subject.verify_signature(Some(issuer.public_key())).is_ok()
+}
+
+/// The public key as DER, and how many CAs may stand below.
+pub(super) fn key_and_depth(der: &[u8]) -> Option<(Vec<u8>, Option<u32>)> {
+    let (_, certificate) = X509Certificate::from_der(der).ok()?;
+    let below = certificate.basic_constraints().ok().flatten()?.value.path_len_constraint;
+    Some((certificate.public_key().raw.to_vec(), below))
+}
+
+fn open_key(path: &Path, unlock: Unlock<'_>) -> Result<Signer, AuthorityError> {
+    let key = match load_key(path, None) {
+        Err(KeyError::PassphraseNeeded { .. }) => load_key(path, Some(&unlock(path)?))?,
+        other => other?,
+    };
+    Signer::from_pkcs8(&key).map_err(|error| AuthorityError::Signer { path: path.to_owned(), error })
+}

@@ -1,0 +1,50 @@
+//! Revoking: in the registry first, because its commit is what puts it in force; then waiting for
+//! the servers that live.
+
+use std::time::Duration;
+
+use crate::clock::UnixTime;
+use crate::registry::{Confirmation, Enrolment, Reason, Revocation, Store, StoreError};
+
+/// Why nothing was revoked.
+#[derive(Debug, thiserror::Error)]
+pub enum RevokeError {
+    /// The registry.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// What a revocation came to.
+#[derive(Debug)]
+pub struct Revoked {
+    /// The certificate, with its revocation.
+    pub enrolment: Enrolment,
+    /// It was revoked before; that revocation stands as it was.
+    pub already: bool,
+    /// How far the live servers have come.
+    pub confirmation: Confirmation,
+}
+
+/// Revokes the certificate that `key` names (name, fingerprint or serial) and waits until every
+/// live server has applied it, at most `patience`.
+///
+/// # Errors
+/// No such certificate, several, or the registry did not take it.
+pub async fn revoke(
+    store: &dyn Store,
+    key: &str,
+    reason: Reason,
+    by: &str,
+    patience: Duration,
+    now: UnixTime,
+) -> Result<Revoked, RevokeError> {
+    let mut enrolment = store.find(key, now).await?;
+    if enrolment.revocation.is_some() {
+        return Ok(Revoked { enrolment, already: true, confirmation: Confirmation::default() });
+    }
+    let revocation = Revocation { at: now, reason, by: by.to_owned() };
+    let seq = store.revoke(enrolment.fingerprint, &revocation).await?;
+    enrolment.revocation = Some(revocation);
+    let confirmation = store.confirmed(seq, patience).await?;
+    Ok(Revoked { enrolment, already: false, confirmation })
+}

@@ -1,0 +1,136 @@
+//! The arguments of `countersign ca`.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::ca::KeyKind;
+use crate::registry::Reason;
+
+use super::place::Place;
+
+/// Make a CA, issue certificates, list and revoke them
+#[derive(Debug, clap::Args)]
+pub struct CaCommand {
+    /// Where.
+    #[command(flatten)]
+    pub place: Place,
+    /// File with the passphrase of the CA's key [default: the variable COUNTERSIGN_CA_PASSPHRASE,
+    /// the systemd credential `countersign-ca`, a file `passphrase` beside the key, or the terminal]
+    #[arg(long, value_name = "FILE", global = true)]
+    pub passphrase_file: Option<PathBuf>,
+    /// What to do.
+    #[command(subcommand)]
+    pub action: CaAction,
+}
+
+/// What `countersign ca` can do.
+#[derive(Debug, clap::Subcommand)]
+pub enum CaAction {
+    /// Make a root and an issuing CA
+    Init(InitArguments),
+    /// Issue a certificate: recorded and pinned first, then written
+    Issue(IssueArguments),
+    /// List the certificates on record
+    List(ListArguments),
+    /// Show everything about one certificate
+    Show(ShowArguments),
+    /// Revoke a certificate and wait until every live server knows
+    Revoke(RevokeArguments),
+    /// Write a fresh CRL
+    Crl(CrlArguments),
+}
+
+/// `ca init`
+#[derive(Debug, clap::Args)]
+pub struct InitArguments {
+    /// Folder to make the CA in: the same as --ca
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+    /// Whose names the CA gives out: spiffe://<trust domain>/…
+    #[arg(long, value_name = "DOMAIN", default_value = "countersign.internal")]
+    pub trust_domain: String,
+    /// Kind of both keys: p256, p384 or ed25519
+    #[arg(long, value_name = "KIND", default_value = "p256")]
+    pub key: KeyKind,
+    /// File with the passphrase of the root's key, where it is to be another than the issuing CA's
+    #[arg(long, value_name = "FILE")]
+    pub root_passphrase_file: Option<PathBuf>,
+}
+
+/// `ca issue`
+#[derive(Debug, clap::Args)]
+pub struct IssueArguments {
+    /// Name: the path of spiffe://<trust domain>/NAME, or such a URI as a whole
+    pub name: String,
+    /// What it may do, such as `tools:files__read_*`; may be given more than once
+    #[arg(long, value_name = "GRANT")]
+    pub grant: Vec<String>,
+    /// A role of the configuration; may be given more than once
+    #[arg(long, value_name = "ROLE")]
+    pub role: Vec<String>,
+    /// Kind of certificate: a file of the profiles' folder, or agent, service, operator, server
+    #[arg(long, value_name = "PROFILE", default_value = "agent")]
+    pub profile: String,
+    /// Folder with profiles [default: pki/profiles where it exists]
+    #[arg(long, value_name = "DIR")]
+    pub profiles: Option<PathBuf>,
+    /// Lifetime, such as `12h` [default: the profile's]
+    #[arg(long, value_name = "SPAN", value_parser = humantime::parse_duration)]
+    pub ttl: Option<Duration>,
+    /// Folder for NAME.crt, NAME.key and ca.pem
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    pub out: PathBuf,
+    /// DNS name of a server; may be given more than once
+    #[arg(long, value_name = "NAME")]
+    pub dns: Vec<String>,
+    /// Address of a server; may be given more than once
+    #[arg(long, value_name = "ADDRESS")]
+    pub ip: Vec<IpAddr>,
+    /// Write over files of this name
+    #[arg(long)]
+    pub replace: bool,
+}
+
+/// `ca list`
+#[derive(Debug, clap::Args)]
+pub struct ListArguments {
+    /// Also those that are expired or revoked
+    #[arg(long)]
+    pub all: bool,
+    /// At most so many, newest first
+    #[arg(long, value_name = "NUMBER", default_value_t = 500)]
+    pub limit: usize,
+}
+
+/// `ca show`
+#[derive(Debug, clap::Args)]
+pub struct ShowArguments {
+    /// Name, fingerprint or serial number
+    pub key: String,
+}
+
+/// `ca revoke`
+#[derive(Debug, clap::Args)]
+pub struct RevokeArguments {
+    /// Name, fingerprint or serial number
+    pub key: String,
+    /// Why: unspecified, key-compromise, ca-compromise, affiliation-changed, superseded,
+    /// cessation-of-operation or privilege-withdrawn
+    #[arg(long, value_name = "REASON", default_value = "unspecified")]
+    pub reason: Reason,
+    /// How long to wait for the live servers
+    #[arg(long, value_name = "SPAN", default_value = "2s", value_parser = humantime::parse_duration)]
+    pub wait: Duration,
+}
+
+/// `ca crl`
+#[derive(Debug, clap::Args)]
+pub struct CrlArguments {
+    /// The root's CRL (of issuing CAs) and not the issuing CA's
+    #[arg(long)]
+    pub root: bool,
+    /// Where to write it [default: issuing.crl or root.crl in the CA's folder]
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+}

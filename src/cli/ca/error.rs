@@ -1,0 +1,123 @@
+//! What can go wrong in a command on certificates, and what a person can do about it.
+
+use crate::ca::{
+    AuthorityError, BuildError, CreateError, CrlError, IssueError, PassphraseError, PinError,
+    ProfileError, RevokeError, SignError, SignerError,
+};
+use crate::cert::{KeyError, ParseError};
+use crate::grant::GrantError;
+use crate::identity::SpiffeError;
+use crate::registry::StoreError;
+
+/// Why a command on certificates did nothing.
+#[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "each passes on the error of the step that it is named for")]
+pub enum CaCommandError {
+    #[error(transparent)]
+    Create(#[from] CreateError),
+    #[error(transparent)]
+    Authority(#[from] AuthorityError),
+    #[error(transparent)]
+    Passphrase(#[from] PassphraseError),
+    #[error(transparent)]
+    Profile(#[from] ProfileError),
+    #[error(transparent)]
+    Sign(#[from] SignError),
+    #[error(transparent)]
+    Issue(#[from] IssueError),
+    #[error(transparent)]
+    Signer(#[from] SignerError),
+    #[error(transparent)]
+    Build(#[from] BuildError),
+    #[error(transparent)]
+    Revoke(#[from] RevokeError),
+    #[error(transparent)]
+    Crl(#[from] CrlError),
+    #[error(transparent)]
+    Pin(#[from] PinError),
+    #[error(transparent)]
+    Grant(#[from] GrantError),
+    #[error("`{name}`: {error}")]
+    Name { name: String, error: SpiffeError },
+    #[error(transparent)]
+    Parse(#[from] ParseError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl CaCommandError {
+    /// What to do about it, where there is something to say.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        let hint = match self {
+            Self::Create(CreateError::Exists(_)) => {
+                "use it, or choose another folder with --dir".to_owned()
+            }
+            Self::Create(CreateError::Partial { dir, .. }) => format!(
+                "bring the missing file back from a backup, or move `{}` away and run `countersign \
+                 ca init` again",
+                dir.display()
+            ),
+            Self::Create(CreateError::Foreign(_)) => "choose another folder with --dir".to_owned(),
+            Self::Authority(AuthorityError::Passphrase(error)) | Self::Passphrase(error) => {
+                return passphrase_hint(error);
+            }
+            Self::Authority(AuthorityError::Key(KeyError::WrongPassphrase { .. })) => {
+                "the root's key and the issuing CA's can have different passphrases".to_owned()
+            }
+            Self::Authority(AuthorityError::File(_)) => {
+                "make a CA with `countersign ca init`, or name its folder with --ca".to_owned()
+            }
+            Self::Sign(error) => return sign_hint(error),
+            Self::Issue(IssueError::InTheWay(_)) => {
+                "choose another folder with --out, or write over it with --replace".to_owned()
+            }
+            Self::Issue(IssueError::OtherRoot(_)) => {
+                "choose another folder with --out: clients there trust the other CA".to_owned()
+            }
+            Self::Pin(PinError::Candidates { .. }) => {
+                "give the name with --name, or say where it stands with --identity-from".to_owned()
+            }
+            Self::Pin(PinError::NoGrants(_)) => {
+                "say what it may do with --grant or --role".to_owned()
+            }
+            Self::Store(error)
+            | Self::Revoke(RevokeError::Store(error))
+            | Self::Pin(PinError::Store(error)) => return store_hint(error),
+            _ => return None,
+        };
+        Some(hint)
+    }
+}
+
+fn passphrase_hint(error: &PassphraseError) -> Option<String> {
+    matches!(error, PassphraseError::Missing { .. }).then(|| {
+        "give it with --passphrase-file, in COUNTERSIGN_CA_PASSPHRASE, as the systemd credential \
+         `countersign-ca`, or at a terminal"
+            .to_owned()
+    })
+}
+
+fn sign_hint(error: &SignError) -> Option<String> {
+    let hint = match error {
+        SignError::NoGrants(_) => "say what it may do with --grant or --role".to_owned(),
+        SignError::NoServerName(_) => "say how it is dialled with --dns or --ip".to_owned(),
+        SignError::TrustDomain { domain, .. } => {
+            format!("give the path alone, or a URI that begins with `spiffe://{domain}/`")
+        }
+        SignError::Role { .. } => "define the role in the configuration".to_owned(),
+        _ => return None,
+    };
+    Some(hint)
+}
+
+fn store_hint(error: &StoreError) -> Option<String> {
+    let hint = match error {
+        StoreError::NotFound(_) => "see what there is with `countersign ca list --all`",
+        StoreError::Unreachable { .. } => {
+            "name the registry with --registry; `countersign ca init` makes one"
+        }
+        _ => return None,
+    };
+    Some(hint.to_owned())
+}

@@ -1,0 +1,19 @@
+//! `countersign ca …`: reads arguments, environment and terminal, calls `ca`, shows what came out.
+//! Decides nothing about certificates itself.
+
+mod actor;
+mod arguments;
+mod error;
+mod outcome;
+mod passphrase;
+mod place;
+pub(super) mod run;
+mod view;
+
+pub use actor::actor;
+pub use arguments::{CaAction, CaCommand};
+pub use error::CaCommandError;
+pub use outcome::{CaOutcome, InitReport, IssueReport, ListReport, RevokeReport, ShowReport};
+pub use passphrase::Passphrases;
+pub use place::{Place, Settings};
+pub use view::{CertificateView, ConfirmationView, table};

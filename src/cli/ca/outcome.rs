@@ -1,0 +1,207 @@
+//! What the commands answer: serialized as it is for `--json`, `human` for people.
+
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+use super::view::{CertificateView, ConfirmationView, table};
+
+/// The answer of one of the commands.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(untagged)]
+#[expect(missing_docs, reason = "each is named for its command")]
+pub enum CaOutcome {
+    Init(InitReport),
+    Issue(IssueReport),
+    List(ListReport),
+    Show(ShowReport),
+    Revoke(RevokeReport),
+    Crl(CrlReport),
+}
+
+/// `ca init`
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct InitReport {
+    /// The CA's folder.
+    pub dir: PathBuf,
+    /// Whose names it gives out.
+    pub trust_domain: String,
+    /// Fingerprint of the root: what others compare.
+    pub root_fingerprint: String,
+    /// RFC 3339.
+    pub root_not_after: String,
+    /// Fingerprint of the issuing CA.
+    pub issuing_fingerprint: String,
+    /// RFC 3339.
+    pub issuing_not_after: String,
+    /// The registry that goes with it.
+    pub registry: PathBuf,
+}
+
+/// `ca issue`
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct IssueReport {
+    /// As recorded.
+    #[serde(flatten)]
+    pub certificate: CertificateView,
+    /// Files.
+    pub files: FilesReport,
+    /// What a person should know.
+    pub notes: Vec<String>,
+}
+
+/// Files that were written.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct FilesReport {
+    /// Chain, PEM.
+    pub certificate: PathBuf,
+    /// Key, PEM.
+    pub key: PathBuf,
+    /// Root, PEM.
+    pub ca: PathBuf,
+}
+
+/// `ca list`, `pin list`
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ListReport {
+    /// Newest first.
+    pub certificates: Vec<CertificateView>,
+    /// There are more than the limit.
+    pub more: bool,
+}
+
+/// `ca show`
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ShowReport {
+    /// With what the certificate carries.
+    #[serde(flatten)]
+    pub certificate: CertificateView,
+    /// PEM.
+    pub pem: String,
+}
+
+/// `ca revoke`
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct RevokeReport {
+    /// With its revocation.
+    #[serde(flatten)]
+    pub certificate: CertificateView,
+    /// It was revoked before.
+    pub already: bool,
+    /// How far the live servers have come.
+    pub servers: ConfirmationView,
+    /// The CRL that was written; absent where the key could not be opened unasked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub crl: Option<CrlReport>,
+    /// Why there is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub no_crl: Option<String>,
+}
+
+/// `ca crl`
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct CrlReport {
+    /// The file.
+    pub path: PathBuf,
+    /// Its number.
+    pub number: u64,
+    /// Certificates that it names.
+    pub entries: usize,
+    /// RFC 3339.
+    pub next_update: String,
+}
+
+impl CaOutcome {
+    /// For people.
+    #[must_use]
+    pub fn human(&self) -> String {
+        match self {
+            Self::Init(report) => report.human(),
+            Self::Issue(report) => report.human(),
+            Self::List(report) => report.human(),
+            Self::Show(report) => report.certificate.card(),
+            Self::Revoke(report) => report.human(),
+            Self::Crl(report) => report.human(),
+        }
+    }
+}
+
+impl InitReport {
+    fn human(&self) -> String {
+        format!(
+            "A CA for {} is in {}.\n\nroot         {}  until {}\nissuing CA   {}  until {}\n\
+             registry     {}\n\nKeep root.key somewhere else: only new issuing CAs need it.\n",
+            self.trust_domain,
+            self.dir.display(),
+            self.root_fingerprint,
+            self.root_not_after,
+            self.issuing_fingerprint,
+            self.issuing_not_after,
+            self.registry.display(),
+        )
+    }
+}
+
+impl IssueReport {
+    fn human(&self) -> String {
+        let FilesReport { certificate, key, ca } = &self.files;
+        let mut text = self.certificate.card();
+        for (label, path) in [("certificate", certificate), ("key", key), ("ca", ca)] {
+            text.push_str(&format!("{label:<12} {}\n", path.display()));
+        }
+        for note in &self.notes {
+            text.push_str(&format!("note: {note}\n"));
+        }
+        text
+    }
+}
+
+impl ListReport {
+    /// A table.
+    #[must_use]
+    pub fn human(&self) -> String {
+        if self.certificates.is_empty() {
+            return String::from("There is none.\n");
+        }
+        let more = if self.more { "There are more: see --limit.\n" } else { "" };
+        format!("{}\n{more}", table(&self.certificates))
+    }
+}
+
+impl RevokeReport {
+    fn human(&self) -> String {
+        let certificate = &self.certificate;
+        let mut text = if self.already {
+            format!("{} ({}) was revoked before.\n", certificate.name, &certificate.fingerprint[..12])
+        } else {
+            format!(
+                "{} ({}) is revoked: {}.\n",
+                certificate.name,
+                &certificate.fingerprint[..12],
+                self.servers.sentence()
+            )
+        };
+        if let Some(crl) = &self.crl {
+            text.push_str(&crl.human());
+        }
+        if let Some(why) = &self.no_crl {
+            text.push_str(&format!(
+                "note: the CRL was not written ({why}); `countersign ca crl` writes it\n"
+            ));
+        }
+        text
+    }
+}
+
+impl CrlReport {
+    fn human(&self) -> String {
+        let names = if self.entries == 1 { "certificate" } else { "certificates" };
+        format!(
+            "{} names {} {names}, number {}, next due {}.\n",
+            self.path.display(),
+            self.entries,
+            self.number,
+            self.next_update
+        )
+    }
+}

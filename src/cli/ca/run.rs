@@ -1,0 +1,269 @@
+//! The commands of `countersign ca`, one function each.
+
+use std::path::{Path, PathBuf};
+
+use crate::ca::{
+    Authority, CaFiles, CrlError, NewAuthority, Profiles, Request, Rules, Signer, WrittenCrl,
+    create, issue, prepare_output, revoke, write_crl, write_out,
+};
+use crate::cert::Parsed;
+use crate::clock::UnixTime;
+use crate::grant::WrittenGrants;
+use crate::identity::{Fingerprint, SpiffeId};
+use crate::registry::{Enrolment, EnrolmentKind, SqliteStore, Store};
+
+use super::actor::actor;
+use super::arguments::{
+    CaAction, CaCommand, CrlArguments, InitArguments, IssueArguments, ListArguments,
+    RevokeArguments,
+};
+use super::error::CaCommandError;
+use super::outcome::{
+    CaOutcome, CrlReport, FilesReport, InitReport, IssueReport, ListReport, RevokeReport,
+    ShowReport,
+};
+use super::passphrase::Passphrases;
+use super::place::Settings;
+use super::view::{CertificateView, ConfirmationView};
+
+/// Enrolments read at once.
+const PAGE: u32 = 500;
+
+type Outcome = Result<CaOutcome, CaCommandError>;
+
+impl CaCommand {
+    /// Runs the command.
+    ///
+    /// # Errors
+    /// Whatever its step says; `hint` of the error tells what to do.
+    pub async fn run(self, settings: &Settings, now: UnixTime) -> Outcome {
+        let bench = Bench {
+            registry: self.place.registry(settings),
+            files: CaFiles::new(&self.place.ca()),
+            passphrase_file: self.passphrase_file,
+            settings,
+            now,
+        };
+        match self.action {
+            CaAction::Init(arguments) => bench.init(arguments).await,
+            CaAction::Issue(arguments) => bench.issue(arguments).await,
+            CaAction::List(arguments) => bench.list(&arguments).await,
+            CaAction::Show(arguments) => bench.show(&arguments.key).await,
+            CaAction::Revoke(arguments) => bench.revoke(&arguments).await,
+            CaAction::Crl(arguments) => bench.crl(arguments).await,
+        }
+    }
+}
+
+/// What every command works with.
+struct Bench<'a> {
+    registry: PathBuf,
+    files: CaFiles,
+    passphrase_file: Option<PathBuf>,
+    settings: &'a Settings,
+    now: UnixTime,
+}
+
+impl Bench<'_> {
+    async fn init(&self, arguments: InitArguments) -> Outcome {
+        let files = arguments.dir.map_or_else(|| self.files.clone(), |dir| CaFiles::new(&dir));
+        let passphrases = Passphrases::new(self.passphrase_file.clone());
+        let issuing_passphrase = passphrases.fresh(&files.issuing_key())?;
+        let root_passphrase = match arguments.root_passphrase_file {
+            Some(file) => Passphrases::new(Some(file)).of(&files.root_key())?,
+            None => issuing_passphrase.clone(),
+        };
+        let new = NewAuthority {
+            trust_domain: &arguments.trust_domain,
+            key: arguments.key,
+            root_passphrase: &root_passphrase,
+            issuing_passphrase: &issuing_passphrase,
+            permission_oid: &self.settings.permission_oid,
+            beside: None,
+        };
+        let store = self.store(true).await?;
+        let created = create(&files, new, &store, &actor(), self.now).await?;
+        Ok(CaOutcome::Init(InitReport {
+            dir: files.dir().to_owned(),
+            trust_domain: created.trust_domain,
+            root_fingerprint: created.root.fingerprint.to_string(),
+            root_not_after: created.root.not_after.to_string(),
+            issuing_fingerprint: created.issuing.fingerprint.to_string(),
+            issuing_not_after: created.issuing.not_after.to_string(),
+            registry: self.registry.clone(),
+        }))
+    }
+
+    async fn issue(&self, arguments: IssueArguments) -> Outcome {
+        let profiles = profiles(arguments.profiles.as_deref())?;
+        let profile = profiles.get(&arguments.profile)?;
+        let grants = written_grants(&arguments.grant, &arguments.role)?;
+        let authority = self.authority(false)?;
+        let name = spiffe_id(&arguments.name, authority.trust_domain())?;
+        let base = name.last_segment().to_owned();
+        let (signer, key) = Signer::generate(profile.key)?;
+        let request = Request {
+            name,
+            subject_key: &signer.public_key(),
+            grants,
+            profile,
+            ttl: arguments.ttl,
+            dns: arguments.dns,
+            ips: arguments.ip,
+        };
+        let Settings { permission_oid, roles, .. } = self.settings;
+        let signed = authority.sign(&request, Rules { permission_oid, roles }, self.now)?;
+        let root = authority.root_der();
+        let output = prepare_output(&arguments.out, &base, root, arguments.replace)?;
+        let store = self.store(true).await?;
+        let issued = issue(&store, signed, &actor(), self.now).await?;
+        let written = write_out(&store, &output, &issued, &key, self.now).await?;
+        Ok(CaOutcome::Issue(IssueReport {
+            certificate: CertificateView::new(&issued.enrolment, self.now).with(&issued.parsed),
+            files: FilesReport {
+                certificate: written.certificate,
+                key: written.key,
+                ca: written.ca,
+            },
+            notes: issued.notes,
+        }))
+    }
+
+    async fn list(&self, arguments: &ListArguments) -> Outcome {
+        let store = self.store(false).await?;
+        let wanted = |enrolment: &Enrolment| {
+            arguments.all || (enrolment.revocation.is_none() && enrolment.not_after >= self.now)
+        };
+        list(&store, arguments.limit, wanted, self.now).await.map(CaOutcome::List)
+    }
+
+    async fn show(&self, key: &str) -> Outcome {
+        let store = self.store(false).await?;
+        let enrolment = store.find(key, self.now).await?;
+        let enrolment = store.get(enrolment.fingerprint).await?.unwrap_or(enrolment);
+        let parsed = Parsed::from_der(&enrolment.der, &self.settings.permission_oid)?;
+        Ok(CaOutcome::Show(ShowReport {
+            certificate: CertificateView::new(&enrolment, self.now).with(&parsed),
+            pem: crate::ca::certificate_pem(&enrolment.der),
+        }))
+    }
+
+    async fn revoke(&self, arguments: &RevokeArguments) -> Outcome {
+        let store = self.store(false).await?;
+        let RevokeArguments { key, reason, wait } = arguments;
+        let revoked = revoke(&store, key, *reason, &actor(), *wait, self.now).await?;
+        let crl = self.crl_after(&revoked.enrolment, &store).await;
+        let (crl, no_crl) = match crl {
+            Ok(crl) => (crl.map(crl_report), None),
+            Err(error) => (None, Some(error.to_string())),
+        };
+        Ok(CaOutcome::Revoke(RevokeReport {
+            certificate: CertificateView::new(&revoked.enrolment, self.now),
+            already: revoked.already,
+            servers: ConfirmationView::new(&revoked.confirmation),
+            crl,
+            no_crl,
+        }))
+    }
+
+    /// The CRL of whoever issued it, where that is the CA of this folder and its key opens without
+    /// asking anybody. The revocation holds without it.
+    async fn crl_after(
+        &self,
+        revoked: &Enrolment,
+        store: &SqliteStore,
+    ) -> Result<Option<WrittenCrl>, CaCommandError> {
+        if revoked.kind == EnrolmentKind::External {
+            return Ok(None);
+        }
+        let root = revoked.kind == EnrolmentKind::Authority;
+        let passphrases = Passphrases::new(self.passphrase_file.clone()).without_terminal();
+        let authority = self.open(root, &passphrases)?;
+        if revoked.issuer != Some(authority.fingerprint()) {
+            return Err(CrlError::Foreign { path: self.crl_path(root) }.into());
+        }
+        Ok(Some(write_crl(&authority, &self.crl_path(root), store, self.now).await?))
+    }
+
+    async fn crl(&self, arguments: CrlArguments) -> Outcome {
+        let store = self.store(false).await?;
+        let authority = self.authority(arguments.root)?;
+        let path = arguments.out.unwrap_or_else(|| self.crl_path(arguments.root));
+        let written = write_crl(&authority, &path, &store, self.now).await?;
+        Ok(CaOutcome::Crl(crl_report(written)))
+    }
+
+    fn crl_path(&self, root: bool) -> PathBuf {
+        if root { self.files.root_crl() } else { self.files.issuing_crl() }
+    }
+
+    fn authority(&self, root: bool) -> Result<Authority, CaCommandError> {
+        self.open(root, &Passphrases::new(self.passphrase_file.clone()))
+    }
+
+    fn open(&self, root: bool, passphrases: &Passphrases) -> Result<Authority, CaCommandError> {
+        let unlock = |key: &Path| passphrases.of(key);
+        let oid = &self.settings.permission_oid;
+        let open = if root { Authority::root } else { Authority::issuing };
+        Ok(open(&self.files, &unlock, oid)?)
+    }
+
+    async fn store(&self, create: bool) -> Result<SqliteStore, CaCommandError> {
+        Ok(SqliteStore::open(&self.registry, create).await?)
+    }
+}
+
+/// Newest first, those that are wanted, at most `limit`.
+pub(in crate::cli) async fn list(
+    store: &dyn Store,
+    limit: usize,
+    wanted: impl Fn(&Enrolment) -> bool,
+    now: UnixTime,
+) -> Result<ListReport, CaCommandError> {
+    let mut certificates = Vec::new();
+    let mut after: Option<Fingerprint> = None;
+    loop {
+        let page = store.list(after, PAGE).await?;
+        let Some(last) = page.last() else { break };
+        after = Some(last.fingerprint);
+        for enrolment in page.iter().filter(|enrolment| wanted(enrolment)) {
+            if certificates.len() == limit {
+                return Ok(ListReport { certificates, more: true });
+            }
+            certificates.push(CertificateView::new(enrolment, now));
+        }
+    }
+    Ok(ListReport { certificates, more: false })
+}
+
+/// `--grant` and `--role` together.
+pub(in crate::cli) fn written_grants(
+    grants: &[String],
+    roles: &[String],
+) -> Result<WrittenGrants, CaCommandError> {
+    let roles = roles.iter().map(|role| format!("role:{role}"));
+    Ok(WrittenGrants::parse(&grants.iter().cloned().chain(roles).collect::<Vec<_>>())?)
+}
+
+fn spiffe_id(name: &str, domain: &str) -> Result<SpiffeId, CaCommandError> {
+    let id = if name.contains("://") { name.parse() } else { SpiffeId::new(domain, name) };
+    id.map_err(|error| CaCommandError::Name { name: name.to_owned(), error })
+}
+
+fn profiles(folder: Option<&Path>) -> Result<Profiles, CaCommandError> {
+    let usual = Path::new("pki/profiles");
+    Ok(match folder {
+        Some(folder) => Profiles::with_folder(folder)?,
+        None if usual.is_dir() => Profiles::with_folder(usual)?,
+        None => Profiles::embedded()?,
+    })
+}
+
+fn crl_report(crl: WrittenCrl) -> CrlReport {
+    CrlReport {
+        path: crl.path,
+        number: crl.number,
+        entries: crl.entries,
+        next_update: crl.next_update.to_string(),
+    }
+}
