@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use tokio::io::AsyncReadExt as _;
 
 use crate::load::{self, Expect, Line};
-use crate::pki::Pki;
+use crate::pki::{Pki, write_private};
 use crate::process::Server;
 
 /// A CA with clients, and a configuration to serve with.
@@ -42,7 +42,7 @@ impl Ours {
                 clients: Vec::new(),
             },
         };
-        fs::write(path("passphrase"), "for a measurement\n")?;
+        write_private(&path("passphrase"), "for a measurement\n")?;
         ours.ca(&["init"])?;
         ours.ca(&[
             "issue",
@@ -64,6 +64,7 @@ impl Ours {
         let mut command = Command::new(&self.program);
         command.arg("ca").args(arguments);
         command.arg("--ca").arg(self.dir.join("ca"));
+        command.arg("--registry").arg(self.registry());
         command
             .arg("--passphrase-file")
             .arg(self.dir.join("passphrase"));
@@ -75,6 +76,10 @@ impl Ours {
             return Err(format!("{command:?}: {}", String::from_utf8_lossy(&done.stderr)).into());
         }
         Ok(())
+    }
+
+    fn registry(&self) -> PathBuf {
+        self.dir.join("registry.sqlite")
     }
 
     fn issue(&mut self, name: &str) -> Result<(), Box<dyn Error>> {
@@ -114,7 +119,7 @@ path = {audit}
             cert = show(&self.pki.server_cert),
             key = show(&self.pki.server_key),
             root = show(&self.pki.root),
-            registry = show(&self.dir.join("registry.sqlite")),
+            registry = show(&self.registry()),
             audit = show(&self.dir.join(format!("audit-{}.jsonl", address.port()))),
         );
         fs::write(&file, text)?;
