@@ -26,5 +26,5 @@ pub use resolve::{CaOptions, Config, RegistryOptions, ServerInfo, TlsOptions};
 pub use schema::schema;
 pub use written::{
     AuditSection, CaSection, FilesSection, LimitsSection, ListenSection, MinVersion,
-    PromptArgumentSection, PromptSection, RegistrySection, ServerSection, TlsSection, Written,
+    PromptArgumentSection, PromptSection, RegistrySection, ServerSection, Sync, TlsSection, Written,
 };

@@ -6,7 +6,7 @@ use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::audit::AuditOptions;
+use crate::audit::{AuditOptions, SyncMode};
 use crate::grant::{Roles, WrittenGrant, WrittenGrants};
 use crate::listener::ListenerOptions;
 use crate::policy::{Policy, PolicyOptions};
@@ -15,7 +15,7 @@ use crate::tls::{AnchorOptions, CrlMode};
 
 use super::mistake::Problem;
 use super::written::{
-    AuditSection, FilesSection, LimitsSection, ListenSection, MinVersion, PromptSection, Written,
+    AuditSection, FilesSection, LimitsSection, ListenSection, MinVersion, PromptSection, Sync, Written,
 };
 
 /// A checked configuration: every path absolute or relative to the working directory, every number
@@ -343,14 +343,18 @@ impl Resolver<'_> {
     }
 
     fn audit(&mut self, written: &AuditSection) -> AuditOptions {
-        if written.rotate_bytes.0 < 64 << 10 {
-            self.wrong(Problem::at("/audit/rotate_bytes", "must be at least 64KiB"));
+        if (1..64 << 10).contains(&written.rotate_bytes.0) {
+            self.wrong(Problem::at("/audit/rotate_bytes", "must be 0 or at least 64KiB"));
         }
         AuditOptions {
             path: self.path("/audit/path", &written.path),
             rotate_bytes: written.rotate_bytes.0,
             keep: written.keep,
             arguments: written.arguments,
+            sync: match written.sync {
+                Sync::Never => SyncMode::Never,
+                Sync::EverySecond => SyncMode::EverySecond,
+            },
         }
     }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::audit::AuditOptions;
 use crate::cert::DEFAULT_PERMISSION_OID;
 use crate::policy::PolicyOptions;
 use crate::session::limits::Limits;
@@ -168,7 +169,7 @@ pub struct AuditSection {
     /// The file, one JSON object a line. Rotated files get a number behind. A log that cannot be
     /// written refuses calls. Cost: about 500 bytes a call.
     pub path: PathBuf,
-    /// Size after which a new file is begun.
+    /// Size after which a new file is begun; 0 never begins one.
     pub rotate_bytes: Size,
     /// Rotated files that are kept; 0 keeps all. Cost of another number: what was deleted can no
     /// longer be verified.
@@ -176,15 +177,32 @@ pub struct AuditSection {
     /// Whether the arguments of calls are written out. Without, a SHA-256 digest stands for them.
     /// Cost: they may hold secrets, and the log grows by their size.
     pub arguments: bool,
+    /// When the log is flushed to the disk itself: `never`, when the operating system sees fit, or
+    /// `every-second`. A killed process loses nothing either way. Cost of `never`: a power cut can
+    /// lose the last half minute; of `every-second`: one `fdatasync` a second.
+    pub sync: Sync,
+}
+
+/// When the audit log is flushed to the disk itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Sync {
+    /// When the operating system sees fit.
+    #[default]
+    Never,
+    /// Once a second in which something was written.
+    EverySecond,
 }
 
 impl Default for AuditSection {
     fn default() -> Self {
+        let own = AuditOptions::new("audit.jsonl");
         Self {
-            path: PathBuf::from("audit.jsonl"),
-            rotate_bytes: Size(64 << 20),
-            keep: 0,
-            arguments: false,
+            path: own.path,
+            rotate_bytes: Size(own.rotate_bytes),
+            keep: own.keep,
+            arguments: own.arguments,
+            sync: Sync::default(),
         }
     }
 }

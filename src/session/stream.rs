@@ -25,6 +25,7 @@ use crate::listener::{Close, Live};
 use crate::mcp::{Call, Detail, Finish, Method, Note, Revision, Severity, read_call};
 use crate::peer::Peer;
 use crate::policy::{Action, Ask, Denied, Permitted, decide};
+use crate::tls::{Class, Refusal};
 use crate::transport::{Wire, WireError};
 
 use super::answer::{Cause, denial, outcome};
@@ -93,10 +94,7 @@ pub async fn serve<W: Wire>(
 ) -> End {
     let basis = match service.basis(&peer) {
         Ok(basis) => basis,
-        Err(refusal) => {
-            tracing::info!(name = %peer.name(), %refusal, "gone before it was served");
-            return End::Told(Close::Revoked);
-        }
+        Err(refusal) => return gone(&peer, live, &refusal),
     };
     let limits = service.limits();
     let identity = service.identities.of(peer.name(), &limits);
@@ -120,6 +118,17 @@ pub async fn serve<W: Wire>(
         ended: false,
     };
     session.run().await
+}
+
+/// A peer that may no longer stay, found by looking before it was told.
+fn gone(peer: &Peer, live: &Live, refusal: &Refusal) -> End {
+    tracing::info!(name = %peer.name(), %refusal, "may no longer stay");
+    let seen = match refusal.class {
+        Class::Revoked => Close::Revoked,
+        Class::Expired => Close::Expired,
+        _ => Close::Unpinned,
+    };
+    End::Told(live.close_reason().map_or(seen, |told| told.max(seen)))
 }
 
 fn until(basis: &Basis) -> Duration {
@@ -281,10 +290,10 @@ impl<W: Wire> Session<'_, W> {
         if self.service.is_current(&self.basis) {
             return Ok(());
         }
-        let basis = self.service.basis(&self.peer).map_err(|refusal| {
-            tracing::info!(name = %self.peer.name(), %refusal, "may no longer stay");
-            End::Told(self.live.close_reason().unwrap_or(Close::Revoked))
-        })?;
+        let basis = self
+            .service
+            .basis(&self.peer)
+            .map_err(|refusal| gone(&self.peer, self.live, &refusal))?;
         let before = std::mem::replace(&mut self.basis, basis);
         self.expiry.as_mut().set(tokio::time::sleep(until(&self.basis)));
         let changed = before.caller.grounds.steps() != self.basis.caller.grounds.steps();
@@ -738,7 +747,7 @@ impl Ask for Entry<'_> {
 
 /// Ready when the connection must end; while it drains already, only for a sterner reason.
 async fn told(live: &Live, draining: bool) -> Close {
-    if draining { live.told_sternly().await } else { live.told_to_close().await }
+    if draining { live.told_to_stop().await } else { live.told_to_close().await }
 }
 
 async fn next_event(all: &mut Subscriptions) -> Event {

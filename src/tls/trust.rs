@@ -100,6 +100,21 @@ impl Trust {
         self.standing(peer.chain(), now)
     }
 
+    /// What a server would make of these certificates (DER, leaf first), if their keys were proven:
+    /// the verified chain, not yet how it stands in the registry. For `policy explain`; a peer is
+    /// made only after a handshake.
+    ///
+    /// # Errors
+    /// The refusal.
+    pub fn chain_of(&self, presented: &[Vec<u8>], now: UnixTime) -> Result<Arc<Chain>, Refusal> {
+        let all: Vec<_> = presented.iter().map(|der| CertificateDer::from(der.as_slice())).collect();
+        let Some((leaf, others)) = all.split_first() else {
+            return Err(Refusal::new(Class::NoCertificate, "no certificate"));
+        };
+        let (_, verified) = self.state.load().verify(leaf, others, now)?;
+        Ok(Arc::clone(&verified.chain))
+    }
+
     /// What was presented, judged: a path to an anchor (remembered or built), and how it stands in
     /// the registry now.
     pub(super) fn judge(
