@@ -145,7 +145,7 @@ async fn record_changes(audit: AuditLog, mut changes: mpsc::Receiver<Change>) {
     while let Some(change) = changes.recv().await {
         let event = Event::RegistryChanged {
             seq: change.seq,
-            kind: kind_name(change.kind),
+            kind: change.kind.as_str(),
             fingerprint: change.fingerprint,
         };
         let _ = audit.event(event).await;
