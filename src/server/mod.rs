@@ -8,4 +8,4 @@ mod run;
 mod status;
 
 pub use assemble::{Assembled, ServerError, assemble};
-pub use run::{Ready, run};
+pub use run::{Again, Ready, run, serve};

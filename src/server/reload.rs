@@ -17,12 +17,10 @@ use crate::session::Service;
 use crate::tls::{ServerTls, Trust};
 
 use super::assemble::{Assembled, load_identity};
-use super::run::{recheck_all, when_stopped};
+use super::run::{Again, recheck_all, when_stopped};
 
 /// How often the files are looked at. A look is one `stat` a file.
 const LOOK: Duration = Duration::from_secs(2);
-
-type Again = Box<dyn Fn() -> Result<Config, String> + Send + Sync>;
 
 /// Reloads one server.
 pub struct Reloader {

@@ -8,6 +8,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
 use crate::audit::{AuditLog, Event};
+use crate::backend::Provider;
 use crate::config::Config;
 use crate::listener::{Close, Listener, LiveIndex};
 use crate::registry::{Applied, Change, ChangeKind};
@@ -26,6 +27,9 @@ pub struct Ready {
     pub addresses: Vec<SocketAddr>,
 }
 
+/// Reads the configuration anew; an error keeps the one in force.
+pub type Again = Box<dyn Fn() -> Result<Config, String> + Send + Sync>;
+
 /// Runs a server until SIGINT or SIGTERM, then drains and returns. SIGHUP and changes of the
 /// configuration's files reload it; `again` reads the configuration anew.
 ///
@@ -33,14 +37,28 @@ pub struct Ready {
 /// It does not start. What goes wrong later is logged, and the server goes on.
 pub async fn run(
     config: Config,
-    again: impl Fn() -> Result<Config, String> + Send + Sync + 'static,
+    again: Again,
     ready: impl FnOnce(Ready) + Send,
 ) -> Result<(), ServerError> {
-    let parts = assemble(&config, Vec::new()).await?;
+    let signals = Signals::new()?;
+    serve(config, Vec::new(), again, signals.wait(), ready).await
+}
+
+/// As [`run`], until `stop` is ready with a reason; `providers` come before the configured ones.
+///
+/// # Errors
+/// It does not start.
+pub async fn serve(
+    config: Config,
+    providers: Vec<(String, Arc<dyn Provider>)>,
+    again: Again,
+    stop: impl Future<Output = &'static str> + Send,
+    ready: impl FnOnce(Ready) + Send,
+) -> Result<(), ServerError> {
+    let parts = assemble(&config, providers).await?;
     let listener = Listener::bind(config.listen.clone()).await?;
     let addresses = listener.local_addresses();
-    let (stop, stopped) = watch::channel(false);
-    let signals = Signals::new()?;
+    let (stopping, stopped) = watch::channel(false);
     let audit = parts.service.audit().clone();
     let listen = addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
     let version = env!("CARGO_PKG_VERSION");
@@ -49,20 +67,22 @@ pub async fn run(
         service: Arc::clone(&parts.service),
         counters: Arc::clone(&parts.counters),
     });
-    let reloader = Reloader::new(&parts, config, Box::new(again));
+    let reloader = Reloader::new(&parts, config, again);
     let (tls, index) = (Arc::clone(&parts.tls), Arc::clone(&parts.index));
     let feed = tokio::spawn(follow(parts, stopped.clone()));
-    let reloading = tokio::spawn(reloader.run(stopped.clone()));
+    let reloading = tokio::spawn(reloader.run(stopped));
     ready(Ready { addresses });
+    let mut reason = "";
     let until = async {
-        let reason = signals.wait().await;
+        reason = stop.await;
         tracing::info!(reason, "stopping");
-        let _ = stop.send(true);
     };
+    // The registry is followed until the last connection is gone: a revocation counts to the end.
     listener.run(tls, index, entrance, until).await;
+    let _ = stopping.send(true);
     let _ = feed.await;
     let _ = reloading.await;
-    let _ = audit.event(Event::ServerStopped { reason: "signal" }).await;
+    let _ = audit.event(Event::ServerStopped { reason }).await;
     Ok(audit.close()?)
 }
 

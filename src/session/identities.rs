@@ -17,12 +17,50 @@ use super::limits::Limits;
 pub struct Identity {
     in_flight: AtomicUsize,
     max_in_flight: usize,
+    watches: AtomicUsize,
+    max_watches: usize,
     rate: Option<DefaultDirectRateLimiter>,
 }
 
 /// One place among an identity's calls in flight; given back when dropped.
 #[derive(Debug)]
 pub struct Place(Arc<Identity>);
+
+/// The resources that one connection watches, as counted for its identity; taken off when dropped.
+#[derive(Debug)]
+pub struct Watches {
+    identity: Arc<Identity>,
+    count: usize,
+}
+
+impl Watches {
+    /// None yet.
+    #[must_use]
+    pub const fn none(identity: Arc<Identity>) -> Self {
+        Self { identity, count: 0 }
+    }
+
+    /// Whether the identity may watch so many more.
+    #[must_use]
+    pub fn has_room_for(&self, more: usize) -> bool {
+        let watched = self.identity.watches.load(Ordering::Relaxed);
+        watched.saturating_add(more) <= self.identity.max_watches
+    }
+
+    /// This connection watches so many now.
+    pub fn set(&mut self, count: usize) {
+        let watches = &self.identity.watches;
+        watches.fetch_add(count, Ordering::Relaxed);
+        watches.fetch_sub(self.count, Ordering::Relaxed);
+        self.count = count;
+    }
+}
+
+impl Drop for Watches {
+    fn drop(&mut self) {
+        self.set(0);
+    }
+}
 
 /// Every identity with a live connection.
 #[derive(Debug, Default)]
@@ -54,6 +92,8 @@ impl Identity {
         Self {
             in_flight: AtomicUsize::new(0),
             max_in_flight: limits.in_flight_per_identity,
+            watches: AtomicUsize::new(0),
+            max_watches: limits.subscriptions_per_identity,
             rate: quota.map(RateLimiter::direct),
         }
     }
@@ -100,6 +140,17 @@ mod tests {
         assert!(bob.place().is_some());
         drop(held);
         assert!(two.place().is_some());
+    }
+
+    #[test]
+    fn connections_of_one_name_share_their_watches() {
+        let limits = Limits { subscriptions_per_identity: 3, ..Limits::default() };
+        let identity = Arc::new(Identity::new(&limits));
+        let (mut one, two) = (Watches::none(identity.clone()), Watches::none(identity));
+        one.set(2);
+        assert!(two.has_room_for(1) && !two.has_room_for(2));
+        drop(one);
+        assert!(two.has_room_for(3));
     }
 
     #[test]
