@@ -11,3 +11,4 @@ mod support;
 mod admission;
 mod handshake;
 mod revocation;
+mod rmcp;
