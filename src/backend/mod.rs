@@ -21,7 +21,7 @@ pub use offer::{
     Annotations, Completion, Page, Prompt, PromptArgument, Resource, ResourceTemplate, Tool,
 };
 pub use provider::{
-    Answer, Caller, Cancel, CompletionTarget, Context, Events, Happening, Note, Notes,
+    Answer, AskError, Asker, Caller, Cancel, CompletionTarget, Context, Events, Happening, Note, Notes,
     Provider, RawJson,
 };
 pub use result::{

@@ -88,6 +88,29 @@ pub trait Notes: Send + Sync {
     fn note(&self, note: Note);
 }
 
+/// Why a client's answers are not there.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AskError {
+    /// The client answered with an error: its message.
+    #[error("the client refused: {0}")]
+    Refused(String),
+    /// It could not be asked, or did not answer in time.
+    #[error("{0}")]
+    Failed(String),
+}
+
+/// Asks a client of the older revisions for what [`Failure::InputRequired`] wants. The session
+/// gives one with each call of a client that declared something to be asked for; the router uses
+/// it, so that a provider is written once for all revisions.
+pub trait Asker: Send + Sync {
+    /// Sends every request and waits for all answers: an object of results by key. Dropping the
+    /// future cancels what is open.
+    fn ask(
+        &self,
+        requests: Vec<(String, String)>,
+    ) -> Pin<Box<dyn Future<Output = Result<RawJson, AskError>> + Send>>;
+}
+
 /// Who is calling, for providers that ask. The session makes one for each set of grounds and
 /// shares it between the calls of a connection.
 #[derive(Clone, Debug)]
@@ -130,6 +153,8 @@ pub struct Context {
     /// The state that was given out with them; the session checked that it is ours and this
     /// caller's.
     pub request_state: Option<String>,
+    /// Asks a client of the older revisions; taken out by the router.
+    pub(crate) asker: Option<Arc<dyn Asker>>,
 }
 
 impl Context {
@@ -143,6 +168,7 @@ impl Context {
             client_capabilities: None,
             input_responses: None,
             request_state: None,
+            asker: None,
         }
     }
 

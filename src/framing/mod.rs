@@ -1,5 +1,7 @@
-//! Bytes to messages and back, without I/O: lines now, server-sent events with the HTTP transport.
+//! Bytes to messages and back, without I/O: lines, and server-sent events.
 
 mod lines;
+mod sse;
 
 pub use lines::{LineTooLong, Lines};
+pub use sse::{KEEP_ALIVE, write_event, write_priming};

@@ -2,7 +2,9 @@
 //! one map from any error to a reply, an audit verdict, and whether the connection goes on.
 
 mod answer;
+mod asks;
 mod identities;
+mod judge;
 pub mod limits;
 mod notes;
 mod running;

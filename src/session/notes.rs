@@ -36,16 +36,17 @@ struct Queue {
 }
 
 impl Outbox {
-    /// Appends a message unless the queue is full.
-    pub fn push(&self, message: Vec<u8>) {
+    /// Appends a message unless the queue is full; whether it did.
+    pub fn push(&self, message: Vec<u8>) -> bool {
         let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
         if queue.messages.len() >= QUEUE || queue.bytes + message.len() > QUEUE_BYTES {
-            return;
+            return false;
         }
         queue.bytes += message.len();
         queue.messages.push_back(message);
         drop(queue);
         self.reader.wake();
+        true
     }
 
     /// Takes all that waits.

@@ -42,6 +42,13 @@ impl<S> RawWire<S> {
         let (input, output) = (BytesMut::new(), Vec::new());
         Self { stream, lines: Lines::new(max_message), input, output, written: 0 }
     }
+
+    /// Puts what was read of the stream already before what is still to come.
+    #[must_use]
+    pub fn begun_with(mut self, input: BytesMut) -> Self {
+        self.input = input;
+        self
+    }
 }
 
 impl From<LineTooLong> for WireError {
