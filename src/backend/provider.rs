@@ -79,6 +79,9 @@ pub enum Note {
         /// Raw JSON, on one line.
         data: String,
     },
+    /// The call takes long, and its caller need not hold a stream open for it: over HTTP, a client
+    /// of an older revision is sent away and comes back for the rest. Elsewhere it means nothing.
+    Release,
 }
 
 /// Where notes go. The session drops what nobody asked for and what a slow reader cannot take;
@@ -180,6 +183,13 @@ impl Context {
                 total,
                 message,
             });
+        }
+    }
+
+    /// Lets the stream of this call's answer go: see [`Note::Release`].
+    pub fn release(&self) {
+        if let Some(notes) = &self.notes {
+            notes.note(Note::Release);
         }
     }
 

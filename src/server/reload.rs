@@ -118,7 +118,8 @@ impl Reloader {
         let identity = identity
             .and_then(|identity| self.tls.reload(&identity).map_err(|error| error.to_string()));
         self.tell("certificate", identity).await;
-        self.service.reload(config.policy.clone(), config.limits.clone());
+        let (policy, limits) = (config.policy.clone(), config.limits.clone());
+        self.service.reload(policy, limits, config.http.clone());
         self.tell("policy and limits", Ok(())).await;
         let anchors = std::mem::take(&mut self.config.anchors);
         let oid = std::mem::take(&mut self.config.permission_oid);
@@ -138,8 +139,17 @@ impl Reloader {
         let registry = old.registry.path != new.registry.path;
         let audit = old.audit.path != new.audit.path;
         let offers = old.files != new.files || old.prompts != new.prompts;
-        [("listen", listen), ("registry.path", registry), ("audit.path", audit), ("files, prompt", offers)]
-            .into_iter()
+        let http = old.http.enabled != new.http.enabled;
+        let health = old.health != new.health;
+        let all = [
+            ("listen", listen),
+            ("registry.path", registry),
+            ("audit.path", audit),
+            ("files, prompt", offers),
+            ("http.enabled", http),
+            ("health.listen", health),
+        ];
+        all.into_iter()
             .find_map(|(name, changed)| changed.then_some(name))
     }
 

@@ -3,6 +3,7 @@
 
 mod answer;
 mod asks;
+pub mod http;
 mod identities;
 mod judge;
 pub mod limits;
@@ -13,6 +14,7 @@ mod stream;
 mod subscriptions;
 
 pub use answer::Cause;
+pub use http::{HttpOptions, HttpStream, serve_http};
 pub use limits::Limits;
 pub use service::{Service, ServiceParts};
 pub use stream::{End, serve};

@@ -33,6 +33,7 @@ pub struct Outbox {
 struct Queue {
     messages: VecDeque<Vec<u8>>,
     bytes: usize,
+    rung: bool,
 }
 
 impl Outbox {
@@ -53,10 +54,18 @@ impl Outbox {
     pub fn take(&self) -> VecDeque<Vec<u8>> {
         let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
         queue.bytes = 0;
+        queue.rung = false;
         std::mem::take(&mut queue.messages)
     }
 
-    fn is_empty(&self) -> bool {
+    /// Wakes the reader although nothing may wait.
+    pub fn ring(&self) {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner).rung = true;
+        self.reader.wake();
+    }
+
+    /// Whether nothing waits.
+    pub fn is_empty(&self) -> bool {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner).messages.is_empty()
     }
 
@@ -64,7 +73,8 @@ impl Outbox {
     pub async fn ready(&self) {
         poll_fn(|cx| {
             self.reader.register(cx.waker());
-            if self.is_empty() { Poll::Pending } else { Poll::Ready(()) }
+            let queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+            if queue.messages.is_empty() && !queue.rung { Poll::Pending } else { Poll::Ready(()) }
         })
         .await;
     }
@@ -77,6 +87,7 @@ pub struct CallNotes {
     token: Option<Bytes>,
     level: Option<Severity>,
     over: AtomicBool,
+    release: AtomicBool,
     /// The last progress, as the bits of an `f64`; it must grow.
     last: AtomicU64,
 }
@@ -86,12 +97,17 @@ impl CallNotes {
     #[must_use]
     pub fn new(outbox: Arc<Outbox>, token: Option<Bytes>, level: Option<Severity>) -> Self {
         let last = AtomicU64::new(f64::NEG_INFINITY.to_bits());
-        Self { outbox, token, level, over: AtomicBool::new(false), last }
+        Self { outbox, token, level, over: AtomicBool::new(false), release: AtomicBool::new(false), last }
     }
 
     /// The call is answered: what comes after this is dropped.
     pub fn finish(&self) {
         self.over.store(true, Ordering::Release);
+    }
+
+    /// Whether the call lets its stream go, since it was last asked.
+    pub fn takes_release(&self) -> bool {
+        self.release.swap(false, Ordering::AcqRel)
     }
 
     fn progress(&self, progress: f64, total: Option<f64>, message: Option<&str>) {
@@ -146,6 +162,10 @@ impl Notes for CallNotes {
                 self.progress(progress, total, message.as_deref());
             }
             Note::Log { level, logger, data } => self.log(level, logger.as_deref(), &data),
+            Note::Release => {
+                self.release.store(true, Ordering::Release);
+                self.outbox.ring();
+            }
         }
     }
 }

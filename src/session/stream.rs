@@ -42,7 +42,7 @@ const BATCH: usize = 64;
 /// Answers that may gather before they are written, bytes.
 const FLUSH_AT: usize = 256 * 1024;
 /// The longest sleep until a connection's certificate is looked at again: wall clocks move.
-const LOOK_AGAIN: Duration = Duration::from_secs(3600);
+pub(super) const LOOK_AGAIN: Duration = Duration::from_secs(3600);
 
 /// How a session ended.
 #[derive(Debug)]
