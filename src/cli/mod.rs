@@ -2,6 +2,4 @@
 pub mod audit;
 /// Parses the arguments, runs the command, renders what it answers.
 #[must_use]
-pub fn main() -> std::process::ExitCode {
-    std::process::ExitCode::SUCCESS
-}
+pub fn main() -> std::process::ExitCode { std::process::ExitCode::SUCCESS }
