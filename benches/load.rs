@@ -44,6 +44,13 @@ impl Line {
         }
     }
 
+    /// The whole line.
+    pub(crate) fn bytes(&self, id: u64) -> Vec<u8> {
+        let mut out = Vec::new();
+        self.write(id, &mut out);
+        out
+    }
+
     fn write(&self, id: u64, out: &mut Vec<u8>) {
         use std::io::Write as _;
         out.extend_from_slice(&self.head);

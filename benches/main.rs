@@ -11,6 +11,7 @@
 
 mod floor;
 mod load;
+mod ours;
 mod pki;
 mod process;
 mod report;

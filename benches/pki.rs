@@ -152,7 +152,8 @@ fn crl(issuer: &Issuer<'_, KeyPair>) -> Result<String, rcgen::Error> {
     params.signed_by(issuer)?.pem()
 }
 
-fn write_key(path: &Path, pem: &str) -> std::io::Result<()> {
+/// A file that only its owner may read.
+pub(crate) fn write_private(path: &Path, text: &str) -> std::io::Result<()> {
     use std::io::Write as _;
     use std::os::unix::fs::OpenOptionsExt as _;
     fs::OpenOptions::new()
@@ -160,7 +161,7 @@ fn write_key(path: &Path, pem: &str) -> std::io::Result<()> {
         .create_new(true)
         .mode(0o600)
         .open(path)?
-        .write_all(pem.as_bytes())
+        .write_all(text.as_bytes())
 }
 
 /// Makes everything in `dir`.
@@ -196,7 +197,7 @@ pub(crate) fn make(dir: &Path, clients: usize) -> Result<Pki, Box<dyn Error>> {
         &made.server_cert,
         server.signed_by(&server_key, &issuing)?.pem() + &issuing_pem,
     )?;
-    write_key(&made.server_key, &server_key.serialize_pem())?;
+    write_private(&made.server_key, &server_key.serialize_pem())?;
 
     for n in 0..clients {
         let name = format!("bench-{n:02}");
@@ -210,7 +211,7 @@ pub(crate) fn make(dir: &Path, clients: usize) -> Result<Pki, Box<dyn Error>> {
             &files.0,
             params.signed_by(&key, &issuing)?.pem() + &issuing_pem,
         )?;
-        write_key(&files.1, &key.serialize_pem())?;
+        write_private(&files.1, &key.serialize_pem())?;
         made.clients.push(files);
     }
     Ok(made)

@@ -3,9 +3,9 @@
 use std::error::Error;
 use std::fs;
 use std::io::{BufRead as _, BufReader};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// A server and where it listens. Killed when dropped.
 #[derive(Debug)]
@@ -55,6 +55,39 @@ impl Server {
         // Nobody reads on; a server that says more must not stop at a full pipe.
         std::thread::spawn(move || std::io::copy(&mut out, &mut std::io::sink()));
         Ok(Self { child, address })
+    }
+
+    /// Starts the command, which listens at `address`, and waits until it does.
+    pub(crate) fn start_at(
+        command: &mut Command,
+        address: SocketAddr,
+    ) -> Result<Self, Box<dyn Error>> {
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()?;
+        let mut errors = child.stderr.take().expect("stderr is piped");
+        let said = std::thread::spawn(move || {
+            use std::io::Read as _;
+            let mut beginning = Vec::new();
+            let _ = errors.by_ref().take(16 * 1024).read_to_end(&mut beginning);
+            let _ = std::io::copy(&mut errors, &mut std::io::sink());
+            String::from_utf8_lossy(&beginning).into_owned()
+        });
+        let until = Instant::now() + Duration::from_secs(30);
+        let mut server = Self { child, address };
+        while TcpStream::connect(address).is_err() {
+            if let Some(status) = server.child.try_wait()? {
+                let said = said.join().unwrap_or_default();
+                return Err(format!("{command:?} ended with {status}: {said}").into());
+            }
+            if Instant::now() > until {
+                return Err(format!("{command:?} does not listen at {address} after 30 s").into());
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Ok(server)
     }
 
     pub(crate) fn pid(&self) -> u32 {

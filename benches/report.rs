@@ -72,7 +72,7 @@ pub(crate) struct Report {
 }
 
 impl Report {
-    pub(crate) fn json(&self, about: Value) -> Value {
+    pub(crate) fn json(&self, about: &Value) -> Value {
         json!({ "about": about, "rows": self.rows.iter().map(Row::json).collect::<Vec<_>>(), "notes": self.notes })
     }
 

@@ -17,7 +17,10 @@ impl UnixTime {
     /// This time and `after` later; saturates.
     #[must_use]
     pub fn plus(self, after: Duration) -> Self {
-        Self(self.0.saturating_add(i64::try_from(after.as_secs()).unwrap_or(i64::MAX)))
+        Self(
+            self.0
+                .saturating_add(i64::try_from(after.as_secs()).unwrap_or(i64::MAX)),
+        )
     }
 
     /// The span from `now` to this time; zero when it has passed.
@@ -46,13 +49,21 @@ pub fn unix_now() -> UnixTime {
 /// Now as the span since the Unix epoch, with the system's full resolution. The audit log uses it.
 #[must_use]
 pub fn since_epoch() -> Duration {
-    #[expect(clippy::disallowed_methods, reason = "this module is the one caller of now")]
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this module is the one caller of now"
+    )]
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
 }
 
 /// Now on the monotonic clock, for durations.
 #[must_use]
 pub fn monotonic() -> Instant {
-    #[expect(clippy::disallowed_methods, reason = "this module is the one caller of now")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this module is the one caller of now"
+    )]
     Instant::now()
 }

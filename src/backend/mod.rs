@@ -10,6 +10,8 @@ pub mod prompts;
 mod provider;
 mod result;
 mod schema;
+#[cfg(test)]
+mod testing;
 mod toolbox;
 mod unique;
 

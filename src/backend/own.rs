@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use crate::clock::UnixTime;
-use crate::grant::{Grant, GrantSet, Kind};
+use crate::grant::Kind;
 use crate::peer::Mode;
 use crate::policy::Step;
 
@@ -146,13 +146,7 @@ fn describe(caller: &Caller) -> serde_json::Value {
     let agreed = caller.peer.agreed();
     let steps = caller.grounds.steps();
     let issuers: Vec<String> = chain.issuers.iter().map(ToString::to_string).collect();
-    let permissions: Vec<serde_json::Value> = steps
-        .iter()
-        .map(|step| {
-            let effect = if step.allows { "allows" } else { "denies" };
-            json!({"source": step.source, "effect": effect, "grants": step.grants})
-        })
-        .collect();
+    let permissions: Vec<serde_json::Value> = steps.iter().map(permission).collect();
     json!({
         "name": chain.name.as_str(),
         "fingerprint": chain.fingerprint.to_string(),
@@ -167,48 +161,22 @@ fn describe(caller: &Caller) -> serde_json::Value {
             "resumed": agreed.resumed,
         },
         "permissions": permissions,
-        "limited_by": limits(&steps),
+        "limited_by": caller.grounds.limited_by(),
     })
 }
 
-/// The sources that take something away: a layer that does not contain some grant of another, and
-/// every rule that denies. Where all layers say the same, the first one is the limit.
-fn limits(steps: &[Step]) -> Vec<String> {
-    let sets: Vec<GrantSet> = steps.iter().map(grants).collect();
-    let narrows = |index: usize| {
-        let step = &steps[index];
-        if !step.allows {
-            return !step.grants.is_empty();
-        }
-        (0..steps.len()).any(|other| {
-            other != index
-                && steps[other].allows
-                && sets[index].first_outside(&sets[other]).is_some()
-        })
+/// A layer with what it allows, a rule with what it denies.
+fn permission(step: &Step) -> serde_json::Value {
+    let effect = if step.source.starts_with("rule ") {
+        "denies"
+    } else {
+        "allows"
     };
-    let found: Vec<String> = (0..steps.len())
-        .filter(|i| narrows(*i))
-        .map(|i| steps[i].source.clone())
-        .collect();
-    if found.is_empty() {
-        return steps
-            .first()
-            .map(|step| step.source.clone())
-            .into_iter()
-            .collect();
+    let mut value = json!({"source": step.source, "effect": effect, "grants": step.grants});
+    if !step.unknown_roles.is_empty() {
+        value["unknown_roles"] = json!(step.unknown_roles);
     }
-    found
-}
-
-fn grants(step: &Step) -> GrantSet {
-    // Steps hold resolved grants; what does not parse would be a role that is not known, which
-    // grants nothing.
-    GrantSet::new(
-        step.grants
-            .iter()
-            .filter_map(|text| text.parse::<Grant>().ok())
-            .collect(),
-    )
+    value
 }
 
 fn status_result(status: &Status) -> Result<ToolResult, Failure> {
@@ -247,7 +215,7 @@ fn whoami_tool() -> Tool {
                 "type": "object",
                 "properties": {
                     "source": text(), "effect": {"type": "string", "enum": ["allows", "denies"]},
-                    "grants": texts()
+                    "grants": texts(), "unknown_roles": texts()
                 },
                 "required": ["source", "effect", "grants"],
             }},
@@ -291,5 +259,88 @@ pub fn basic_status(version: &str, started: UnixTime, now: UnixTime) -> Status {
         started_at: started.to_string(),
         uptime_seconds: now.since(started).as_secs(),
         ..Status::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::super::testing;
+    use super::*;
+
+    struct Fixed;
+
+    impl StatusSource for Fixed {
+        fn status(&self) -> Status {
+            basic_status("1.2.3", UnixTime(100), UnixTime(160))
+        }
+    }
+
+    fn answer(context: &Context, name: &str) -> ToolResult {
+        let provider = OwnProvider::new(Arc::new(Fixed));
+        let arguments = no_arguments().check(None).unwrap();
+        match provider.call_tool(context.clone(), name, arguments) {
+            Answer::Now(result) => result.unwrap(),
+            Answer::Later(_) => panic!("`{name}` is answered at once"),
+        }
+    }
+
+    fn structured(result: &ToolResult) -> Value {
+        testing::members(|out| result.encode_members(out))["structuredContent"].clone()
+    }
+
+    #[test]
+    fn whoami_says_what_the_certificate_the_handshake_and_the_policy_say() {
+        let context = testing::context(&["tools:files__read_*", "resources:*"]);
+        let value = structured(&answer(&context, "whoami"));
+        assert_eq!(value["name"], "spiffe://countersign.internal/reader");
+        assert_eq!(
+            value["fingerprint"],
+            context.caller.peer.fingerprint().to_string()
+        );
+        assert_eq!(value["not_after"], "2033-05-18T03:33:20Z");
+        assert_eq!(value["mode"], "issued");
+        assert_eq!(value["tls"]["version"], "TLSv1.3");
+        assert_eq!(value["permissions"][0]["effect"], "allows");
+        assert_eq!(
+            value["permissions"][0]["grants"],
+            json!(["tools:files__read_*", "resources:*"])
+        );
+        assert_eq!(value["limited_by"], json!([]));
+        let schema = OwnProvider::new(Arc::new(Fixed)).tools()[0]
+            .output
+            .clone()
+            .unwrap();
+        let raw = Bytes::from(value.to_string());
+        assert!(Schema::new(&schema).unwrap().check(Some(raw)).is_ok());
+    }
+
+    #[test]
+    fn whoami_is_written_once_for_a_caller() {
+        let context = testing::context(&["tools:*"]);
+        let bytes = |context: &Context| match answer(context, "whoami") {
+            ToolResult::Encoded(bytes) => bytes.as_ptr(),
+            ToolResult::Parts { .. } => panic!("it is encoded"),
+        };
+        assert_eq!(bytes(&context), bytes(&context));
+        assert_ne!(bytes(&context), bytes(&testing::context(&["tools:*"])));
+    }
+
+    #[test]
+    fn the_status_needs_a_grant_of_its_own() {
+        let context = testing::context(&["tools:*"]);
+        let value = structured(&answer(&context, "server_status"));
+        assert_eq!(value["version"], "1.2.3");
+        assert_eq!(value["uptime_seconds"], 60);
+        let tools = OwnProvider::new(Arc::new(Fixed)).tools();
+        let status = tools
+            .iter()
+            .find(|tool| tool.name == "server_status")
+            .unwrap();
+        assert_eq!(status.requires, [(Kind::Admin, "status".to_owned())]);
+        let raw = Bytes::from(value.to_string());
+        let schema = Schema::new(status.output.as_deref().unwrap()).unwrap();
+        assert!(schema.check(Some(raw)).is_ok());
     }
 }

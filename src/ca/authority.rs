@@ -204,32 +204,61 @@ impl Above {
         let root_der = load_chain(root)?.swap_remove(0);
         chain.retain(|der| *der != root_der);
         let path: Vec<&[u8]> = chain.iter().chain([&root_der]).map(Vec::as_slice).collect();
-        let wrong = |error| AuthorityError::Parse { path: certificate.to_owned(), error };
+        let wrong = |error| AuthorityError::Parse {
+            path: certificate.to_owned(),
+            error,
+        };
         let mut ceilings = Vec::new();
         let mut not_after = UnixTime::MAX;
         for (at, der) in path.iter().enumerate() {
             let parsed = Parsed::from_der(der, oid).map_err(wrong)?;
             if !parsed.is_ca {
-                return Err(AuthorityError::NotAuthority { path: certificate.to_owned() });
+                return Err(AuthorityError::NotAuthority {
+                    path: certificate.to_owned(),
+                });
             }
             if !is_signed_by(der, path.get(at + 1).unwrap_or(der)) {
                 let (certificate, issuer) = (certificate.to_owned(), root.to_owned());
-                return Err(AuthorityError::Chain { certificate, issuer });
+                return Err(AuthorityError::Chain {
+                    certificate,
+                    issuer,
+                });
             }
             not_after = not_after.min(parsed.not_after);
             if let Some(grants) = &parsed.permissions {
-                let holder = parsed.common_names.first().unwrap_or(&parsed.subject).clone();
-                ceilings.push(Ceiling { holder, grants: grants.clone() });
+                let holder = parsed
+                    .common_names
+                    .first()
+                    .unwrap_or(&parsed.subject)
+                    .clone();
+                ceilings.push(Ceiling {
+                    holder,
+                    grants: grants.clone(),
+                });
             }
         }
         let parsed = Parsed::from_der(path[0], oid).map_err(wrong)?;
-        let domain = parsed.uris.iter().find_map(|uri| uri.strip_prefix("spiffe://"));
+        let domain = parsed
+            .uris
+            .iter()
+            .find_map(|uri| uri.strip_prefix("spiffe://"));
         let domain = domain.map(|rest| rest.trim_end_matches('/').to_owned());
         let trust_domain = domain
             .filter(|domain| crate::identity::SpiffeId::check_trust_domain(domain).is_ok())
-            .ok_or_else(|| AuthorityError::TrustDomain { path: certificate.to_owned() })?;
+            .ok_or_else(|| AuthorityError::TrustDomain {
+                path: certificate.to_owned(),
+            })?;
         let (public_key, below) = key_and_depth(path[0]).unwrap_or_default();
-        Ok(Self { parsed, public_key, trust_domain, ceilings, not_after, below, chain, root: root_der })
+        Ok(Self {
+            parsed,
+            public_key,
+            trust_domain,
+            ceilings,
+            not_after,
+            below,
+            chain,
+            root: root_der,
+        })
     }
 
     /// The signing certificate, DER.
@@ -240,9 +269,10 @@ impl Above {
 
 /// Whether `issuer`'s key made the signature of `der`, and the names agree.
 pub(super) fn is_signed_by(der: &[u8], issuer: &[u8]) -> bool {
-    let (Ok((_, subject)), Ok((_, issuer))) =
-        (X509Certificate::from_der(der), X509Certificate::from_der(issuer))
-    else {
+    let (Ok((_, subject)), Ok((_, issuer))) = (
+        X509Certificate::from_der(der),
+        X509Certificate::from_der(issuer),
+    ) else {
         return false;
     };
     subject.issuer().as_raw() == issuer.subject().as_raw()
@@ -252,7 +282,12 @@ pub(super) fn is_signed_by(der: &[u8], issuer: &[u8]) -> bool {
 /// The public key as DER, and how many CAs may stand below.
 pub(super) fn key_and_depth(der: &[u8]) -> Option<(Vec<u8>, Option<u32>)> {
     let (_, certificate) = X509Certificate::from_der(der).ok()?;
-    let below = certificate.basic_constraints().ok().flatten()?.value.path_len_constraint;
+    let below = certificate
+        .basic_constraints()
+        .ok()
+        .flatten()?
+        .value
+        .path_len_constraint;
     Some((certificate.public_key().raw.to_vec(), below))
 }
 
@@ -261,5 +296,8 @@ fn open_key(path: &Path, unlock: Unlock<'_>) -> Result<Signer, AuthorityError> {
         Err(KeyError::PassphraseNeeded { .. }) => load_key(path, Some(&unlock(path)?))?,
         other => other?,
     };
-    Signer::from_pkcs8(&key).map_err(|error| AuthorityError::Signer { path: path.to_owned(), error })
+    Signer::from_pkcs8(&key).map_err(|error| AuthorityError::Signer {
+        path: path.to_owned(),
+        error,
+    })
 }

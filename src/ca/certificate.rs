@@ -73,12 +73,18 @@ pub(super) fn signed_by(
 
 /// A URI as a subject alternative name.
 pub(super) fn uri(text: &str) -> Result<SanType, BuildError> {
-    Ok(SanType::URI(text.try_into().map_err(|_| BuildError::Name(text.to_owned()))?))
+    Ok(SanType::URI(
+        text.try_into()
+            .map_err(|_| BuildError::Name(text.to_owned()))?,
+    ))
 }
 
 /// A DNS name as a subject alternative name.
 pub(super) fn dns(text: &str) -> Result<SanType, BuildError> {
-    Ok(SanType::DnsName(text.try_into().map_err(|_| BuildError::Name(text.to_owned()))?))
+    Ok(SanType::DnsName(
+        text.try_into()
+            .map_err(|_| BuildError::Name(text.to_owned()))?,
+    ))
 }
 
 pub(super) fn date(time: UnixTime) -> Result<OffsetDateTime, BuildError> {
@@ -132,8 +138,11 @@ const fn purpose(usage: Usage) -> ExtendedKeyUsagePurpose {
 /// second below 40 (the encoder would panic on others).
 fn arcs(oid: &str) -> Result<Vec<u64>, BuildError> {
     let wrong = || BuildError::Oid(oid.to_owned());
-    let arcs: Vec<u64> =
-        oid.split('.').map(str::parse).collect::<Result<_, _>>().map_err(|_| wrong())?;
+    let arcs: Vec<u64> = oid
+        .split('.')
+        .map(str::parse)
+        .collect::<Result<_, _>>()
+        .map_err(|_| wrong())?;
     match arcs[..] {
         [0 | 1, 0..40, ..] | [2, 0..=1_000_000, ..] => Ok(arcs),
         _ => Err(wrong()),
@@ -146,8 +155,20 @@ mod tests {
 
     #[test]
     fn identifiers_are_dotted_decimal() {
-        assert_eq!(arcs("1.3.6.1.4.1.32473.8.1").unwrap(), [1, 3, 6, 1, 4, 1, 32473, 8, 1]);
-        for wrong in ["", "1", "1.", "3.1", "1.40.1", "1.-3", "a.b", "1.3.99999999999999999999"] {
+        assert_eq!(
+            arcs("1.3.6.1.4.1.32473.8.1").unwrap(),
+            [1, 3, 6, 1, 4, 1, 32473, 8, 1]
+        );
+        for wrong in [
+            "",
+            "1",
+            "1.",
+            "3.1",
+            "1.40.1",
+            "1.-3",
+            "a.b",
+            "1.3.99999999999999999999",
+        ] {
             assert!(arcs(wrong).is_err(), "{wrong}");
         }
     }

@@ -148,8 +148,10 @@ pub(super) async fn create_in_locked(
 ) -> Result<Created, CreateError> {
     refuse_existing(files)?;
     let domain = new.trust_domain;
-    SpiffeId::check_trust_domain(domain)
-        .map_err(|error| CreateError::TrustDomain { domain: domain.to_owned(), error })?;
+    SpiffeId::check_trust_domain(domain).map_err(|error| CreateError::TrustDomain {
+        domain: domain.to_owned(),
+        error,
+    })?;
     let root = make_root(new, now)?;
     let issuing = make_issuing(&root.certificate, &root.signer, new, now)?;
     let staged = stage(files, new, &root, &issuing, now)?;
@@ -201,8 +203,14 @@ fn refuse_existing(files: &CaFiles) -> Result<(), CreateError> {
         State::Complete => Err(CreateError::Exists(dir)),
         State::Foreign => Err(CreateError::Foreign(dir)),
         State::Partial { missing } => {
-            let missing = missing.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>();
-            Err(CreateError::Partial { dir, missing: missing.join(", ") })
+            let missing = missing
+                .iter()
+                .map(|name| format!("`{name}`"))
+                .collect::<Vec<_>>();
+            Err(CreateError::Partial {
+                dir,
+                missing: missing.join(", "),
+            })
         }
     }
 }
@@ -231,11 +239,19 @@ fn contents<'a>(
 
 fn make_root(new: NewAuthority<'_>, now: UnixTime) -> Result<Made, CreateError> {
     let (signer, key) = Signer::generate(new.key)?;
-    let name = format!("Countersign Root CA {}", token(4).map_err(BuildError::from)?);
+    let name = format!(
+        "Countersign Root CA {}",
+        token(4).map_err(BuildError::from)?
+    );
     let certificate = self_signed(&contents(&new, &name, 2, ROOT_LIFETIME, now)?, &signer)?;
     let certificate = certificate.der().to_vec();
     let parsed = Parsed::from_der(&certificate, new.permission_oid)?;
-    Ok(Made { signer, key, certificate, parsed })
+    Ok(Made {
+        signer,
+        key,
+        certificate,
+        parsed,
+    })
 }
 
 fn make_issuing(
@@ -245,15 +261,23 @@ fn make_issuing(
     now: UnixTime,
 ) -> Result<Made, CreateError> {
     let (signer, key) = Signer::generate(new.key)?;
-    let name = format!("Countersign Issuing CA {}", token(4).map_err(BuildError::from)?);
+    let name = format!(
+        "Countersign Issuing CA {}",
+        token(4).map_err(BuildError::from)?
+    );
     let mut contents = contents(&new, &name, 1, ISSUING_LIFETIME, now)?;
     let above = Parsed::from_der(root, new.permission_oid)?;
     contents.not_after = contents.not_after.min(above.not_after);
-    let issuer = rcgen::Issuer::from_ca_cert_der(&root.into(), root_signer)
-        .map_err(BuildError::from)?;
+    let issuer =
+        rcgen::Issuer::from_ca_cert_der(&root.into(), root_signer).map_err(BuildError::from)?;
     let certificate = signed_by(&contents, &signer, &issuer)?.der().to_vec();
     let parsed = Parsed::from_der(&certificate, new.permission_oid)?;
-    Ok(Made { signer, key, certificate, parsed })
+    Ok(Made {
+        signer,
+        key,
+        certificate,
+        parsed,
+    })
 }
 
 /// Writes everything into a folder beside the wanted one; what a killed run left there goes first.
@@ -264,7 +288,11 @@ fn stage(
     issuing: &Made,
     now: UnixTime,
 ) -> Result<PathBuf, CreateError> {
-    let name = files.dir().file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
+    let name = files
+        .dir()
+        .file_name()
+        .map(|name| name.to_string_lossy())
+        .unwrap_or_default();
     let staged = parent(files.dir()).join(format!(".{name}.making"));
     if staged.exists() {
         fs::remove_dir_all(&staged).map_err(folder(&staged))?;
@@ -273,10 +301,22 @@ fn stage(
     let at = CaFiles::new(&staged);
     let certificate = |made: &Made| pem::block("CERTIFICATE", &made.certificate);
     let private = |made: &Made, passphrase| encrypt_pkcs8(&made.key, passphrase);
-    write_atomic(&at.root_key(), private(root, new.root_passphrase)?.as_bytes(), 0o600)?;
+    write_atomic(
+        &at.root_key(),
+        private(root, new.root_passphrase)?.as_bytes(),
+        0o600,
+    )?;
     write_atomic(&at.root_certificate(), certificate(root).as_bytes(), 0o644)?;
-    write_atomic(&at.issuing_key(), private(issuing, new.issuing_passphrase)?.as_bytes(), 0o600)?;
-    write_atomic(&at.issuing_certificate(), certificate(issuing).as_bytes(), 0o644)?;
+    write_atomic(
+        &at.issuing_key(),
+        private(issuing, new.issuing_passphrase)?.as_bytes(),
+        0o600,
+    )?;
+    write_atomic(
+        &at.issuing_certificate(),
+        certificate(issuing).as_bytes(),
+        0o644,
+    )?;
     let crl = |made: &Made| first_crl(&made.certificate, &made.signer, now);
     write_atomic(&at.root_crl(), crl(root)?.as_bytes(), 0o644)?;
     write_atomic(&at.issuing_crl(), crl(issuing)?.as_bytes(), 0o644)?;
@@ -294,7 +334,11 @@ fn record(issuing: &Made, root: &Made, by: &str, now: UnixTime) -> Result<Enrolm
 
 /// On record so that it can be revoked; not pinned, for that would admit everything below it.
 fn authority_record(made: &Made, by: &str, now: UnixTime) -> Result<Enrolment, NameError> {
-    let name = made.parsed.common_names.first().unwrap_or(&made.parsed.subject);
+    let name = made
+        .parsed
+        .common_names
+        .first()
+        .unwrap_or(&made.parsed.subject);
     Ok(Enrolment {
         fingerprint: made.parsed.fingerprint,
         kind: EnrolmentKind::Authority,
@@ -326,5 +370,7 @@ fn folder(path: &Path) -> impl FnOnce(std::io::Error) -> CreateError + use<> {
 }
 
 fn sync_folder(path: &Path) -> Result<(), CreateError> {
-    fs::File::open(path).and_then(|dir| dir.sync_all()).map_err(folder(path))
+    fs::File::open(path)
+        .and_then(|dir| dir.sync_all())
+        .map_err(folder(path))
 }

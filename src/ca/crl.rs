@@ -15,7 +15,7 @@ use x509_parser::prelude::{CertificateRevocationList, FromDer};
 
 use crate::cert::{FileError, write_atomic};
 use crate::clock::UnixTime;
-use crate::registry::{Enrolment, Reason, Store, StoreError};
+use crate::registry::{Reason, Store, StoreError};
 
 use super::authority::Authority;
 use super::certificate::{BuildError, date};
@@ -25,9 +25,6 @@ use super::signer::Signer;
 
 /// How long a CRL counts: relying parties that insist on a fresh one refuse everybody after that.
 pub(super) const FRESH: Duration = Duration::from_secs(30 * 86_400);
-
-/// Enrolments read at once.
-const PAGE: u32 = 1000;
 
 /// Why there is no new CRL.
 #[derive(Debug, thiserror::Error)]
@@ -103,7 +100,8 @@ pub async fn write_crl(
     // must read after the earlier wrote, or an entry could be lost.
     let _lock = FolderLock::take(folder)?;
     let last = read(path, authority.der())?;
-    let (number, mut entries) = last.map_or((0, Entries::new()), |last| (last.number, last.entries));
+    let (number, mut entries) =
+        last.map_or((0, Entries::new()), |last| (last.number, last.entries));
     collect(authority, store, now, &mut entries).await?;
     // The clock gives a number that grows even when the file was lost.
     let number = (number + 1).max(now.0.unsigned_abs());
@@ -111,7 +109,12 @@ pub async fn write_crl(
     let issuer = authority.issuer().map_err(BuildError::from)?;
     let text = encode(&issuer, authority.der(), &entries, number, now)?;
     write_atomic(path, text.as_bytes(), 0o644)?;
-    Ok(WrittenCrl { path: path.to_owned(), number, entries: entries.len(), next_update })
+    Ok(WrittenCrl {
+        path: path.to_owned(),
+        number,
+        entries: entries.len(),
+        next_update,
+    })
 }
 
 /// The first, empty CRL of a new CA, as PEM.
@@ -122,24 +125,39 @@ pub(super) fn first_crl(der: &[u8], signer: &Signer, now: UnixTime) -> Result<St
 
 /// What the file at `path` says, or nothing when there is none.
 pub(super) fn read(path: &Path, issuer: &[u8]) -> Result<Option<Read>, CrlError> {
-    let damaged = |what: String| CrlError::Damaged { path: path.to_owned(), what };
+    let damaged = |what: String| CrlError::Damaged {
+        path: path.to_owned(),
+        what,
+    };
     let text = match std::fs::read(path) {
         Ok(text) => text,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(cause) => return Err(FileError::Read { path: path.to_owned(), cause }.into()),
+        Err(cause) => {
+            return Err(FileError::Read {
+                path: path.to_owned(),
+                cause,
+            }
+            .into());
+        }
     };
     let der = CertificateRevocationListDer::from_pem_slice(&text)
         .map_err(|error| damaged(error.to_string()))?;
     let (_, crl) =
         CertificateRevocationList::from_der(&der).map_err(|error| damaged(error.to_string()))?;
     if !is_of(&crl, issuer) {
-        return Err(CrlError::Foreign { path: path.to_owned() });
+        return Err(CrlError::Foreign {
+            path: path.to_owned(),
+        });
     }
-    let number = crl.crl_number().and_then(|number| u64::try_from(number).ok());
+    let number = crl
+        .crl_number()
+        .and_then(|number| u64::try_from(number).ok());
     let mut entries = Entries::new();
     for entry in crl.iter_revoked_certificates() {
         let at = UnixTime(entry.revocation_date.timestamp());
-        let reason = entry.reason_code().map_or(Reason::Unspecified, |(_, code)| reason(code.0));
+        let reason = entry
+            .reason_code()
+            .map_or(Reason::Unspecified, |(_, code)| reason(code.0));
         entries.insert(entry.raw_serial().to_vec(), (at, reason));
     }
     Ok(Some(Read {
@@ -150,36 +168,47 @@ pub(super) fn read(path: &Path, issuer: &[u8]) -> Result<Option<Read>, CrlError>
 }
 
 fn is_of(crl: &CertificateRevocationList<'_>, issuer: &[u8]) -> bool {
-    let Ok((_, issuer)) = x509_parser::parse_x509_certificate(issuer) else { return false };
+    let Ok((_, issuer)) = x509_parser::parse_x509_certificate(issuer) else {
+        return false;
+    };
     crl.issuer().as_raw() == issuer.subject().as_raw()
         && crl.verify_signature(issuer.public_key()).is_ok()
 }
 
+/// What the registry says takes the place of what the last CRL said. An entry that only the last
+/// CRL has stays, for the registry may have been lost since; it goes when the registry knows that
+/// its certificate has expired (RFC 5280 section 3.3: not before one more CRL named it).
 async fn collect(
     authority: &Authority,
     store: &dyn Store,
     now: UnixTime,
     entries: &mut Entries,
-) -> Result<(), CrlError> {
-    let mut after = None;
-    loop {
-        let page = store.list(after, PAGE).await?;
-        let Some(last) = page.last() else { return Ok(()) };
-        after = Some(last.fingerprint);
-        for enrolment in page.iter().filter(|e| e.issuer == Some(authority.fingerprint())) {
-            take_in(enrolment, now, entries);
+) -> Result<(), StoreError> {
+    let ending = UnixTime(now.0.saturating_sub(FRESH.as_secs().cast_signed()));
+    let revoked = store.revoked(authority.fingerprint(), ending).await?;
+    let known: Entries = revoked
+        .into_iter()
+        .filter_map(|one| {
+            Some((
+                hex::decode(one.serial).ok()?,
+                (one.revocation.at, one.revocation.reason),
+            ))
+        })
+        .collect();
+    let unknown: Vec<Vec<u8>> = entries
+        .keys()
+        .filter(|serial| !known.contains_key(*serial))
+        .cloned()
+        .collect();
+    for serial in unknown {
+        match store.find(&hex::encode(&serial), now).await {
+            Ok(enrolment) if enrolment.not_after < ending => drop(entries.remove(&serial)),
+            Ok(_) | Err(StoreError::NotFound(_) | StoreError::Ambiguous(_)) => {}
+            Err(error) => return Err(error),
         }
     }
-}
-
-/// RFC 5280 section 3.3: an entry stays on at least one CRL after its certificate expired.
-fn take_in(enrolment: &Enrolment, now: UnixTime, entries: &mut Entries) {
-    let Ok(serial) = hex::decode(&enrolment.serial) else { return };
-    if enrolment.not_after.plus(FRESH) < now {
-        entries.remove(&serial);
-    } else if let Some(revocation) = &enrolment.revocation {
-        entries.insert(serial, (revocation.at, revocation.reason));
-    }
+    entries.extend(known);
+    Ok(())
 }
 
 fn encode(
@@ -212,12 +241,16 @@ fn encode(
 /// The authority key identifier is the subject key identifier of the CA's certificate.
 fn key_identifier(der: &[u8]) -> KeyIdMethod {
     use x509_parser::prelude::ParsedExtension;
-    let identifier = x509_parser::parse_x509_certificate(der).ok().and_then(|(_, certificate)| {
-        certificate.iter_extensions().find_map(|extension| match extension.parsed_extension() {
-            ParsedExtension::SubjectKeyIdentifier(key) => Some(key.0.to_vec()),
-            _ => None,
-        })
-    });
+    let identifier = x509_parser::parse_x509_certificate(der)
+        .ok()
+        .and_then(|(_, certificate)| {
+            certificate
+                .iter_extensions()
+                .find_map(|extension| match extension.parsed_extension() {
+                    ParsedExtension::SubjectKeyIdentifier(key) => Some(key.0.to_vec()),
+                    _ => None,
+                })
+        });
     identifier.map_or(KeyIdMethod::Sha256, KeyIdMethod::PreSpecified)
 }
 

@@ -30,7 +30,9 @@ impl CaFiles {
     /// The CA in this folder.
     #[must_use]
     pub fn new(dir: &Path) -> Self {
-        Self { dir: dir.to_owned() }
+        Self {
+            dir: dir.to_owned(),
+        }
     }
 
     /// The folder.
@@ -85,8 +87,10 @@ impl CaFiles {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(State::Absent),
             Err(error) => return Err(error),
         };
-        let missing: Vec<&str> =
-            NEEDED.into_iter().filter(|name| !self.dir.join(name).exists()).collect();
+        let missing: Vec<&str> = NEEDED
+            .into_iter()
+            .filter(|name| !self.dir.join(name).exists())
+            .collect();
         Ok(match missing.len() {
             0 => State::Complete,
             4 if entries.next().is_none() => State::Absent,

@@ -35,7 +35,9 @@ pub enum IssueError {
         cause: std::io::Error,
     },
     /// Recorded, but a file could not be written.
-    #[error("certificate {serial} was recorded and could not be written, so it was revoked: {error}")]
+    #[error(
+        "certificate {serial} was recorded and could not be written, so it was revoked: {error}"
+    )]
     Write {
         /// Its serial number.
         serial: String,
@@ -104,7 +106,14 @@ pub async fn issue(
     notes.extend(namesake(store, &enrolment.name, now).await?);
     let seq = store.enrol(&enrolment).await?;
     let (chain, root, parsed) = (signed.chain, signed.root, signed.parsed);
-    Ok(Issued { enrolment, parsed, seq, notes, chain, root })
+    Ok(Issued {
+        enrolment,
+        parsed,
+        seq,
+        notes,
+        chain,
+        root,
+    })
 }
 
 /// Another live certificate of the same name is fine (a renewal overlaps), but never unsaid.
@@ -113,18 +122,19 @@ async fn namesake(
     name: &Name,
     now: UnixTime,
 ) -> Result<Option<String>, StoreError> {
-    match store.find(name.as_str(), now).await {
-        Ok(other) if other.revocation.is_none() && other.not_after > now => Ok(Some(format!(
+    let others = store.named(name.as_str(), now).await?;
+    Ok(match others.as_slice() {
+        [] => None,
+        [other] => Some(format!(
             "`{name}` has another live certificate, {}, until {}",
             other.fingerprint.short(),
             other.not_after
-        ))),
-        Err(StoreError::Ambiguous(_)) => {
-            Ok(Some(format!("`{name}` has several other live certificates")))
-        }
-        Ok(_) | Err(StoreError::NotFound(_)) => Ok(None),
-        Err(error) => Err(error),
-    }
+        )),
+        several => Some(format!(
+            "`{name}` has {} other live certificates",
+            several.len()
+        )),
+    })
 }
 
 /// Where a certificate and its key go: `<dir>/<base>.crt`, `<dir>/<base>.key`, `<dir>/ca.pem`.
@@ -165,9 +175,15 @@ pub fn prepare_output(
     root: &[u8],
     replace: bool,
 ) -> Result<Output, IssueError> {
-    let error = |cause| IssueError::Folder { path: dir.to_owned(), cause };
+    let error = |cause| IssueError::Folder {
+        path: dir.to_owned(),
+        cause,
+    };
     std::fs::create_dir_all(dir).map_err(error)?;
-    let output = Output { dir: dir.to_owned(), base: base.to_owned() };
+    let output = Output {
+        dir: dir.to_owned(),
+        base: base.to_owned(),
+    };
     let files = output.files();
     if !replace {
         for path in [files.key, files.certificate] {
@@ -195,11 +211,22 @@ pub async fn write_out(
     now: UnixTime,
 ) -> Result<Written, IssueError> {
     let files = output.files();
-    let Err(error) = write_files(&files, issued, key) else { return Ok(files) };
+    let Err(error) = write_files(&files, issued, key) else {
+        return Ok(files);
+    };
     let by = issued.enrolment.created_by.clone();
-    let revocation = Revocation { at: now, reason: Reason::CessationOfOperation, by };
-    store.revoke(issued.enrolment.fingerprint, &revocation).await?;
-    Err(IssueError::Write { serial: issued.enrolment.serial.clone(), error })
+    let revocation = Revocation {
+        at: now,
+        reason: Reason::CessationOfOperation,
+        by,
+    };
+    store
+        .revoke(issued.enrolment.fingerprint, &revocation)
+        .await?;
+    Err(IssueError::Write {
+        serial: issued.enrolment.serial.clone(),
+        error,
+    })
 }
 
 fn write_files(files: &Written, issued: &Issued, key: &PrivateKey) -> Result<(), FileError> {

@@ -22,7 +22,10 @@ pub struct FolderLock {
 impl FolderLock {
     /// Waits for other writers of this folder.
     pub fn take(folder: &Path) -> Result<Self, LockError> {
-        let error = |cause| LockError { path: folder.to_owned(), cause };
+        let error = |cause| LockError {
+            path: folder.to_owned(),
+            cause,
+        };
         let file = File::open(folder).map_err(error)?;
         file.lock().map_err(error)?;
         Ok(Self { _folder: file })

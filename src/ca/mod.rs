@@ -19,6 +19,8 @@ mod revoke;
 mod serial;
 mod sign;
 mod signer;
+#[cfg(test)]
+mod tests;
 
 pub use authority::{Authority, AuthorityError, Unlock};
 pub use certificate::BuildError;
@@ -27,8 +29,8 @@ pub use crl::{CrlError, WrittenCrl, write_crl};
 pub use files::{CaFiles, State};
 pub use issue::{IssueError, Issued, Output, Written, issue, prepare_output, write_out};
 pub use lock::LockError;
-pub use pem::certificate as certificate_pem;
 pub use passphrase::{PassphraseError, read_passphrase};
+pub use pem::certificate as certificate_pem;
 pub use pin::{NameFrom, NewPin, PinError, Pinned, pin, unpin};
 pub use profile::{Profile, ProfileError, Profiles, Usage};
 pub use remaining::remaining;

@@ -54,7 +54,10 @@ pub enum PassphraseError {
 /// # Errors
 /// Unreadable, too open, empty, or longer than 4096 bytes.
 pub fn read_passphrase(path: &Path) -> Result<Secret, PassphraseError> {
-    let read = |cause| PassphraseError::Read { path: path.to_owned(), cause };
+    let read = |cause| PassphraseError::Read {
+        path: path.to_owned(),
+        cause,
+    };
     if std::fs::metadata(path).map_err(read)?.is_file() {
         check_private(path)?;
     }
@@ -65,7 +68,9 @@ pub fn read_passphrase(path: &Path) -> Result<Secret, PassphraseError> {
     let text = bytes.strip_suffix(b"\n").unwrap_or(&bytes);
     let text = text.strip_suffix(b"\r").unwrap_or(text);
     if text.is_empty() || text.len() as u64 > LONGEST {
-        return Err(PassphraseError::Length { path: path.to_owned() });
+        return Err(PassphraseError::Length {
+            path: path.to_owned(),
+        });
     }
     Ok(Secret::new(text.to_vec()))
 }
@@ -94,7 +99,11 @@ mod tests {
 
     #[test]
     fn empty_endless_or_open_files_are_refused() {
-        for (content, mode) in [(&b"\n"[..], 0o600), (&[b'a'; 5000][..], 0o600), (b"a", 0o644)] {
+        for (content, mode) in [
+            (&b"\n"[..], 0o600),
+            (&[b'a'; 5000][..], 0o600),
+            (b"a", 0o644),
+        ] {
             let (_dir, path) = file(content, mode);
             let error = read_passphrase(&path).unwrap_err().to_string();
             assert!(error.contains(path.to_str().unwrap()), "{error}");

@@ -26,7 +26,9 @@ pub fn block(label: &str, der: &[u8]) -> Zeroizing<String> {
 
 /// Certificates one after the other.
 pub fn certificates<'a>(ders: impl IntoIterator<Item = &'a Vec<u8>>) -> String {
-    ders.into_iter().map(|der| block("CERTIFICATE", der).to_string()).collect()
+    ders.into_iter()
+        .map(|der| block("CERTIFICATE", der).to_string())
+        .collect()
 }
 
 /// One certificate.

@@ -133,14 +133,19 @@ pub async fn pin(
     // `load_chain` gives at least one.
     let der = load_chain(new.file)?.swap_remove(0);
     let file = new.file.to_owned();
-    let parsed = Parsed::from_der(&der, new.permission_oid)
-        .map_err(|error| PinError::Parse { path: file.clone(), error })?;
+    let parsed = Parsed::from_der(&der, new.permission_oid).map_err(|error| PinError::Parse {
+        path: file.clone(),
+        error,
+    })?;
     if parsed.is_ca {
         return Err(PinError::Authority(file));
     }
     if parsed.not_after <= now {
         let standing = remaining(parsed.not_before, parsed.not_after, now);
-        return Err(PinError::Ended { path: file, standing });
+        return Err(PinError::Ended {
+            path: file,
+            standing,
+        });
     }
     if new.grants.is_none() && parsed.permissions.is_none() {
         return Err(PinError::NoGrants(file));
@@ -157,7 +162,9 @@ pub async fn pin(
         profile: String::new(),
         grants: new.grants.clone(),
         not_before: parsed.not_before,
-        not_after: new.ttl.map_or(parsed.not_after, |ttl| now.plus(ttl).min(parsed.not_after)),
+        not_after: new
+            .ttl
+            .map_or(parsed.not_after, |ttl| now.plus(ttl).min(parsed.not_after)),
         pinned: true,
         revocation: None,
         created_at: now,
@@ -165,7 +172,11 @@ pub async fn pin(
         der,
     };
     store.enrol(&enrolment).await?;
-    Ok(Pinned { enrolment, known: false, confirmation: None })
+    Ok(Pinned {
+        enrolment,
+        known: false,
+        confirmation: None,
+    })
 }
 
 async fn pin_again(
@@ -177,14 +188,20 @@ async fn pin_again(
         return Err(PinError::Revoked(enrolment.fingerprint.to_string()));
     }
     if new.grants.is_some() && enrolment.grants != new.grants {
-        store.set_grants(enrolment.fingerprint, new.grants.as_ref()).await?;
+        store
+            .set_grants(enrolment.fingerprint, new.grants.as_ref())
+            .await?;
         enrolment.grants.clone_from(&new.grants);
     }
     if !enrolment.pinned {
         store.set_pinned(enrolment.fingerprint, true).await?;
         enrolment.pinned = true;
     }
-    Ok(Pinned { enrolment, known: true, confirmation: None })
+    Ok(Pinned {
+        enrolment,
+        known: true,
+        confirmation: None,
+    })
 }
 
 fn name(new: &NewPin<'_>, parsed: &Parsed) -> Result<Name, PinError> {
@@ -218,10 +235,18 @@ pub async fn unpin(
 ) -> Result<Pinned, PinError> {
     let mut enrolment = store.find(key, now).await?;
     if !enrolment.pinned {
-        return Ok(Pinned { enrolment, known: true, confirmation: None });
+        return Ok(Pinned {
+            enrolment,
+            known: true,
+            confirmation: None,
+        });
     }
     let seq = store.set_pinned(enrolment.fingerprint, false).await?;
     enrolment.pinned = false;
     let confirmation = store.confirmed(seq, patience).await?;
-    Ok(Pinned { enrolment, known: true, confirmation: Some(confirmation) })
+    Ok(Pinned {
+        enrolment,
+        known: true,
+        confirmation: Some(confirmation),
+    })
 }

@@ -130,7 +130,10 @@ impl Profiles {
                 continue;
             }
             let text = std::fs::read_to_string(&path).map_err(read(&path))?;
-            let name = path.file_stem().map(|stem| stem.to_string_lossy()).unwrap_or_default();
+            let name = path
+                .file_stem()
+                .map(|stem| stem.to_string_lossy())
+                .unwrap_or_default();
             let profile = parse(&path.display().to_string(), &name, &text)?;
             profiles.0.insert(profile.name.clone(), profile);
         }
@@ -144,7 +147,12 @@ impl Profiles {
     pub fn get(&self, name: &str) -> Result<&Profile, ProfileError> {
         self.0.get(name).ok_or_else(|| ProfileError::Unknown {
             name: name.to_owned(),
-            known: self.0.keys().map(|known| format!("`{known}`")).collect::<Vec<_>>().join(", "),
+            known: self
+                .0
+                .keys()
+                .map(|known| format!("`{known}`"))
+                .collect::<Vec<_>>()
+                .join(", "),
         })
     }
 
@@ -155,20 +163,30 @@ impl Profiles {
 }
 
 fn parse(place: &str, name: &str, text: &str) -> Result<Profile, ProfileError> {
-    let wrong = |what: String| ProfileError::Content { place: place.to_owned(), what };
-    let written: Document =
-        toml_edit::de::from_str(text).map_err(|error| wrong(error.to_string().trim_end().to_owned()))?;
+    let wrong = |what: String| ProfileError::Content {
+        place: place.to_owned(),
+        what,
+    };
+    let written: Document = toml_edit::de::from_str(text)
+        .map_err(|error| wrong(error.to_string().trim_end().to_owned()))?;
     let word = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
     if name.is_empty() || !name.bytes().all(word) {
-        return Err(wrong(String::from("the name of a profile is one or more of `a-z 0-9 -`")));
+        return Err(wrong(String::from(
+            "the name of a profile is one or more of `a-z 0-9 -`",
+        )));
     }
     let span = |key: &str, text: &str| {
         humantime::parse_duration(text)
             .map_err(|error| wrong(format!("`{key}` is no duration such as `12h`: {error}")))
     };
-    let (lifetime, longest) = (span("lifetime", &written.lifetime)?, span("longest", &written.longest)?);
+    let (lifetime, longest) = (
+        span("lifetime", &written.lifetime)?,
+        span("longest", &written.longest)?,
+    );
     if lifetime < Duration::from_secs(60) || lifetime > longest {
-        return Err(wrong(String::from("`lifetime` is at least one minute and at most `longest`")));
+        return Err(wrong(String::from(
+            "`lifetime` is at least one minute and at most `longest`",
+        )));
     }
     if written.usage.is_empty() {
         return Err(wrong(String::from("`usage` names client, server, or both")));
@@ -180,7 +198,9 @@ fn parse(place: &str, name: &str, text: &str) -> Result<Profile, ProfileError> {
         usage: written.usage,
         lifetime,
         longest,
-        key: key.parse().map_err(|error: super::signer::SignerError| wrong(error.to_string()))?,
+        key: key
+            .parse()
+            .map_err(|error: super::signer::SignerError| wrong(error.to_string()))?,
         grants: WrittenGrants::parse(&written.grants).map_err(|error| wrong(error.to_string()))?,
     })
 }
@@ -200,7 +220,10 @@ mod tests {
         assert_eq!(profiles.get("server").unwrap().usage, [Usage::Server]);
         assert_eq!(profiles.get("agent").unwrap().usage, [Usage::Client]);
         let error = profiles.get("agnet").unwrap_err().to_string();
-        assert_eq!(error, "there is no profile `agnet`; there are `agent`, `operator`, `server`, `service`");
+        assert_eq!(
+            error,
+            "there is no profile `agnet`; there are `agent`, `operator`, `server`, `service`"
+        );
     }
 
     #[test]
@@ -212,14 +235,18 @@ mod tests {
         std::fs::write(dir.path().join("batch.toml"), text).unwrap();
         std::fs::write(dir.path().join("README.md"), "not a profile").unwrap();
         let profiles = Profiles::with_folder(dir.path()).unwrap();
-        assert_eq!(profiles.get("agent").unwrap().lifetime, Duration::from_secs(3600));
+        assert_eq!(
+            profiles.get("agent").unwrap().lifetime,
+            Duration::from_secs(3600)
+        );
         assert_eq!(profiles.get("batch").unwrap().grants.entries().len(), 1);
         assert_eq!(profiles.iter().count(), 5);
     }
 
     #[test]
     fn what_is_no_profile_is_refused_with_its_place() {
-        let good = "description = \"x\"\nusage = [\"client\"]\nlifetime = \"1h\"\nlongest = \"2h\"\n";
+        let good =
+            "description = \"x\"\nusage = [\"client\"]\nlifetime = \"1h\"\nlongest = \"2h\"\n";
         assert!(parse("p", "p", good).is_ok());
         for (from, to) in [
             ("\"client\"", ""),
@@ -232,7 +259,10 @@ mod tests {
             ("usage", "grants = [\"tool:x\"]\nusage"),
         ] {
             let error = parse("p.toml", "p", &good.replace(from, to)).unwrap_err();
-            assert!(error.to_string().starts_with("profile `p.toml`: "), "{error}");
+            assert!(
+                error.to_string().starts_with("profile `p.toml`: "),
+                "{error}"
+            );
         }
         assert!(parse("P", "P", good).is_err());
     }

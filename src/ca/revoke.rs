@@ -40,11 +40,23 @@ pub async fn revoke(
 ) -> Result<Revoked, RevokeError> {
     let mut enrolment = store.find(key, now).await?;
     if enrolment.revocation.is_some() {
-        return Ok(Revoked { enrolment, already: true, confirmation: Confirmation::default() });
+        return Ok(Revoked {
+            enrolment,
+            already: true,
+            confirmation: Confirmation::default(),
+        });
     }
-    let revocation = Revocation { at: now, reason, by: by.to_owned() };
+    let revocation = Revocation {
+        at: now,
+        reason,
+        by: by.to_owned(),
+    };
     let seq = store.revoke(enrolment.fingerprint, &revocation).await?;
     enrolment.revocation = Some(revocation);
     let confirmation = store.confirmed(seq, patience).await?;
-    Ok(Revoked { enrolment, already: false, confirmation })
+    Ok(Revoked {
+        enrolment,
+        already: false,
+        confirmation,
+    })
 }

@@ -86,7 +86,9 @@ pub enum SignError {
     #[error("`{0}` is not a DNS name")]
     Dns(String),
     /// Longer than the profile allows, or under a minute.
-    #[error("a lifetime of {asked} is outside what the profile `{profile}` allows: 1m to {longest}")]
+    #[error(
+        "a lifetime of {asked} is outside what the profile `{profile}` allows: 1m to {longest}"
+    )]
     Lifetime {
         /// What was asked for.
         asked: humantime::FormattedDuration,
@@ -190,7 +192,10 @@ impl Authority {
     fn check_name(&self, name: &SpiffeId) -> Result<(), SignError> {
         if name.trust_domain() != self.trust_domain {
             let domain = self.trust_domain.clone();
-            return Err(SignError::TrustDomain { name: name.clone(), domain });
+            return Err(SignError::TrustDomain {
+                name: name.clone(),
+                domain,
+            });
         }
         if name.last_segment().len() > LONGEST_COMMON_NAME {
             return Err(SignError::CommonName(name.clone()));
@@ -225,12 +230,20 @@ impl Authority {
         }
         let starts = self.parsed.not_before;
         if now < starts || now >= self.not_after {
-            let issuer = self.parsed.common_names.first().cloned().unwrap_or_default();
+            let issuer = self
+                .parsed
+                .common_names
+                .first()
+                .cloned()
+                .unwrap_or_default();
             let standing = remaining(starts, self.not_after, now);
             return Err(SignError::IssuerEnded { issuer, standing });
         }
         if now.plus(ttl) > self.not_after {
-            notes.push(format!("it ends with the CA above it, at {}", self.not_after));
+            notes.push(format!(
+                "it ends with the CA above it, at {}",
+                self.not_after
+            ));
         }
         let backdated = UnixTime(now.0.saturating_sub(BACKDATE.as_secs().cast_signed()));
         Ok((backdated.max(starts), now.plus(ttl).min(self.not_after)))
@@ -239,7 +252,11 @@ impl Authority {
 
 fn wanted_grants<'a>(request: &'a Request<'_>) -> Result<&'a WrittenGrants, SignError> {
     let profile = request.profile;
-    let grants = if request.grants.is_empty() { &profile.grants } else { &request.grants };
+    let grants = if request.grants.is_empty() {
+        &profile.grants
+    } else {
+        &request.grants
+    };
     if !profile.is_for(Usage::Client) && !grants.is_empty() {
         return Err(SignError::ServerGrants(profile.name.clone()));
     }
@@ -258,23 +275,35 @@ fn check_ceiling(entry: &WrittenGrant, ceiling: &Ceiling, roles: &Roles) -> Resu
         .ok()
         .map(|written| written.resolve(roles))
         .transpose()
-        .map_err(|role| SignError::Role { role, holder: ceiling.holder.clone() })?;
+        .map_err(|role| SignError::Role {
+            role,
+            holder: ceiling.holder.clone(),
+        })?;
     let (allowed, _) = ceiling.grants.resolve_known(roles);
     if asked.is_some_and(|asked| allowed.first_outside(&asked).is_none()) {
         return Ok(());
     }
-    let entries: Vec<String> =
-        ceiling.grants.entries().iter().map(|allowed| format!("`{allowed}`")).collect();
+    let entries: Vec<String> = ceiling
+        .grants
+        .entries()
+        .iter()
+        .map(|allowed| format!("`{allowed}`"))
+        .collect();
     Err(SignError::Ceiling {
         grant: entry.to_string(),
         holder: ceiling.holder.clone(),
-        ceiling: if entries.is_empty() { String::from("empty") } else { entries.join(", ") },
+        ceiling: if entries.is_empty() {
+            String::from("empty")
+        } else {
+            entries.join(", ")
+        },
     })
 }
 
 fn unknown_roles(grants: &WrittenGrants, roles: &Roles) -> Vec<String> {
     let (_, unknown) = grants.resolve_known(roles);
-    let note = |role| format!("the role `{role}` is not defined here: where it is not, it grants nothing");
+    let note =
+        |role| format!("the role `{role}` is not defined here: where it is not, it grants nothing");
     unknown.into_iter().map(note).collect()
 }
 

@@ -109,14 +109,23 @@ impl Signer {
         let random = SystemRandom::new();
         let ecdsa = |algorithm| EcdsaKeyPair::from_pkcs8(algorithm, der, &random);
         if let Ok(pair) = ecdsa(&ECDSA_P256_SHA256_ASN1_SIGNING) {
-            return Ok(Self { inner: Inner::Ecdsa(pair), kind: KeyKind::P256 });
+            return Ok(Self {
+                inner: Inner::Ecdsa(pair),
+                kind: KeyKind::P256,
+            });
         }
         if let Ok(pair) = ecdsa(&ECDSA_P384_SHA384_ASN1_SIGNING) {
-            return Ok(Self { inner: Inner::Ecdsa(pair), kind: KeyKind::P384 });
+            return Ok(Self {
+                inner: Inner::Ecdsa(pair),
+                kind: KeyKind::P384,
+            });
         }
-        let pair =
-            Ed25519KeyPair::from_pkcs8_maybe_unchecked(der).map_err(|_| SignerError::Unsupported)?;
-        Ok(Self { inner: Inner::Ed25519(pair), kind: KeyKind::Ed25519 })
+        let pair = Ed25519KeyPair::from_pkcs8_maybe_unchecked(der)
+            .map_err(|_| SignerError::Unsupported)?;
+        Ok(Self {
+            inner: Inner::Ed25519(pair),
+            kind: KeyKind::Ed25519,
+        })
     }
 
     /// What kind of key it is.
@@ -175,7 +184,9 @@ fn ed25519_pkcs8() -> Result<Secret, SignerError> {
         0x20,
     ];
     let mut seed = Zeroizing::new([0; 32]);
-    SystemRandom::new().fill(seed.as_mut_slice()).map_err(|_| SignerError::Random)?;
+    SystemRandom::new()
+        .fill(seed.as_mut_slice())
+        .map_err(|_| SignerError::Random)?;
     let mut der = Vec::with_capacity(HEAD.len() + seed.len());
     der.extend_from_slice(&HEAD);
     der.extend_from_slice(seed.as_slice());
@@ -191,12 +202,18 @@ mod tests {
         for kind in [KeyKind::P256, KeyKind::P384, KeyKind::Ed25519] {
             let (signer, pkcs8) = Signer::generate(kind).unwrap();
             let opened = Signer::from_pkcs8(&pkcs8).unwrap();
-            assert_eq!((opened.kind(), opened.public_key()), (kind, signer.public_key()));
+            assert_eq!(
+                (opened.kind(), opened.public_key()),
+                (kind, signer.public_key())
+            );
             assert_eq!(kind.as_str().parse(), Ok(kind));
             assert_eq!(format!("{opened:?}"), format!("Signer({kind})"));
         }
         let damaged = PrivateKey(Secret::new(b"0\x03junk".to_vec()));
-        assert_eq!(Signer::from_pkcs8(&damaged).unwrap_err(), SignerError::Unsupported);
+        assert_eq!(
+            Signer::from_pkcs8(&damaged).unwrap_err(),
+            SignerError::Unsupported
+        );
         assert!("rsa".parse::<KeyKind>().is_err());
     }
 }

@@ -10,7 +10,9 @@ use crate::clock::UnixTime;
 use crate::registry::{Enrolment, SqliteStore};
 
 use super::ca::run::{list, written_grants};
-use super::ca::{CaCommandError, CertificateView, ConfirmationView, ListReport, Place, Settings, actor};
+use super::ca::{
+    CaCommandError, CertificateView, ConfirmationView, ListReport, Place, Settings, actor,
+};
 
 /// Pin certificates of other CAs, list and unpin them
 #[derive(Debug, clap::Args)]
@@ -43,7 +45,12 @@ pub struct AddArguments {
     #[arg(long, value_name = "NAME")]
     pub name: Option<String>,
     /// Where the name stands in the certificate: uri, dns or cn
-    #[arg(long, value_name = "PLACE", default_value = "uri", conflicts_with = "name")]
+    #[arg(
+        long,
+        value_name = "PLACE",
+        default_value = "uri",
+        conflicts_with = "name"
+    )]
     pub identity_from: NameFrom,
     /// What it may do [default: what the certificate carries]; may be given more than once
     #[arg(long, value_name = "GRANT")]
@@ -82,7 +89,7 @@ pub struct RemoveArguments {
 #[serde(untagged)]
 #[expect(missing_docs, reason = "each is named for its command")]
 pub enum PinOutcome {
-    Changed(PinReport),
+    Changed(Box<PinReport>),
     List(ListReport),
 }
 
@@ -104,7 +111,11 @@ impl PinCommand {
     ///
     /// # Errors
     /// Whatever its step says; `hint` of the error tells what to do.
-    pub async fn run(self, settings: &Settings, now: UnixTime) -> Result<PinOutcome, CaCommandError> {
+    pub async fn run(
+        self,
+        settings: &Settings,
+        now: UnixTime,
+    ) -> Result<PinOutcome, CaCommandError> {
         let registry = self.place.registry(settings);
         let create = matches!(self.action, PinAction::Add(_));
         let store = SqliteStore::open(&registry, create).await?;
@@ -143,11 +154,11 @@ async fn add(
 }
 
 fn report(pinned: &Pinned, now: UnixTime) -> PinOutcome {
-    PinOutcome::Changed(PinReport {
+    PinOutcome::Changed(Box::new(PinReport {
         certificate: CertificateView::new(&pinned.enrolment, now),
         known: pinned.known,
         servers: pinned.confirmation.as_ref().map(ConfirmationView::new),
-    })
+    }))
 }
 
 impl PinOutcome {
@@ -157,7 +168,9 @@ impl PinOutcome {
         match self {
             Self::List(report) => report.human(),
             Self::Changed(report) => match &report.servers {
-                Some(servers) => format!("{}\n{}.\n", report.certificate.card(), servers.sentence()),
+                Some(servers) => {
+                    format!("{}\n{}.\n", report.certificate.card(), servers.sentence())
+                }
                 None => report.certificate.card(),
             },
         }

@@ -8,10 +8,9 @@ use tokio_rustls::client::TlsStream;
 use super::bridge::Dial;
 use super::caller::Client;
 use super::credentials::Credentials;
-use super::fault::ClientError;
+use super::fault::{Alert, ClientError};
 use super::target::Target;
-use crate::peer::Agreed;
-use crate::tls::{ClientTls, ClientTlsError, Identity};
+use crate::tls::{ClientTls, ClientTlsError, Identity, agreed_with};
 
 /// The raw stream's ALPN name.
 const ALPN: &[&[u8]] = &[b"mcp"];
@@ -82,7 +81,7 @@ impl Dialer {
     /// As [`Self::stream`].
     pub async fn client(&self) -> Result<TlsClient, ClientError> {
         let stream = self.stream().await?;
-        let agreed = agreed(stream.get_ref().1);
+        let agreed = agreed_with(&stream);
         Ok(Client::over(stream, self.target.address()).with_agreed(agreed))
     }
 
@@ -135,28 +134,8 @@ impl Dial for Dialer {
 fn sort(peer: String, cause: ClientTlsError) -> ClientError {
     match cause {
         ClientTlsError::Connect { cause, .. } => ClientError::Unreachable { peer, cause },
-        ClientTlsError::Tls(cause) => ClientError::Protocol { peer, cause },
-    }
-}
-
-fn agreed(connection: &rustls::ClientConnection) -> Agreed {
-    Agreed {
-        version: match connection.protocol_version() {
-            Some(rustls::ProtocolVersion::TLSv1_3) => "TLSv1.3",
-            Some(rustls::ProtocolVersion::TLSv1_2) => "TLSv1.2",
-            _ => "",
-        },
-        suite: connection
-            .negotiated_cipher_suite()
-            .and_then(|s| s.suite().as_str())
-            .unwrap_or(""),
-        group: connection
-            .negotiated_key_exchange_group()
-            .and_then(|g| g.name().as_str())
-            .unwrap_or(""),
-        resumed: matches!(
-            connection.handshake_kind(),
-            Some(rustls::HandshakeKind::Resumed)
-        ),
+        ClientTlsError::Refused { class, .. } => ClientError::Refused { peer, alert: Alert::of_class(class) },
+        ClientTlsError::Handshake { cause, .. } => ClientError::of_io(&peer, &cause, false),
+        ClientTlsError::Tls(cause) => ClientError::Tls(cause),
     }
 }

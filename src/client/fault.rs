@@ -6,7 +6,7 @@ use rustls::{AlertDescription, CertificateError};
 
 use super::lines::LineError;
 use super::message::RpcError;
-use crate::tls::IdentityError;
+use crate::tls::{Class, IdentityError};
 
 /// Whose fault it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,19 +50,25 @@ impl Alert {
     #[must_use]
     pub fn of(alert: AlertDescription) -> Self {
         match alert {
-            AlertDescription::UnknownCA => Self::UnknownCa,
-            AlertDescription::CertificateExpired => Self::Expired,
-            AlertDescription::CertificateRevoked => Self::Revoked,
-            AlertDescription::AccessDenied => Self::AccessDenied,
-            AlertDescription::BadCertificate
-            | AlertDescription::UnsupportedCertificate
-            | AlertDescription::CertificateUnknown => Self::BadCertificate,
-            AlertDescription::CertificateRequired | AlertDescription::NoCertificate => {
-                Self::CertificateRequired
-            }
             AlertDescription::NoApplicationProtocol => Self::NoApplicationProtocol,
             AlertDescription::ProtocolVersion => Self::ProtocolVersion,
-            other => Self::Other(format!("{other:?}")),
+            other => match Class::of_alert(other) {
+                Class::Protocol => Self::Other(format!("{other:?}")),
+                class => Self::of_class(class),
+            },
+        }
+    }
+
+    /// The same by the class that `tls` already found.
+    pub(super) fn of_class(class: Class) -> Self {
+        match class {
+            Class::UnknownCa => Self::UnknownCa,
+            Class::Expired | Class::NotYetValid => Self::Expired,
+            Class::Revoked => Self::Revoked,
+            Class::AccessDenied => Self::AccessDenied,
+            Class::BadCertificate => Self::BadCertificate,
+            Class::NoCertificate => Self::CertificateRequired,
+            Class::Protocol | Class::Timeout => Self::Other(class.to_string()),
         }
     }
 
@@ -85,7 +91,7 @@ impl Alert {
     fn meaning(&self) -> &'static str {
         match self {
             Self::UnknownCa => "it does not trust the CA that issued this certificate",
-            Self::Expired => "this certificate has expired",
+            Self::Expired => "this certificate has expired or is not valid yet",
             Self::Revoked => "this certificate was revoked",
             Self::AccessDenied => {
                 "this certificate is valid but not admitted: it is not pinned, or it carries no grant"

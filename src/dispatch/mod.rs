@@ -6,6 +6,6 @@ mod lists;
 mod router;
 mod reply;
 
-pub use cursor::Cursors;
+pub use cursor::{Cursors, NoRandom};
 pub use reply::{Dispatched, Effect, Listening, Reply, Watch};
 pub use router::{Router, RouterOptions};

@@ -276,15 +276,25 @@ impl Router {
             return Dispatched::Now(Reply::Error(missing()));
         };
         // Completion must not disclose what the caller could not read.
-        let caller = Arc::clone(&context.caller);
-        let resource = matches!(target, CompletionTarget::Resource(_)).then_some(caller);
+        let filter = match &target {
+            CompletionTarget::Prompt(_) => None,
+            CompletionTarget::Resource(template) => Some(Disclosure {
+                caller: Arc::clone(&context.caller),
+                template: template.clone(),
+                argument: argument.to_owned(),
+                given: given.clone(),
+            }),
+        };
         answer(
             provider.complete(context, target, argument, value, given),
             move |mut completion| {
-                if let Some(caller) = &resource
-                    && caller.grounds.allows_nothing_of(Kind::Resources)
-                {
-                    completion.values.clear();
+                if let Some(filter) = &filter {
+                    let before = completion.values.len();
+                    completion.values.retain(|value| filter.may_show(value));
+                    // A total would tell how much was left out.
+                    if completion.values.len() < before {
+                        completion.total = None;
+                    }
                 }
                 let mut members = Vec::new();
                 completion.encode_members(&mut members);
@@ -308,6 +318,31 @@ impl Router {
         }
         filter.uris = watches.iter().map(|watch| watch.uri().to_owned()).collect();
         Dispatched::Listen(Listening { filter, watches })
+    }
+}
+
+/// Which completions of a resource template a caller may see: those that lead to something that
+/// it could read.
+struct Disclosure {
+    caller: Arc<Caller>,
+    template: String,
+    argument: String,
+    given: Vec<(String, String)>,
+}
+
+impl Disclosure {
+    fn may_show(&self, value: &str) -> bool {
+        let mut expanded = self.template.clone();
+        let known = self.given.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        // A folder is a beginning, not an end: what lies below it counts.
+        let open = if value.ends_with('/') { "{rest}" } else { "" };
+        let value = format!("{value}{open}");
+        for (name, value) in known.chain([(self.argument.as_str(), value.as_str())]) {
+            for operator in ["", "+"] {
+                expanded = expanded.replace(&format!("{{{operator}{name}}}"), value);
+            }
+        }
+        self.caller.grounds.could_allow(Kind::Resources, &expanded)
     }
 }
 

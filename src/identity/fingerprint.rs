@@ -75,7 +75,11 @@ mod tests {
     fn reads_what_it_writes_and_what_openssl_writes() {
         let print = Fingerprint::of_der(b"a certificate");
         assert_eq!(print.to_string().parse(), Ok(print));
-        let colons: Vec<String> = print.as_bytes().iter().map(|b| format!("{b:02X}")).collect();
+        let colons: Vec<String> = print
+            .as_bytes()
+            .iter()
+            .map(|b| format!("{b:02X}"))
+            .collect();
         assert_eq!(colons.join(":").parse(), Ok(print));
         assert_eq!("ab:cd".parse::<Fingerprint>(), Err(ParseFingerprintError));
     }

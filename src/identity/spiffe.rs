@@ -26,7 +26,9 @@ pub enum SpiffeError {
     #[error("the SPIFFE ID of a workload has a path")]
     NoPath,
     /// An empty segment, `.`, `..`, or a character outside `A-Za-z0-9.-_`.
-    #[error("a path segment of a SPIFFE ID is one or more of `A-Z a-z 0-9 . - _`, and not `.` or `..`")]
+    #[error(
+        "a path segment of a SPIFFE ID is one or more of `A-Z a-z 0-9 . - _`, and not `.` or `..`"
+    )]
     Segment,
 }
 
@@ -88,11 +90,15 @@ impl FromStr for SpiffeId {
         Self::check_trust_domain(domain)?;
         let fits = |b: u8| b.is_ascii_alphanumeric() || b".-_".contains(&b);
         for segment in path.split('/') {
-            if segment.is_empty() || segment == "." || segment == ".." || !segment.bytes().all(fits) {
+            if segment.is_empty() || segment == "." || segment == ".." || !segment.bytes().all(fits)
+            {
                 return Err(SpiffeError::Segment);
             }
         }
-        Ok(Self { text: text.to_owned(), domain_len: domain.len() })
+        Ok(Self {
+            text: text.to_owned(),
+            domain_len: domain.len(),
+        })
     }
 }
 
@@ -116,7 +122,8 @@ mod tests {
 
     #[test]
     fn what_the_specification_forbids_is_refused() {
-        let refused = |text: &str, error| assert_eq!(text.parse::<SpiffeId>(), Err(error), "{text}");
+        let refused =
+            |text: &str, error| assert_eq!(text.parse::<SpiffeId>(), Err(error), "{text}");
         refused("https://a/b", SpiffeError::Scheme);
         refused("spiffe://Example.org/a", SpiffeError::TrustDomain);
         refused("spiffe:///a", SpiffeError::TrustDomain);
@@ -127,6 +134,9 @@ mod tests {
         refused("spiffe://a/b/../c", SpiffeError::Segment);
         refused("spiffe://a/b?c", SpiffeError::Segment);
         refused("spiffe://a/%41", SpiffeError::Segment);
-        refused(&format!("spiffe://a/{}", "b".repeat(2048)), SpiffeError::TooLong);
+        refused(
+            &format!("spiffe://a/{}", "b".repeat(2048)),
+            SpiffeError::TooLong,
+        );
     }
 }

@@ -169,11 +169,7 @@ pub fn read_call(
     })
 }
 
-fn revision_of(
-    name: &str,
-    meta: &Meta,
-    pinned: Option<Revision>,
-) -> Result<Revision, CallError> {
+fn revision_of(name: &str, meta: &Meta, pinned: Option<Revision>) -> Result<Revision, CallError> {
     if let Some(version) = &meta.version {
         return match Revision::named(version) {
             Some(revision) if revision.is_modern() => {
@@ -310,14 +306,23 @@ impl<'a> Slots<'a> {
     }
 
     fn completion(&self) -> Result<Detail, ParamsError> {
-        let raw = self.reference.ok_or(ParamsError::Shape("ref", "an object"))?;
+        let raw = self
+            .reference
+            .ok_or(ParamsError::Shape("ref", "an object"))?;
         let [kind, name, uri] = pick(Some(raw), "ref", ["type", "name", "uri"])?;
         let reference = match text(kind, "ref.type")?.as_str() {
             "ref/prompt" => Reference::Prompt(text(name, "ref.name")?),
             "ref/resource" => Reference::Resource(text(uri, "ref.uri")?),
-            _ => return Err(ParamsError::Shape("ref.type", "`ref/prompt` or `ref/resource`")),
+            _ => {
+                return Err(ParamsError::Shape(
+                    "ref.type",
+                    "`ref/prompt` or `ref/resource`",
+                ));
+            }
         };
-        let raw = self.argument.ok_or(ParamsError::Shape("argument", "an object"))?;
+        let raw = self
+            .argument
+            .ok_or(ParamsError::Shape("argument", "an object"))?;
         let [name, value] = pick(Some(raw), "argument", ["name", "value"])?;
         let [given] = pick(self.context, "context", ["arguments"])?;
         Ok(Detail::Completion {
@@ -330,11 +335,10 @@ impl<'a> Slots<'a> {
 }
 
 /// A map of strings; a key that stands twice is refused.
-fn strings(
-    raw: Option<&[u8]>,
-    place: &'static str,
-) -> Result<Vec<(String, String)>, ParamsError> {
-    let Some(raw) = raw else { return Ok(Vec::new()) };
+fn strings(raw: Option<&[u8]>, place: &'static str) -> Result<Vec<(String, String)>, ParamsError> {
+    let Some(raw) = raw else {
+        return Ok(Vec::new());
+    };
     let mut out: Vec<(String, String)> = Vec::new();
     let shape = || ParamsError::Shape(place, "an object whose values are strings");
     for field in crate::jsonrpc::fields(raw).map_err(|_| shape())? {
@@ -350,8 +354,12 @@ fn strings(
 
 fn filter(raw: Option<&[u8]>) -> Result<Filter, ParamsError> {
     let raw = raw.ok_or(ParamsError::Shape("notifications", "an object"))?;
-    let names =
-        ["toolsListChanged", "promptsListChanged", "resourcesListChanged", "resourceSubscriptions"];
+    let names = [
+        "toolsListChanged",
+        "promptsListChanged",
+        "resourcesListChanged",
+        "resourceSubscriptions",
+    ];
     let [tools, prompts, resources, uris] = pick(Some(raw), "notifications", names)?;
     let shape = ParamsError::Shape("resourceSubscriptions", "an array of strings");
     if uris.is_some_and(|raw| raw.first() != Some(&b'[')) {
@@ -359,7 +367,9 @@ fn filter(raw: Option<&[u8]>) -> Result<Filter, ParamsError> {
     }
     let mut list = Vec::new();
     for item in array_items(uris.unwrap_or(b"[]")) {
-        let uri = string_value(item).ok_or_else(|| shape.clone())?.into_owned();
+        let uri = string_value(item)
+            .ok_or_else(|| shape.clone())?
+            .into_owned();
         if !list.contains(&uri) {
             list.push(uri);
         }
@@ -440,19 +450,28 @@ mod tests {
         assert_eq!(modern.revision, Revision::V2026_07_28);
         let legacy = read("tools/list", "{}", Some(Revision::V2025_06_18)).unwrap();
         assert_eq!(legacy.revision, Revision::V2025_06_18);
-        assert_eq!(read("tools/list", "{}", None).unwrap_err(), CallError::NoEra);
+        assert_eq!(
+            read("tools/list", "{}", None).unwrap_err(),
+            CallError::NoEra
+        );
         let future = MODERN.replace("2026-07-28", "2030-01-01");
         let error = read("tools/list", &format!("{{{future}}}"), None).unwrap_err();
         assert_eq!(error.reply().code, -32022);
         let bare = r#"{"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28"}}"#;
-        assert_eq!(read("ping", bare, None).unwrap_err(), CallError::NoCapabilities);
+        assert_eq!(
+            read("ping", bare, None).unwrap_err(),
+            CallError::NoCapabilities
+        );
     }
 
     #[test]
     fn a_modern_initialize_is_an_unknown_method() {
         let params = format!(r#"{{"protocolVersion":"2025-11-25",{MODERN}}}"#);
         let call = read("initialize", &params, None).unwrap();
-        assert_eq!((call.method, call.action()), (Method::Unknown, Action::Refused));
+        assert_eq!(
+            (call.method, call.action()),
+            (Method::Unknown, Action::Refused)
+        );
     }
 
     /// The table of `protocol.md`: what each method asks for.
@@ -462,11 +481,27 @@ mod tests {
         let asks = |name: &str, params: &str, want: Action<'_>| {
             assert_eq!(read(name, params, legacy).unwrap().action(), want, "{name}");
         };
-        asks("tools/call", r#"{"name":"a__b"}"#, Action::Use(Kind::Tools, "a__b"));
-        for method in ["resources/read", "resources/subscribe", "resources/unsubscribe"] {
-            asks(method, r#"{"uri":"file:///x"}"#, Action::Use(Kind::Resources, "file:///x"));
+        asks(
+            "tools/call",
+            r#"{"name":"a__b"}"#,
+            Action::Use(Kind::Tools, "a__b"),
+        );
+        for method in [
+            "resources/read",
+            "resources/subscribe",
+            "resources/unsubscribe",
+        ] {
+            asks(
+                method,
+                r#"{"uri":"file:///x"}"#,
+                Action::Use(Kind::Resources, "file:///x"),
+            );
         }
-        asks("prompts/get", r#"{"name":"p"}"#, Action::Use(Kind::Prompts, "p"));
+        asks(
+            "prompts/get",
+            r#"{"name":"p"}"#,
+            Action::Use(Kind::Prompts, "p"),
+        );
         let complete = |reference: &str| {
             format!(r#"{{"ref":{reference},"argument":{{"name":"a","value":"v"}}}}"#)
         };
@@ -480,7 +515,12 @@ mod tests {
             &complete(r#"{"type":"ref/resource","uri":"u"}"#),
             Action::UseSome(Kind::Resources, "u"),
         );
-        for method in ["tools/list", "resources/list", "resources/templates/list", "prompts/list"] {
+        for method in [
+            "tools/list",
+            "resources/list",
+            "resources/templates/list",
+            "prompts/list",
+        ] {
             asks(method, "{}", Action::Admitted);
         }
         asks("logging/setLevel", r#"{"level":"error"}"#, Action::Admitted);

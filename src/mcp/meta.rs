@@ -42,7 +42,10 @@ impl Severity {
     /// The severity of that name.
     #[must_use]
     pub fn named(text: &str) -> Option<Self> {
-        Self::NAMES.iter().find(|(name, _)| *name == text).map(|(_, level)| *level)
+        Self::NAMES
+            .iter()
+            .find(|(name, _)| *name == text)
+            .map(|(_, level)| *level)
     }
 
     /// Its name on the wire.
@@ -75,8 +78,11 @@ impl Meta {
     /// # Errors
     /// A key that stands twice or has a value of the wrong type.
     pub fn read(raw: Option<&[u8]>, frame: &Bytes) -> Result<Self, ParamsError> {
-        let [version, capabilities, log_level, token] =
-            pick(raw, "_meta", [VERSION, CAPABILITIES, LOG_LEVEL, "progressToken"])?;
+        let [version, capabilities, log_level, token] = pick(
+            raw,
+            "_meta",
+            [VERSION, CAPABILITIES, LOG_LEVEL, "progressToken"],
+        )?;
         let version = match version {
             None => None,
             Some(raw) => Some(super::params::text(Some(raw), VERSION)?),
@@ -91,7 +97,10 @@ impl Meta {
             ),
         };
         if token.is_some_and(|raw| RequestId::read(raw).is_none()) {
-            return Err(ParamsError::Shape("progressToken", "a string or an integer"));
+            return Err(ParamsError::Shape(
+                "progressToken",
+                "a string or an integer",
+            ));
         }
         Ok(Self {
             version,

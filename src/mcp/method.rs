@@ -47,7 +47,12 @@ const TABLE: [(&str, Method, bool, bool); 15] = [
     ("tools/list", Method::ToolsList, true, true),
     ("resources/read", Method::ResourcesRead, true, true),
     ("resources/list", Method::ResourcesList, true, true),
-    ("resources/templates/list", Method::TemplatesList, true, true),
+    (
+        "resources/templates/list",
+        Method::TemplatesList,
+        true,
+        true,
+    ),
     ("resources/subscribe", Method::Subscribe, true, false),
     ("resources/unsubscribe", Method::Unsubscribe, true, false),
     ("prompts/list", Method::PromptsList, true, true),
@@ -115,8 +120,14 @@ mod tests {
     fn a_method_of_the_other_era_is_unknown() {
         assert_eq!(Method::named("ping", Era::Legacy), Method::Ping);
         assert_eq!(Method::named("ping", Era::Modern), Method::Unknown);
-        assert_eq!(Method::named("subscriptions/listen", Era::Modern), Method::Listen);
-        assert_eq!(Method::named("subscriptions/listen", Era::Legacy), Method::Unknown);
+        assert_eq!(
+            Method::named("subscriptions/listen", Era::Modern),
+            Method::Listen
+        );
+        assert_eq!(
+            Method::named("subscriptions/listen", Era::Legacy),
+            Method::Unknown
+        );
         assert_eq!(Method::named("tools/Call", Era::Modern), Method::Unknown);
     }
 }

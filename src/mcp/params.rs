@@ -84,9 +84,15 @@ mod tests {
     fn picks_by_name_and_refuses_twins() {
         let raw = br#"{"x":1,"name":"a","uri":"b"}"#;
         let [name, uri, none] = pick(Some(raw), "params", ["name", "uri", "cursor"]).unwrap();
-        assert_eq!((name, uri, none), (Some(&br#""a""#[..]), Some(&br#""b""#[..]), None));
+        assert_eq!(
+            (name, uri, none),
+            (Some(&br#""a""#[..]), Some(&br#""b""#[..]), None)
+        );
         let twice = br#"{"name":"a","n\u0061me":"b"}"#;
-        assert_eq!(pick(Some(twice), "params", ["name"]), Err(ParamsError::Twice("name", "params")));
+        assert_eq!(
+            pick(Some(twice), "params", ["name"]),
+            Err(ParamsError::Twice("name", "params"))
+        );
         assert!(pick(Some(br"[]"), "params", ["name"]).is_err());
     }
 }

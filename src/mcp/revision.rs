@@ -26,8 +26,12 @@ pub enum Era {
 
 impl Revision {
     /// Everything that is served on a stream, newest first, as `supportedVersions` lists it.
-    pub const SERVED: [Self; 4] =
-        [Self::V2026_07_28, Self::V2025_11_25, Self::V2025_06_18, Self::V2024_11_05];
+    pub const SERVED: [Self; 4] = [
+        Self::V2026_07_28,
+        Self::V2025_11_25,
+        Self::V2025_06_18,
+        Self::V2024_11_05,
+    ];
 
     /// What `initialize` is answered with when it asks for something that is not served.
     pub const NEWEST_LEGACY: Self = Self::V2025_11_25;
@@ -46,7 +50,9 @@ impl Revision {
     /// The revision of that name, if it is served.
     #[must_use]
     pub fn named(text: &str) -> Option<Self> {
-        Self::SERVED.into_iter().find(|revision| revision.as_str() == text)
+        Self::SERVED
+            .into_iter()
+            .find(|revision| revision.as_str() == text)
     }
 
     /// Which way of talking it belongs to.

@@ -45,9 +45,12 @@ impl ServerInfo {
         write_string(&mut json, version);
         json.push(b'}');
         let implementation = String::from_utf8_lossy(&json).into_owned();
-        let tail =
-            format!(r#","_meta":{{"io.modelcontextprotocol/serverInfo":{implementation}}}"#);
-        Self { implementation, instructions: instructions.map(str::to_owned), tail }
+        let tail = format!(r#","_meta":{{"io.modelcontextprotocol/serverInfo":{implementation}}}"#);
+        Self {
+            implementation,
+            instructions: instructions.map(str::to_owned),
+            tail,
+        }
     }
 
     /// Appends a whole result message: `members` are those of the result, without braces.
@@ -128,7 +131,12 @@ mod tests {
     fn written(revision: Revision, method: Method, members: &[u8]) -> Value {
         let info = ServerInfo::new("n", Some("t"), "1", None);
         let mut out = Vec::new();
-        let finish = Finish { revision, method, ttl_ms: 5, input_required: false };
+        let finish = Finish {
+            revision,
+            method,
+            ttl_ms: 5,
+            input_required: false,
+        };
         info.write(&mut out, b"1", finish, members);
         serde_json::from_slice(&out).unwrap()
     }

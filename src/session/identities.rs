@@ -1,7 +1,6 @@
 //! What the server counts by identity, over all its connections: calls in flight and their rate.
 
 use std::collections::HashMap;
-use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
@@ -18,12 +17,50 @@ use super::limits::Limits;
 pub struct Identity {
     in_flight: AtomicUsize,
     max_in_flight: usize,
+    watches: AtomicUsize,
+    max_watches: usize,
     rate: Option<DefaultDirectRateLimiter>,
 }
 
 /// One place among an identity's calls in flight; given back when dropped.
 #[derive(Debug)]
 pub struct Place(Arc<Identity>);
+
+/// The resources that one connection watches, as counted for its identity; taken off when dropped.
+#[derive(Debug)]
+pub struct Watches {
+    identity: Arc<Identity>,
+    count: usize,
+}
+
+impl Watches {
+    /// None yet.
+    #[must_use]
+    pub const fn none(identity: Arc<Identity>) -> Self {
+        Self { identity, count: 0 }
+    }
+
+    /// Whether the identity may watch so many more.
+    #[must_use]
+    pub fn has_room_for(&self, more: usize) -> bool {
+        let watched = self.identity.watches.load(Ordering::Relaxed);
+        watched.saturating_add(more) <= self.identity.max_watches
+    }
+
+    /// This connection watches so many now.
+    pub fn set(&mut self, count: usize) {
+        let watches = &self.identity.watches;
+        watches.fetch_add(count, Ordering::Relaxed);
+        watches.fetch_sub(self.count, Ordering::Relaxed);
+        self.count = count;
+    }
+}
+
+impl Drop for Watches {
+    fn drop(&mut self) {
+        self.set(0);
+    }
+}
 
 /// Every identity with a live connection.
 #[derive(Debug, Default)]
@@ -50,12 +87,13 @@ impl Identities {
 
 impl Identity {
     fn new(limits: &Limits) -> Self {
-        let per_second = limits.calls_per_second.and_then(NonZeroU32::new);
-        let burst = NonZeroU32::new(limits.burst).unwrap_or(NonZeroU32::MIN);
-        let quota = per_second.map(|rate| Quota::per_second(rate).allow_burst(burst));
+        let burst = limits.call_burst;
+        let quota = limits.calls_per_second.map(|rate| Quota::per_second(rate).allow_burst(burst));
         Self {
             in_flight: AtomicUsize::new(0),
             max_in_flight: limits.in_flight_per_identity,
+            watches: AtomicUsize::new(0),
+            max_watches: limits.subscriptions_per_identity,
             rate: quota.map(RateLimiter::direct),
         }
     }
@@ -86,6 +124,8 @@ impl Drop for Place {
 
 #[cfg(test)]
 mod tests {
+    use std::num::NonZeroU32;
+
     use super::*;
 
     #[test]
@@ -103,8 +143,23 @@ mod tests {
     }
 
     #[test]
+    fn connections_of_one_name_share_their_watches() {
+        let limits = Limits { subscriptions_per_identity: 3, ..Limits::default() };
+        let identity = Arc::new(Identity::new(&limits));
+        let (mut one, two) = (Watches::none(identity.clone()), Watches::none(identity));
+        one.set(2);
+        assert!(two.has_room_for(1) && !two.has_room_for(2));
+        drop(one);
+        assert!(two.has_room_for(3));
+    }
+
+    #[test]
     fn the_rate_tells_how_long_to_wait() {
-        let limits = Limits { calls_per_second: Some(1), burst: 2, ..Limits::default() };
+        let limits = Limits {
+            calls_per_second: NonZeroU32::new(1),
+            call_burst: NonZeroU32::new(2).unwrap(),
+            ..Limits::default()
+        };
         let identity = Identity::new(&limits);
         assert_eq!((identity.check_rate(), identity.check_rate()), (Ok(()), Ok(())));
         let wait = identity.check_rate().unwrap_err();

@@ -25,10 +25,11 @@ use crate::listener::{Close, Live};
 use crate::mcp::{Call, Detail, Finish, Method, Note, Revision, Severity, read_call};
 use crate::peer::Peer;
 use crate::policy::{Action, Ask, Denied, Permitted, decide};
+use crate::tls::{Class, Refusal};
 use crate::transport::{Wire, WireError};
 
 use super::answer::{Cause, denial, outcome};
-use super::identities::Identity;
+use super::identities::{Identity, Watches};
 use super::limits::Limits;
 use super::notes::{CallNotes, Outbox};
 use super::running::{Calls, Running};
@@ -53,6 +54,8 @@ pub enum End {
     TooLong,
     /// The peer did not read what was sent to it.
     Unread,
+    /// The peer said nothing for longer than it may.
+    Idle,
     /// The connection broke.
     Broken(std::io::Error),
 }
@@ -69,6 +72,7 @@ impl End {
             Self::Told(Close::Draining) => "server stopping",
             Self::TooLong => "message over the limit",
             Self::Unread => "answers left unread",
+            Self::Idle => "idle",
             Self::Broken(_) => "connection broken",
         }
     }
@@ -93,15 +97,15 @@ pub async fn serve<W: Wire>(
 ) -> End {
     let basis = match service.basis(&peer) {
         Ok(basis) => basis,
-        Err(refusal) => {
-            tracing::info!(name = %peer.name(), %refusal, "gone before it was served");
-            return End::Told(Close::Revoked);
-        }
+        Err(refusal) => return gone(&peer, live, &refusal),
     };
     let limits = service.limits();
     let identity = service.identities.of(peer.name(), &limits);
+    let watches = Watches::none(Arc::clone(&identity));
     let session = Session {
-        expiry: Box::pin(tokio::time::sleep(until(&basis))),
+        expiry: Box::pin(tokio::time::sleep(Duration::ZERO)),
+        heard: clock::monotonic(),
+        silent: true,
         service,
         peer,
         live,
@@ -116,15 +120,24 @@ pub async fn serve<W: Wire>(
         backlog: VecDeque::new(),
         outbox: None,
         subscriptions: None,
+        watches,
         draining: false,
         ended: false,
     };
     session.run().await
 }
 
-fn until(basis: &Basis) -> Duration {
-    basis.until.since(clock::unix_now()).min(LOOK_AGAIN)
+/// A peer that may no longer stay, found by looking before it was told.
+fn gone(peer: &Peer, live: &Live, refusal: &Refusal) -> End {
+    tracing::info!(name = %peer.name(), %refusal, "may no longer stay");
+    let seen = match refusal.class {
+        Class::Revoked => Close::Revoked,
+        Class::Expired => Close::Expired,
+        _ => Close::Unpinned,
+    };
+    End::Told(live.close_reason().map_or(seen, |told| told.max(seen)))
 }
+
 
 struct Session<'a, W> {
     service: Arc<Service>,
@@ -144,7 +157,14 @@ struct Session<'a, W> {
     backlog: VecDeque<Bytes>,
     outbox: Option<Arc<Outbox>>,
     subscriptions: Option<Box<Subscriptions>>,
+    /// What of the identity's watches is this connection's.
+    watches: Watches,
+    /// Rings when the certificate ends, when the peer was silent for too long, or to look again.
     expiry: Pin<Box<Sleep>>,
+    /// When the peer was last heard.
+    heard: Instant,
+    /// Whether it has not been heard at all.
+    silent: bool,
     draining: bool,
     /// The peer has closed its side.
     ended: bool,
@@ -183,6 +203,7 @@ enum Event {
 
 impl<W: Wire> Session<'_, W> {
     async fn run(mut self) -> End {
+        self.arm();
         let end = loop {
             match self.step().await {
                 Ok(true) => (),
@@ -221,10 +242,43 @@ impl<W: Wire> Session<'_, W> {
         Ok(true)
     }
 
+    /// Sets the timer to what comes first: the certificate's end, the end of the time in which the
+    /// peer may be silent, or the next look at a wall clock that may have moved.
+    fn arm(&mut self) {
+        let left = self.basis.until.since(clock::unix_now()).min(LOOK_AGAIN);
+        let idle = self.idle_limit().map(|limit| {
+            limit.saturating_sub(clock::monotonic().duration_since(self.heard))
+        });
+        let wait = idle.map_or(left, |idle| left.min(idle));
+        self.expiry.as_mut().set(tokio::time::sleep(wait));
+    }
+
+    /// How long the peer may be silent as things stand.
+    fn idle_limit(&self) -> Option<Duration> {
+        if self.silent { Some(self.limits.first_byte_timeout) } else { self.limits.idle_timeout }
+    }
+
+    /// The timer rang.
+    fn look(&mut self) -> Result<(), End> {
+        if self.basis.until <= clock::unix_now() {
+            return Err(End::Told(Close::Expired));
+        }
+        let busy = !self.calls.is_empty() || self.has_stream();
+        let silent_for = clock::monotonic().duration_since(self.heard);
+        match self.idle_limit() {
+            Some(limit) if silent_for >= limit && !busy => return Err(End::Idle),
+            // Whoever waits for an answer or for news is not idle: its time starts anew.
+            Some(limit) if silent_for >= limit => self.heard = clock::monotonic(),
+            _ => (),
+        }
+        self.arm();
+        Ok(())
+    }
+
     /// A stream keeps a connection open whose peer has closed its side; it cannot cancel any more,
     /// so only the transport's end or the server's ends it.
     fn has_stream(&self) -> bool {
-        !self.ended && !self.draining && self.subscriptions.as_ref().is_some_and(|s| s.streams() > 0)
+        !self.ended && !self.draining && self.subscriptions.as_ref().is_some_and(|all| all.streams() + all.watched() > 0)
     }
 
     /// Decides on the messages that are here: waiting ones first, then new ones.
@@ -281,12 +335,12 @@ impl<W: Wire> Session<'_, W> {
         if self.service.is_current(&self.basis) {
             return Ok(());
         }
-        let basis = self.service.basis(&self.peer).map_err(|refusal| {
-            tracing::info!(name = %self.peer.name(), %refusal, "may no longer stay");
-            End::Told(self.live.close_reason().unwrap_or(Close::Revoked))
-        })?;
+        let basis = self
+            .service
+            .basis(&self.peer)
+            .map_err(|refusal| gone(&self.peer, self.live, &refusal))?;
         let before = std::mem::replace(&mut self.basis, basis);
-        self.expiry.as_mut().set(tokio::time::sleep(until(&self.basis)));
+        self.arm();
         let changed = before.caller.grounds.steps() != self.basis.caller.grounds.steps();
         if changed && let Some(subscriptions) = &self.subscriptions {
             let lists =
@@ -378,7 +432,7 @@ impl<W: Wire> Session<'_, W> {
         if let Some(subscriptions) = &mut self.subscriptions
             && subscriptions.cancel(id)
         {
-            return;
+            return self.count_watches();
         }
         let depth = self.limits.max_depth;
         self.backlog.retain(|message| {
@@ -518,15 +572,17 @@ impl<W: Wire> Session<'_, W> {
             Effect::Pin(revision) => self.pinned = Some(revision),
             Effect::Level(level) => self.level = Some(level),
             Effect::Subscribe(watch) => {
-                if self.subscriptions().watched() >= self.limits.subscriptions_per_connection {
+                if !self.has_room_for(1) {
                     return Cause::Busy.reply(method);
                 }
                 self.subscriptions().subscribe(watch);
+                self.count_watches();
             }
             Effect::Unsubscribe(uri) => {
                 if let Some(subscriptions) = &mut self.subscriptions {
                     subscriptions.unsubscribe(&uri);
                 }
+                self.count_watches();
             }
         }
         reply
@@ -534,15 +590,25 @@ impl<W: Wire> Session<'_, W> {
 
     fn listen(&mut self, begun: Begun, listening: Listening, now: &mut Instant) {
         let most = self.limits.subscriptions_per_connection;
-        let subscriptions = self.subscriptions();
-        let watched = subscriptions.watched() + listening.watches.len();
-        if watched > most || subscriptions.streams() >= most {
+        if !self.has_room_for(listening.watches.len()) || self.subscriptions().streams() >= most {
             let reply = Cause::Busy.reply(begun.method);
             return self.answered(begun, reply, now);
         }
-        let acknowledged = subscriptions.listen(begun.id, listening);
+        let acknowledged = self.subscriptions().listen(begun.id, listening);
+        self.count_watches();
         self.wire.put(|out| out.extend_from_slice(&acknowledged));
         self.service.audit.outcome(&self.facts, begun.ticket, Outcome::Ok, Duration::ZERO);
+    }
+
+    fn has_room_for(&mut self, more: usize) -> bool {
+        let watched = self.subscriptions().watched() + more;
+        watched <= self.limits.subscriptions_per_connection && self.watches.has_room_for(more)
+    }
+
+    /// Tells the identity's count how many resources this connection watches now.
+    fn count_watches(&mut self) {
+        let watched = self.subscriptions.as_ref().map_or(0, |all| all.watched());
+        self.watches.set(watched);
     }
 
     fn subscriptions(&mut self) -> &mut Subscriptions {
@@ -615,12 +681,7 @@ impl<W: Wire> Session<'_, W> {
         match event {
             Event::Told(Close::Draining) => self.draining = true,
             Event::Told(why) => return Err(End::Told(why)),
-            Event::Expiry => {
-                if self.basis.until <= clock::unix_now() {
-                    return Err(End::Told(Close::Expired));
-                }
-                self.expiry.as_mut().set(tokio::time::sleep(until(&self.basis)));
-            }
+            Event::Expiry => self.look()?,
             Event::Finished(running, reply) => self.finished(&running, reply),
             Event::Notes => self.put_notes(),
             Event::Happened(happening) => {
@@ -632,7 +693,12 @@ impl<W: Wire> Session<'_, W> {
                 }
             }
             Event::WorldChanged => self.refresh()?,
-            Event::Read(true) => (),
+            Event::Read(true) => {
+                self.heard = clock::monotonic();
+                if std::mem::take(&mut self.silent) {
+                    self.arm();
+                }
+            }
             Event::Read(false) => {
                 self.ended = true;
                 match self.wire.last() {
@@ -659,12 +725,7 @@ impl<W: Wire> Session<'_, W> {
                     Close::Draining => self.draining = true,
                     sterner => return Err(End::Told(sterner)),
                 },
-                () = self.expiry.as_mut() => {
-                    if self.basis.until <= clock::unix_now() {
-                        return Err(End::Told(Close::Expired));
-                    }
-                    self.expiry.as_mut().set(tokio::time::sleep(until(&self.basis)));
-                }
+                () = self.expiry.as_mut() => self.look()?,
                 () = deadline.as_mut() => return Err(End::Unread),
                 done = self.wire.flush() => return Ok(done?),
             }
@@ -738,7 +799,7 @@ impl Ask for Entry<'_> {
 
 /// Ready when the connection must end; while it drains already, only for a sterner reason.
 async fn told(live: &Live, draining: bool) -> Close {
-    if draining { live.told_sternly().await } else { live.told_to_close().await }
+    if draining { live.told_to_stop().await } else { live.told_to_close().await }
 }
 
 async fn next_event(all: &mut Subscriptions) -> Event {

@@ -13,6 +13,8 @@ mod read;
 mod resources;
 mod root;
 mod search;
+#[cfg(test)]
+mod tests;
 mod tools;
 mod watch;
 mod work;

@@ -114,8 +114,15 @@ pub struct Dev {
 /// # Errors
 /// The folder cannot be written, or its registry cannot be read: that one is never thrown away.
 pub async fn ensure(dir: &Path, now: UnixTime) -> Result<Dev, DevError> {
-    let folder = |cause| DevError::Folder { path: dir.to_owned(), cause };
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(folder)?;
+    let folder = |cause| DevError::Folder {
+        path: dir.to_owned(),
+        cause,
+    };
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(dir)
+        .map_err(folder)?;
     // Held throughout on purpose: of two at the same time, the second finds everything in order.
     let _lock = FolderLock::take(dir)?;
     let registry = dir.join("registry.db");
@@ -165,7 +172,11 @@ struct Work<'a> {
 
 impl Work<'_> {
     fn did(&mut self, what: &str, misfit: Misfit) {
-        self.steps.push(Step { verb: misfit.verb, what: what.to_owned(), why: misfit.why });
+        self.steps.push(Step {
+            verb: misfit.verb,
+            what: what.to_owned(),
+            why: misfit.why,
+        });
     }
 
     /// The CA, made or mended where it must be.
@@ -175,13 +186,24 @@ impl Work<'_> {
             Err(misfit) => return self.new_authority(misfit).await,
         };
         let (from, until) = (found.parsed.not_before, found.parsed.not_after);
-        let root = Parsed::from_der(&found.root, DEFAULT_PERMISSION_OID).map_err(CreateError::from)?;
+        let root =
+            Parsed::from_der(&found.root, DEFAULT_PERMISSION_OID).map_err(CreateError::from)?;
         if fits::is_ending(root.not_before, root.not_after, self.now) {
             let why = Some(String::from("the root was about to run out"));
-            return self.new_authority(Misfit { verb: Verb::Renewed, why }).await;
+            return self
+                .new_authority(Misfit {
+                    verb: Verb::Renewed,
+                    why,
+                })
+                .await;
         }
         if fits::is_ending(from, until, self.now) {
-            return self.new_issuing(Misfit { verb: Verb::Renewed, why: None }).await;
+            return self
+                .new_issuing(Misfit {
+                    verb: Verb::Renewed,
+                    why: None,
+                })
+                .await;
         }
         // Whatever must be signed needs the key. Finding out now that it does not open is better
         // than after half of the members were judged by a CA that cannot be used.
@@ -190,11 +212,21 @@ impl Work<'_> {
                 Ok(authority) => self.open = Some(authority),
                 Err(error @ AuthorityError::Mismatch { .. }) => {
                     let why = Some(error.to_string());
-                    return self.new_issuing(Misfit { verb: Verb::Repaired, why }).await;
+                    return self
+                        .new_issuing(Misfit {
+                            verb: Verb::Repaired,
+                            why,
+                        })
+                        .await;
                 }
                 Err(error) => {
                     let why = Some(error.to_string());
-                    return self.new_authority(Misfit { verb: Verb::Repaired, why }).await;
+                    return self
+                        .new_authority(Misfit {
+                            verb: Verb::Repaired,
+                            why,
+                        })
+                        .await;
                 }
             }
         }
@@ -247,13 +279,19 @@ impl Work<'_> {
 
     fn reopen(&mut self) -> Result<Above, DevError> {
         self.open = Some(self.open_issuing()?);
-        let (certificate, root) = (self.files.issuing_certificate(), self.files.root_certificate());
+        let (certificate, root) = (
+            self.files.issuing_certificate(),
+            self.files.root_certificate(),
+        );
         Ok(Above::load(&certificate, &root, DEFAULT_PERMISSION_OID)?)
     }
 
     fn set_aside(&self) -> Result<(), DevError> {
         let aside = self.dir.join("ca.old");
-        let error = |cause| DevError::Folder { path: aside.clone(), cause };
+        let error = |cause| DevError::Folder {
+            path: aside.clone(),
+            cause,
+        };
         if aside.exists() {
             fs::remove_dir_all(&aside).map_err(error)?;
         }
@@ -287,7 +325,10 @@ impl Work<'_> {
         };
         let (store, now) = (self.store, self.now);
         let authority = self.open()?;
-        let rules = Rules { permission_oid: DEFAULT_PERMISSION_OID, roles: &Roles::new() };
+        let rules = Rules {
+            permission_oid: DEFAULT_PERMISSION_OID,
+            roles: &Roles::new(),
+        };
         let signed = authority.sign(&request, rules, now)?;
         let root = authority.root_der().to_vec();
         let output = prepare_output(self.dir, wanted.role, &root, true)?;
@@ -319,7 +360,10 @@ impl Work<'_> {
             return Ok(());
         };
         if misfit.verb == Verb::Repaired {
-            fs::remove_file(&path).map_err(|cause| DevError::Folder { path: path.clone(), cause })?;
+            fs::remove_file(&path).map_err(|cause| DevError::Folder {
+                path: path.clone(),
+                cause,
+            })?;
         }
         let (store, now) = (self.store, self.now);
         write_crl(self.open()?, &path, store, now).await?;
@@ -334,7 +378,13 @@ impl Work<'_> {
             return Ok(path);
         }
         write_atomic(&path, wanted.as_bytes(), 0o644)?;
-        self.did("`ca.pem`", Misfit { verb: Verb::Made, why: None });
+        self.did(
+            "`ca.pem`",
+            Misfit {
+                verb: Verb::Made,
+                why: None,
+            },
+        );
         Ok(path)
     }
 }

@@ -24,16 +24,25 @@ pub(super) struct Misfit {
 
 impl Misfit {
     fn absent() -> Self {
-        Self { verb: Verb::Made, why: None }
+        Self {
+            verb: Verb::Made,
+            why: None,
+        }
     }
 
     fn broken(why: impl Into<String>) -> Self {
-        Self { verb: Verb::Repaired, why: Some(why.into()) }
+        Self {
+            verb: Verb::Repaired,
+            why: Some(why.into()),
+        }
     }
 
     fn ending(not_before: UnixTime, not_after: UnixTime, now: UnixTime) -> Self {
         let why = super::super::remaining::remaining(not_before, not_after, now);
-        Self { verb: Verb::Renewed, why: Some(format!("it had {why}").replace("had expired", "has expired")) }
+        Self {
+            verb: Verb::Renewed,
+            why: Some(format!("it had {why}").replace("had expired", "has expired")),
+        }
     }
 }
 
@@ -43,7 +52,10 @@ pub(super) fn authority(files: &CaFiles, passphrase: &Path) -> Result<Above, Mis
         Ok(State::Complete) => {}
         Ok(State::Absent) => return Err(Misfit::absent()),
         Ok(State::Partial { missing }) => {
-            return Err(Misfit::broken(format!("`{}` was missing", missing.join("`, `"))));
+            return Err(Misfit::broken(format!(
+                "`{}` was missing",
+                missing.join("`, `")
+            )));
         }
         Ok(State::Foreign) => return Err(Misfit::broken("its folder held something else")),
         Err(error) => return Err(Misfit::broken(error.to_string())),
@@ -66,7 +78,10 @@ pub(super) fn crl_is_ending(files: &CaFiles, issuing: &[u8], now: UnixTime) -> O
     let third = crl::FRESH.as_secs().cast_signed() / 3;
     match crl::read(&files.issuing_crl(), issuing) {
         Ok(Some(crl)) if crl.next_update.0 - now.0 >= third => None,
-        Ok(Some(_)) => Some(Misfit { verb: Verb::Renewed, why: None }),
+        Ok(Some(_)) => Some(Misfit {
+            verb: Verb::Renewed,
+            why: None,
+        }),
         Ok(None) => Some(Misfit::absent()),
         Err(error) => Some(Misfit::broken(error.to_string())),
     }
@@ -144,7 +159,12 @@ fn says_what_is_wanted(parsed: &Parsed, leaf: &[u8], wanted: &Wanted, name: &str
     let grants = WrittenGrants::parse(wanted.grants).ok();
     parsed.uris == [name]
         && parsed.dns == wanted.dns
-        && addresses(leaf) == wanted.ips.iter().filter_map(|ip| ip.parse().ok()).collect::<Vec<IpAddr>>()
+        && addresses(leaf)
+            == wanted
+                .ips
+                .iter()
+                .filter_map(|ip| ip.parse().ok())
+                .collect::<Vec<IpAddr>>()
         && parsed.permissions.clone().unwrap_or_default() == grants.unwrap_or_default()
 }
 
@@ -156,8 +176,12 @@ fn public_key(der: &[u8]) -> Option<Vec<u8>> {
 /// The IP addresses among the subject alternative names.
 fn addresses(der: &[u8]) -> Vec<IpAddr> {
     use x509_parser::extensions::GeneralName;
-    let Ok((_, certificate)) = x509_parser::parse_x509_certificate(der) else { return Vec::new() };
-    let Ok(Some(names)) = certificate.subject_alternative_name() else { return Vec::new() };
+    let Ok((_, certificate)) = x509_parser::parse_x509_certificate(der) else {
+        return Vec::new();
+    };
+    let Ok(Some(names)) = certificate.subject_alternative_name() else {
+        return Vec::new();
+    };
     let address = |name: &GeneralName<'_>| match name {
         GeneralName::IPAddress(bytes) => <[u8; 4]>::try_from(*bytes)
             .map(IpAddr::from)
@@ -165,5 +189,10 @@ fn addresses(der: &[u8]) -> Vec<IpAddr> {
             .ok(),
         _ => None,
     };
-    names.value.general_names.iter().filter_map(address).collect()
+    names
+        .value
+        .general_names
+        .iter()
+        .filter_map(address)
+        .collect()
 }

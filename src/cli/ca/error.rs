@@ -11,7 +11,10 @@ use crate::registry::StoreError;
 
 /// Why a command on certificates did nothing.
 #[derive(Debug, thiserror::Error)]
-#[expect(missing_docs, reason = "each passes on the error of the step that it is named for")]
+#[expect(
+    missing_docs,
+    reason = "each passes on the error of the step that it is named for"
+)]
 pub enum CaCommandError {
     #[error(transparent)]
     Create(#[from] CreateError),

@@ -144,7 +144,11 @@ impl InitReport {
 
 impl IssueReport {
     fn human(&self) -> String {
-        let FilesReport { certificate, key, ca } = &self.files;
+        let FilesReport {
+            certificate,
+            key,
+            ca,
+        } = &self.files;
         let mut text = self.certificate.card();
         for (label, path) in [("certificate", certificate), ("key", key), ("ca", ca)] {
             text.push_str(&format!("{label:<12} {}\n", path.display()));
@@ -163,7 +167,11 @@ impl ListReport {
         if self.certificates.is_empty() {
             return String::from("There is none.\n");
         }
-        let more = if self.more { "There are more: see --limit.\n" } else { "" };
+        let more = if self.more {
+            "There are more: see --limit.\n"
+        } else {
+            ""
+        };
         format!("{}\n{more}", table(&self.certificates))
     }
 }
@@ -172,7 +180,11 @@ impl RevokeReport {
     fn human(&self) -> String {
         let certificate = &self.certificate;
         let mut text = if self.already {
-            format!("{} ({}) was revoked before.\n", certificate.name, &certificate.fingerprint[..12])
+            format!(
+                "{} ({}) was revoked before.\n",
+                certificate.name,
+                &certificate.fingerprint[..12]
+            )
         } else {
             format!(
                 "{} ({}) is revoked: {}.\n",
@@ -195,7 +207,11 @@ impl RevokeReport {
 
 impl CrlReport {
     fn human(&self) -> String {
-        let names = if self.entries == 1 { "certificate" } else { "certificates" };
+        let names = if self.entries == 1 {
+            "certificate"
+        } else {
+            "certificates"
+        };
         format!(
             "{} names {} {names}, number {}, next due {}.\n",
             self.path.display(),

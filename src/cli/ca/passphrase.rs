@@ -40,7 +40,10 @@ impl Passphrases {
     /// The same, but nobody is asked.
     #[must_use]
     pub fn without_terminal(self) -> Self {
-        Self { terminal: false, ..self }
+        Self {
+            terminal: false,
+            ..self
+        }
     }
 
     /// The passphrase of the key at `key`.
@@ -52,7 +55,9 @@ impl Passphrases {
             return Ok(known);
         }
         if !self.terminal {
-            return Err(PassphraseError::Missing { key: key.to_owned() });
+            return Err(PassphraseError::Missing {
+                key: key.to_owned(),
+            });
         }
         ask(key, &format!("Passphrase of {}: ", key.display()))
     }
@@ -66,11 +71,16 @@ impl Passphrases {
             return Ok(known);
         }
         if !self.terminal {
-            return Err(PassphraseError::Missing { key: key.to_owned() });
+            return Err(PassphraseError::Missing {
+                key: key.to_owned(),
+            });
         }
         let first = ask(key, &format!("New passphrase of {}: ", key.display()))?;
         let second = ask(key, "Once more: ")?;
-        let wrong = |cause: &str| PassphraseError::Prompt { key: key.to_owned(), cause: cause.to_owned() };
+        let wrong = |cause: &str| PassphraseError::Prompt {
+            key: key.to_owned(),
+            cause: cause.to_owned(),
+        };
         if first.expose().is_empty() {
             return Err(wrong("it is empty"));
         }
@@ -91,18 +101,27 @@ impl Passphrases {
             return read_passphrase(credential).map(Some);
         }
         let beside = key.with_file_name("passphrase");
-        if beside.exists() { read_passphrase(&beside).map(Some) } else { Ok(None) }
+        if beside.exists() {
+            read_passphrase(&beside).map(Some)
+        } else {
+            Ok(None)
+        }
     }
 }
 
 fn variable(name: &str) -> Option<OsString> {
-    #[expect(clippy::disallowed_methods, reason = "the command line may read the environment")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the command line may read the environment"
+    )]
     std::env::var_os(name)
 }
 
 fn ask(key: &Path, prompt: &str) -> Result<Secret, PassphraseError> {
-    rpassword::prompt_password(prompt).map(Secret::from).map_err(|error| PassphraseError::Prompt {
-        key: key.to_owned(),
-        cause: error.to_string(),
-    })
+    rpassword::prompt_password(prompt)
+        .map(Secret::from)
+        .map_err(|error| PassphraseError::Prompt {
+            key: key.to_owned(),
+            cause: error.to_string(),
+        })
 }

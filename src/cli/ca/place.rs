@@ -30,7 +30,9 @@ impl Place {
     /// The registry's path.
     #[must_use]
     pub fn registry(&self, settings: &Settings) -> PathBuf {
-        self.registry.clone().unwrap_or_else(|| settings.registry.clone())
+        self.registry
+            .clone()
+            .unwrap_or_else(|| settings.registry.clone())
     }
 
     /// The CA's folder.
@@ -40,6 +42,10 @@ impl Place {
             return ca.clone();
         }
         let [own, dev] = ["pki/ca", "pki/dev/ca"].map(Path::new);
-        if !own.exists() && dev.exists() { dev.to_owned() } else { own.to_owned() }
+        if !own.exists() && dev.exists() {
+            dev.to_owned()
+        } else {
+            own.to_owned()
+        }
     }
 }

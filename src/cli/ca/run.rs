@@ -66,7 +66,9 @@ struct Bench<'a> {
 
 impl Bench<'_> {
     async fn init(&self, arguments: InitArguments) -> Outcome {
-        let files = arguments.dir.map_or_else(|| self.files.clone(), |dir| CaFiles::new(&dir));
+        let files = arguments
+            .dir
+            .map_or_else(|| self.files.clone(), |dir| CaFiles::new(&dir));
         let passphrases = Passphrases::new(self.passphrase_file.clone());
         let issuing_passphrase = passphrases.fresh(&files.issuing_key())?;
         let root_passphrase = match arguments.root_passphrase_file {
@@ -111,8 +113,19 @@ impl Bench<'_> {
             dns: arguments.dns,
             ips: arguments.ip,
         };
-        let Settings { permission_oid, roles, .. } = self.settings;
-        let signed = authority.sign(&request, Rules { permission_oid, roles }, self.now)?;
+        let Settings {
+            permission_oid,
+            roles,
+            ..
+        } = self.settings;
+        let signed = authority.sign(
+            &request,
+            Rules {
+                permission_oid,
+                roles,
+            },
+            self.now,
+        )?;
         let root = authority.root_der();
         let output = prepare_output(&arguments.out, &base, root, arguments.replace)?;
         let store = self.store(true).await?;
@@ -134,7 +147,9 @@ impl Bench<'_> {
         let wanted = |enrolment: &Enrolment| {
             arguments.all || (enrolment.revocation.is_none() && enrolment.not_after >= self.now)
         };
-        list(&store, arguments.limit, wanted, self.now).await.map(CaOutcome::List)
+        list(&store, arguments.limit, wanted, self.now)
+            .await
+            .map(CaOutcome::List)
     }
 
     async fn show(&self, key: &str) -> Outcome {
@@ -180,21 +195,32 @@ impl Bench<'_> {
         let passphrases = Passphrases::new(self.passphrase_file.clone()).without_terminal();
         let authority = self.open(root, &passphrases)?;
         if revoked.issuer != Some(authority.fingerprint()) {
-            return Err(CrlError::Foreign { path: self.crl_path(root) }.into());
+            return Err(CrlError::Foreign {
+                path: self.crl_path(root),
+            }
+            .into());
         }
-        Ok(Some(write_crl(&authority, &self.crl_path(root), store, self.now).await?))
+        Ok(Some(
+            write_crl(&authority, &self.crl_path(root), store, self.now).await?,
+        ))
     }
 
     async fn crl(&self, arguments: CrlArguments) -> Outcome {
         let store = self.store(false).await?;
         let authority = self.authority(arguments.root)?;
-        let path = arguments.out.unwrap_or_else(|| self.crl_path(arguments.root));
+        let path = arguments
+            .out
+            .unwrap_or_else(|| self.crl_path(arguments.root));
         let written = write_crl(&authority, &path, &store, self.now).await?;
         Ok(CaOutcome::Crl(crl_report(written)))
     }
 
     fn crl_path(&self, root: bool) -> PathBuf {
-        if root { self.files.root_crl() } else { self.files.issuing_crl() }
+        if root {
+            self.files.root_crl()
+        } else {
+            self.files.issuing_crl()
+        }
     }
 
     fn authority(&self, root: bool) -> Result<Authority, CaCommandError> {
@@ -204,7 +230,11 @@ impl Bench<'_> {
     fn open(&self, root: bool, passphrases: &Passphrases) -> Result<Authority, CaCommandError> {
         let unlock = |key: &Path| passphrases.of(key);
         let oid = &self.settings.permission_oid;
-        let open = if root { Authority::root } else { Authority::issuing };
+        let open = if root {
+            Authority::root
+        } else {
+            Authority::issuing
+        };
         Ok(open(&self.files, &unlock, oid)?)
     }
 
@@ -228,12 +258,18 @@ pub(in crate::cli) async fn list(
         after = Some(last.fingerprint);
         for enrolment in page.iter().filter(|enrolment| wanted(enrolment)) {
             if certificates.len() == limit {
-                return Ok(ListReport { certificates, more: true });
+                return Ok(ListReport {
+                    certificates,
+                    more: true,
+                });
             }
             certificates.push(CertificateView::new(enrolment, now));
         }
     }
-    Ok(ListReport { certificates, more: false })
+    Ok(ListReport {
+        certificates,
+        more: false,
+    })
 }
 
 /// `--grant` and `--role` together.
@@ -242,12 +278,21 @@ pub(in crate::cli) fn written_grants(
     roles: &[String],
 ) -> Result<WrittenGrants, CaCommandError> {
     let roles = roles.iter().map(|role| format!("role:{role}"));
-    Ok(WrittenGrants::parse(&grants.iter().cloned().chain(roles).collect::<Vec<_>>())?)
+    Ok(WrittenGrants::parse(
+        &grants.iter().cloned().chain(roles).collect::<Vec<_>>(),
+    )?)
 }
 
 fn spiffe_id(name: &str, domain: &str) -> Result<SpiffeId, CaCommandError> {
-    let id = if name.contains("://") { name.parse() } else { SpiffeId::new(domain, name) };
-    id.map_err(|error| CaCommandError::Name { name: name.to_owned(), error })
+    let id = if name.contains("://") {
+        name.parse()
+    } else {
+        SpiffeId::new(domain, name)
+    };
+    id.map_err(|error| CaCommandError::Name {
+        name: name.to_owned(),
+        error,
+    })
 }
 
 fn profiles(folder: Option<&Path>) -> Result<Profiles, CaCommandError> {

@@ -95,11 +95,14 @@ impl CertificateView {
             remaining_seconds: enrolment.not_after.since(now).as_secs(),
             remaining: remaining(enrolment.not_before, enrolment.not_after, now),
             issuer: enrolment.issuer.map(|issuer| issuer.to_string()),
-            revocation: enrolment.revocation.as_ref().map(|revocation| RevocationView {
-                at: revocation.at.to_string(),
-                reason: revocation.reason.to_string(),
-                by: revocation.by.clone(),
-            }),
+            revocation: enrolment
+                .revocation
+                .as_ref()
+                .map(|revocation| RevocationView {
+                    at: revocation.at.to_string(),
+                    reason: revocation.reason.to_string(),
+                    by: revocation.by.clone(),
+                }),
             created_at: enrolment.created_at.to_string(),
             created_by: enrolment.created_by.clone(),
         }
@@ -118,7 +121,10 @@ impl CertificateView {
         let mut rows: Vec<(&str, String)> = vec![
             ("name", self.name.clone()),
             ("status", format!("{}, {}", self.status, self.remaining)),
-            ("valid", format!("{} to {}", self.not_before, self.not_after)),
+            (
+                "valid",
+                format!("{} to {}", self.not_before, self.not_after),
+            ),
             ("fingerprint", self.fingerprint.clone()),
             ("serial", self.serial.clone()),
             ("kind", self.kind_and_profile()),
@@ -133,12 +139,17 @@ impl CertificateView {
         if let Some(issuer) = &self.issuer {
             rows.push(("issuer", issuer.clone()));
         }
-        rows.push(("on record", format!("{} by {}", self.created_at, self.created_by)));
+        rows.push((
+            "on record",
+            format!("{} by {}", self.created_at, self.created_by),
+        ));
         if let Some(revocation) = &self.revocation {
             let RevocationView { at, reason, by } = revocation;
             rows.push(("revoked", format!("{at} by {by}, {reason}")));
         }
-        rows.iter().map(|(label, value)| format!("{label:<12} {value}\n")).collect()
+        rows.iter()
+            .map(|(label, value)| format!("{label:<12} {value}\n"))
+            .collect()
     }
 
     fn kind_and_profile(&self) -> String {
@@ -166,7 +177,12 @@ impl ConfirmationView {
     /// One sentence.
     #[must_use]
     pub fn sentence(&self) -> String {
-        let Self { live, confirmed, took_ms, .. } = self;
+        let Self {
+            live,
+            confirmed,
+            took_ms,
+            ..
+        } = self;
         match (live, live - confirmed.min(live)) {
             (0, _) => String::from("no server is running; it holds for every one that starts"),
             (1, 0) => format!("the live server applied it in {took_ms:.0} ms"),
@@ -185,14 +201,25 @@ impl ConfirmationView {
 pub fn table(certificates: &[CertificateView]) -> String {
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
-    table.set_header(["NAME", "PROFILE", "STATUS", "VALID", "PINNED", "FINGERPRINT"]);
+    table.set_header([
+        "NAME",
+        "PROFILE",
+        "STATUS",
+        "VALID",
+        "PINNED",
+        "FINGERPRINT",
+    ]);
     for view in certificates {
-        let profile = if view.profile.is_empty() { view.kind } else { &view.profile };
+        let profile = if view.profile.is_empty() {
+            view.kind
+        } else {
+            view.profile.as_str()
+        };
         table.add_row([
-            &view.name,
+            view.name.as_str(),
             profile,
             view.status,
-            &view.remaining,
+            view.remaining.as_str(),
             if view.pinned { "yes" } else { "no" },
             &view.fingerprint[..12],
         ]);
