@@ -40,7 +40,7 @@ async fn openssl_refuses_what_the_crl_names_and_accepts_the_rest() {
         .await
         .unwrap();
     let path = bench.files.issuing_crl();
-    let crl = write_crl(&bench.issuing(), &path, &bench.store, NOW)
+    let crl = write_crl(bench.issuing(), &path, &bench.store, NOW)
         .await
         .unwrap();
     assert_eq!(crl.entries, 1);

@@ -462,12 +462,12 @@ async fn nothing_leaves_when_it_cannot_be_recorded() {
     let files = || std::fs::read_dir(&out).unwrap().count();
 
     let full = Full::default();
-    let refused = issue(&full, ask.sign(&bench.issuing()).unwrap(), "me", NOW).await;
+    let refused = issue(&full, ask.sign(bench.issuing()).unwrap(), "me", NOW).await;
     assert!(matches!(refused, Err(IssueError::Store(_))));
     assert!(full.was_asked());
     assert_eq!(files(), 0);
 
-    let (signed, key) = ask.sign_with_key(&bench.issuing()).unwrap();
+    let (signed, key) = ask.sign_with_key(bench.issuing()).unwrap();
     let issued = issue(&bench.store, signed, "me", NOW).await.unwrap();
     assert_eq!(files(), 0, "recorded, and not written yet");
     let written = write_out(&bench.store, &output, &issued, &key, NOW)
@@ -495,7 +495,7 @@ async fn what_could_not_be_written_is_revoked_and_what_is_in_the_way_stays() {
     let out = bench.path("out");
     let ask = Ask::agent("agent", &["tools:*"]);
     let output = prepare_output(&out, "agent", &root, false).unwrap();
-    let (signed, key) = ask.sign_with_key(&bench.issuing()).unwrap();
+    let (signed, key) = ask.sign_with_key(bench.issuing()).unwrap();
     let issued = issue(&bench.store, signed, "me", NOW).await.unwrap();
     // A folder where the certificate should go cannot be written over by a file.
     std::fs::create_dir_all(out.join("agent.crt/in the way")).unwrap();
