@@ -10,16 +10,18 @@ pub mod prompts;
 mod provider;
 mod result;
 mod schema;
+#[cfg(test)]
+mod testing;
 mod toolbox;
 mod unique;
 
-pub use catalogue::{Catalogue, CatalogueError, Listed};
+pub use catalogue::{Catalogue, CatalogueError, Listed, ToolEntry};
 pub use encode::{base64_string, json_string, raw_json};
 pub use offer::{
     Annotations, Completion, Page, Prompt, PromptArgument, Resource, ResourceTemplate, Tool,
 };
 pub use provider::{
-    Answer, Caller, Cancel, CompletionTarget, Context, Events, Happening, LogLevel, Note, Notes,
+    Answer, Caller, Cancel, CompletionTarget, Context, Events, Happening, Note, Notes,
     Provider, RawJson,
 };
 pub use result::{

@@ -10,6 +10,7 @@ use std::sync::{Arc, OnceLock};
 use bytes::Bytes;
 use tokio::sync::Notify;
 
+use crate::mcp::Severity;
 use crate::peer::Peer;
 use crate::policy::Grounds;
 
@@ -57,55 +58,6 @@ pub enum CompletionTarget {
     Resource(String),
 }
 
-/// RFC 5424 severities as MCP names them, least severe first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum LogLevel {
-    /// `debug`.
-    Debug,
-    /// `info`.
-    Info,
-    /// `notice`.
-    Notice,
-    /// `warning`.
-    Warning,
-    /// `error`.
-    Error,
-    /// `critical`.
-    Critical,
-    /// `alert`.
-    Alert,
-    /// `emergency`.
-    Emergency,
-}
-
-impl LogLevel {
-    const ALL: [(Self, &'static str); 8] = [
-        (Self::Debug, "debug"),
-        (Self::Info, "info"),
-        (Self::Notice, "notice"),
-        (Self::Warning, "warning"),
-        (Self::Error, "error"),
-        (Self::Critical, "critical"),
-        (Self::Alert, "alert"),
-        (Self::Emergency, "emergency"),
-    ];
-
-    /// Its name on the wire.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        Self::ALL[self as usize].1
-    }
-
-    /// The level that the wire calls so.
-    #[must_use]
-    pub fn from_wire(name: &str) -> Option<Self> {
-        Self::ALL
-            .iter()
-            .find(|(_, known)| *known == name)
-            .map(|(level, _)| *level)
-    }
-}
-
 /// Something that a running call tells its caller.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Note {
@@ -121,7 +73,7 @@ pub enum Note {
     /// `notifications/message`.
     Log {
         /// How bad it is.
-        level: LogLevel,
+        level: Severity,
         /// Which part says so.
         logger: Option<String>,
         /// Raw JSON, on one line.
@@ -207,7 +159,7 @@ impl Context {
 
     /// Sends a log message to the caller, where it asked for this level. `data`: raw JSON, never
     /// with secrets, personal data or internals in it.
-    pub fn log(&self, level: LogLevel, logger: Option<&str>, data: &str) {
+    pub fn log(&self, level: Severity, logger: Option<&str>, data: &str) {
         if let Some(notes) = &self.notes {
             let mut line = Vec::with_capacity(data.len());
             encode::raw_json(&mut line, data.as_bytes());
@@ -418,15 +370,5 @@ mod tests {
         let never = Cancel::default();
         never.cancel();
         assert!(!never.is_cancelled());
-    }
-
-    #[test]
-    fn levels_are_ordered_and_named() {
-        for (level, name) in LogLevel::ALL {
-            assert_eq!(level.as_str(), name);
-            assert_eq!(LogLevel::from_wire(name), Some(level));
-        }
-        assert!(LogLevel::Debug < LogLevel::Emergency);
-        assert_eq!(LogLevel::from_wire("Debug"), None);
     }
 }

@@ -1,8 +1,37 @@
-//! The command line.
+//! The command line: arguments, rendering, exit codes. Decides nothing and holds no protocol.
+//!
+//! stdout carries data only; messages, hints and progress go to stderr. A command that ends badly
+//! says `error:` and, where something can be done, `hint:`, and never shows a stack trace.
+
+mod administer;
+mod args;
+mod arguments;
+pub mod audit;
 pub mod ca;
+mod call;
+mod completions;
+pub mod config;
+mod configured;
+mod connect;
+mod content;
+mod doctor;
+mod exit;
+mod lists;
+mod man;
+mod meter;
 pub mod pin;
-/// Parses the arguments, runs the command, renders what it answers.
-#[must_use]
-pub fn main() -> std::process::ExitCode {
-    std::process::ExitCode::SUCCESS
-}
+mod ping;
+pub mod policy;
+mod prompt;
+mod reach;
+mod read;
+mod render;
+mod run;
+mod serve;
+mod snippet;
+mod up;
+mod whoami;
+
+pub use exit::{Exit, Failure};
+pub use render::{Out, plain, table};
+pub use run::main;

@@ -1,1 +1,30 @@
-//! config
+//! The configuration: the written document, `countersign.toml`, checked as a whole and resolved
+//! into the options that each floor owns. Reads one file and the environment it is given; opens
+//! nothing that the document names.
+
+mod amount;
+mod document;
+mod example;
+mod load;
+mod look;
+mod mistake;
+mod overrides;
+mod reference;
+mod resolve;
+mod schema;
+mod shape;
+#[cfg(test)]
+mod tests;
+mod written;
+
+pub use amount::{AmountError, Period, Size};
+pub use example::{DevPaths, example};
+pub use look::look;
+pub use mistake::Mistake;
+pub use reference::reference;
+pub use resolve::{CaOptions, Config, RegistryOptions, ServerInfo, TlsOptions};
+pub use schema::schema;
+pub use written::{
+    AuditSection, CaSection, LimitsSection, ListenSection, MinVersion, RegistrySection,
+    ServerSection, Sync, TlsSection, Written,
+};

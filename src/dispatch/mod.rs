@@ -1,1 +1,11 @@
-//! dispatch
+//! Takes recorded calls to where they are answered. What was not authenticated, authorized and
+//! recorded does not compile: the one way in takes a `Recorded<Permitted<Call>>`.
+
+mod cursor;
+mod lists;
+mod router;
+mod reply;
+
+pub use cursor::{Cursors, NoRandom};
+pub use reply::{Dispatched, Effect, Listening, Reply, Watch};
+pub use router::{Router, RouterOptions};

@@ -80,6 +80,67 @@ impl Pattern {
         written.parse()
     }
 
+    /// The pattern of a URI template (RFC 6570): every expression may become any text, so that the
+    /// pattern matches all that the template can become, and more.
+    ///
+    /// # Errors
+    /// As for a pattern that is written.
+    pub fn of_template(template: &str) -> Result<Self, PatternError> {
+        let mut written = String::with_capacity(template.len());
+        let mut inside = false;
+        for c in template.chars() {
+            match c {
+                '{' if !inside => {
+                    inside = true;
+                    written.push('*');
+                }
+                '}' if inside => inside = false,
+                _ if inside => (),
+                '*' | '\\' => written.extend(['\\', c]),
+                other => written.push(other),
+            }
+        }
+        written.parse()
+    }
+
+    /// Whether some text is matched by both patterns. Exact; time is the product of the lengths.
+    #[must_use]
+    pub fn overlaps(&self, other: &Self) -> bool {
+        let (left, right) = (self.symbols(), other.symbols());
+        // `row[j]`: whether what is left of the one and `right[j..]` have a text in common.
+        let mut row = vec![false; right.len() + 1];
+        for i in (0..=left.len()).rev() {
+            let mut below = row.clone();
+            for j in (0..=right.len()).rev() {
+                let after_both = below.get(j + 1).copied().unwrap_or(false);
+                row[j] = match (left.get(i), right.get(j)) {
+                    (None, None) => true,
+                    // A star stands for nothing, or for the next symbol of the other.
+                    (Some(None), Some(_)) => below[j] || row[j + 1],
+                    (Some(None), None) => below[j],
+                    (Some(_), Some(None)) => row[j + 1] || below[j],
+                    (None, Some(None)) => row[j + 1],
+                    (Some(a), Some(b)) => a == b && after_both,
+                    (None, Some(_)) | (Some(_), None) => false,
+                };
+            }
+            below.clear();
+        }
+        row[0]
+    }
+
+    /// The pattern as bytes, `None` for a star.
+    fn symbols(&self) -> Vec<Option<u8>> {
+        let mut out = Vec::new();
+        for (index, run) in self.runs.iter().enumerate() {
+            if index > 0 {
+                out.push(None);
+            }
+            out.extend(run.iter().copied().map(Some));
+        }
+        out
+    }
+
     fn matches_bytes(&self, text: &[u8]) -> bool {
         let [first, between @ .., last] = &*self.runs else {
             return self.runs.first().is_some_and(|only| **only == *text);
@@ -146,6 +207,36 @@ impl fmt::Display for Pattern {
 mod tests {
     use super::super::chance::Chance;
     use super::*;
+
+    #[test]
+    fn overlap_agrees_with_looking_for_a_common_text() {
+        // Every text over two letters up to length 6 against every pair of small patterns.
+        let mut texts = vec![String::new()];
+        for at in 0..126 {
+            texts.push(format!("{}a", texts[at]));
+            texts.push(format!("{}b", texts[at]));
+        }
+        let shapes = [
+            "*", "a", "a*", "*a", "*ab", "b*a", "a*b*a", "ab", "*b*", "bb*", "*aa*b",
+        ];
+        for left in shapes.map(pattern) {
+            for right in shapes.map(pattern) {
+                let common = texts
+                    .iter()
+                    .any(|text| left.matches(text) && right.matches(text));
+                assert_eq!(left.overlaps(&right), common, "{left} {right}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_template_becomes_a_pattern() {
+        let template = Pattern::of_template("file:///a*b/{+path}/x").unwrap();
+        assert!(template.matches("file:///a*b/c/d/x"));
+        assert!(!template.matches("file:///aXb/c/x"));
+        assert!(template.overlaps(&pattern("file:///a\\*b/docs/*")));
+        assert!(!template.overlaps(&pattern("file:///other/*")));
+    }
 
     fn pattern(text: &str) -> Pattern {
         text.parse().unwrap()

@@ -161,6 +161,14 @@ impl GrantSet {
                 .any(|grant| grant.pattern.matches(target))
     }
 
+    /// Whether some grant of `kind` matches some text that `pattern` matches.
+    #[must_use]
+    pub fn could_allow(&self, kind: Kind, pattern: &Pattern) -> bool {
+        self.of_kind(kind)
+            .iter()
+            .any(|grant| grant.pattern.overlaps(pattern))
+    }
+
     /// Whether one grant of this set contains `grant`.
     #[must_use]
     pub fn contains(&self, grant: &Grant) -> bool {

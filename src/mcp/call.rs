@@ -391,7 +391,7 @@ impl Ask for Call {
             (Detail::Prompt { name, .. }, _) => Action::Use(Kind::Prompts, name),
             (Detail::Completion { reference, .. }, _) => match reference {
                 Reference::Prompt(name) => Action::Use(Kind::Prompts, name),
-                Reference::Resource(uri) => Action::Use(Kind::Resources, uri),
+                Reference::Resource(uri) => Action::UseSome(Kind::Resources, uri),
             },
             _ => Action::Admitted,
         }
@@ -513,7 +513,7 @@ mod tests {
         asks(
             "completion/complete",
             &complete(r#"{"type":"ref/resource","uri":"u"}"#),
-            Action::Use(Kind::Resources, "u"),
+            Action::UseSome(Kind::Resources, "u"),
         );
         for method in [
             "tools/list",

@@ -110,3 +110,18 @@ impl Meta {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn severities_are_ordered_and_named() {
+        for (name, level) in Severity::NAMES {
+            assert_eq!(level.as_str(), name);
+            assert_eq!(Severity::named(name), Some(level));
+        }
+        assert!(Severity::Debug < Severity::Emergency);
+        assert_eq!(Severity::named("Debug"), None);
+    }
+}

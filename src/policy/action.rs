@@ -9,8 +9,8 @@ pub enum Action<'a> {
     Admitted,
     /// Needs a grant of this kind that matches this target.
     Use(Kind, &'a str),
-    /// Needs every one of these to be allowed (none in the list: as `Admitted`).
-    Each(Kind, &'a [String]),
+    /// Needs some target of this URI template to be allowed.
+    UseSome(Kind, &'a str),
     /// Never: an unknown method.
     Refused,
 }

@@ -75,6 +75,13 @@ impl Grounds {
         self.rights.obstacle(kind, target).is_none()
     }
 
+    /// Whether some target of a URI template could be used: the filter of templates.
+    #[must_use]
+    pub fn could_allow(&self, kind: Kind, template: &str) -> bool {
+        Pattern::of_template(template)
+            .is_ok_and(|pattern| self.rights.obstacle_to_some(kind, &pattern).is_none())
+    }
+
     /// Whether nothing of this kind could ever be allowed: a list need not be made to be filtered
     /// empty. A false answer promises nothing.
     #[must_use]
@@ -125,7 +132,10 @@ impl<C> Permitted<C> {
 /// # Errors
 /// [`Denied`] with the call and the reason.
 pub fn decide<C: Ask>(grounds: &Grounds, call: C) -> Result<Permitted<C>, Box<Denied<C>>> {
-    match refusal(grounds, call.action()) {
+    let mut also = call.also().iter();
+    let refused = refusal(grounds, call.action())
+        .or_else(|| also.find_map(|(kind, target)| use_refusal(grounds, *kind, target)));
+    match refused {
         None => Ok(Permitted(call)),
         Some((by, missing)) => Err(Box::new(Denied { call, by, missing })),
     }
@@ -137,10 +147,17 @@ fn refusal(grounds: &Grounds, action: Action<'_>) -> Option<(String, Option<Stri
         Action::Admitted => None,
         Action::Refused => Some((String::from("method"), None)),
         Action::Use(kind, target) => use_refusal(grounds, kind, target),
-        Action::Each(kind, targets) => targets
-            .iter()
-            .find_map(|target| use_refusal(grounds, kind, target)),
+        Action::UseSome(kind, template) => some_refusal(grounds, kind, template),
     }
+}
+
+fn some_refusal(grounds: &Grounds, kind: Kind, template: &str) -> Option<(String, Option<String>)> {
+    let missing = Some(format!("{}:{template}", kind.as_str()));
+    let Ok(pattern) = Pattern::of_template(template) else {
+        return Some((String::from("a template that is no pattern"), missing));
+    };
+    let obstacle = grounds.rights.obstacle_to_some(kind, &pattern)?;
+    Some((obstacle.describe(), missing))
 }
 
 fn use_refusal(grounds: &Grounds, kind: Kind, target: &str) -> Option<(String, Option<String>)> {
@@ -371,22 +388,19 @@ mod tests {
     fn being_admitted_is_enough_for_some_methods_and_nothing_is_for_unknown_ones() {
         let none = grounds(None, None, None, None);
         assert!(decide(&none, Call(Action::Admitted)).is_ok());
-        assert!(decide(&none, Call(Action::Each(Kind::Resources, &[]))).is_ok());
         let all = grounds(Some("* admin:*"), None, None, None);
         let denied = decide(&all, Call(Action::Refused)).unwrap_err();
         assert_eq!((denied.by.as_str(), &denied.missing), ("method", &None));
     }
 
     #[test]
-    fn each_means_every_one() {
-        let grounds = grounds(Some("resources:file:///a/*"), None, None, None);
-        let uris = |uris: [&str; 2]| uris.map(String::from);
-        let inside = uris(["file:///a/1", "file:///a/2"]);
-        assert!(decide(&grounds, Call(Action::Each(Kind::Resources, &inside))).is_ok());
-        let astray = uris(["file:///a/1", "file:///b/*"]);
-        let denied = decide(&grounds, Call(Action::Each(Kind::Resources, &astray))).unwrap_err();
+    fn a_template_needs_some_target_of_it() {
+        let grounds = grounds(Some("resources:file:///a/docs/*"), None, None, None);
+        let some = |template| decide(&grounds, Call(Action::UseSome(Kind::Resources, template)));
+        assert!(some("file:///a/{+path}").is_ok());
+        assert!(some("file:///a/docs/x").is_ok());
+        let denied = some("file:///b/{+path}").unwrap_err();
         assert_eq!(denied.by, CERTIFICATE);
-        assert_eq!(denied.missing.as_deref(), Some(r"resources:file:///b/\*"));
     }
 
     #[test]

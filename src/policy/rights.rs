@@ -131,6 +131,29 @@ impl Rights {
         rule.map(|(name, _)| Obstacle::Rule(name))
     }
 
+    /// As [`Self::obstacle`] for some text of a pattern: every layer has a grant that shares a text
+    /// with it, and no rule denies all of it. What passes may still be nothing where two layers
+    /// share different texts with it.
+    pub(super) fn obstacle_to_some(&self, kind: Kind, pattern: &Pattern) -> Option<Obstacle<'_>> {
+        if self.granting.is_none() {
+            return Some(Obstacle::Nothing);
+        }
+        let narrow = self
+            .layers
+            .iter()
+            .find(|layer| !layer.set.could_allow(kind, pattern));
+        if let Some(layer) = narrow {
+            return Some(Obstacle::Layer(&layer.source));
+        }
+        let denies_all = |set: &GrantSet| {
+            set.of_kind(kind)
+                .iter()
+                .any(|grant| grant.pattern.contains(pattern))
+        };
+        let rule = self.rules.iter().find(|(_, deny)| denies_all(deny));
+        rule.map(|(name, _)| Obstacle::Rule(name))
+    }
+
     /// Whether it is certain that nothing of this kind could ever be allowed.
     pub(super) fn allows_nothing_of(&self, kind: Kind) -> bool {
         self.granting.is_none()

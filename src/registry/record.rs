@@ -264,6 +264,18 @@ pub enum ChangeKind {
 }
 
 impl ChangeKind {
+    /// As the audit log writes it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Enrolled => "enrolled",
+            Self::Pinned => "pinned",
+            Self::Unpinned => "unpinned",
+            Self::Regranted => "regranted",
+            Self::Revoked => "revoked",
+        }
+    }
+
     pub(super) const fn code(self) -> i64 {
         match self {
             Self::Enrolled => 0,

@@ -291,7 +291,7 @@ mod tests {
     fn a_certificate_stands_as_it_was_last_told() {
         let (view, one) = (View::default(), outline(1));
         assert_eq!(view.standing(&one.fingerprint), Standing::Unknown);
-        view.apply(&[one.clone()]);
+        view.apply(std::slice::from_ref(&one));
         let expected = Pin {
             fingerprint: one.fingerprint,
             name: one.name.clone(),
@@ -316,7 +316,7 @@ mod tests {
             ..one.clone()
         }]);
         assert_eq!(view.standing(&one.fingerprint), Standing::Revoked);
-        view.apply(&[one.clone()]);
+        view.apply(std::slice::from_ref(&one));
         assert_eq!(
             view.standing(&one.fingerprint),
             Standing::Revoked,
@@ -333,7 +333,7 @@ mod tests {
         view.insert_revoked_offline([one.fingerprint]);
         assert!(view.generation() > before);
         assert_eq!(view.standing(&one.fingerprint), Standing::Revoked);
-        view.apply(&[one.clone()]);
+        view.apply(std::slice::from_ref(&one));
         assert_eq!(view.standing(&one.fingerprint), Standing::Revoked);
         assert!(matches!(
             view.standing(&two.fingerprint),

@@ -2,28 +2,45 @@
 //! handshake, after every handshake, and again while a connection lives. Look-ups only.
 
 use std::fmt;
+use std::time::Duration;
 
 use super::refusal::{Class, Refusal};
 use crate::clock::UnixTime;
 use crate::grant::{Grant, Kind, WrittenGrant, WrittenGrants};
-use crate::peer::{Chain, Mode, Source};
+use crate::peer::{Chain, Link, Mode, Source};
 use crate::registry::{Pin, Standing, View};
 
 /// Comparisons after which a chain is taken to allow something: each call is decided by itself
 /// anyway, and a chain of hundreds of grants must not cost milliseconds a handshake.
 const COMPARISONS: usize = 4096;
 
+/// What is looked at beside the chain itself.
+pub(super) struct Sources<'a> {
+    pub(super) view: &'a View,
+    /// How long the registry may go unheard of; from then on nobody is admitted by what it said.
+    pub(super) max_staleness: Duration,
+    /// The path as CRLs name it; empty where only the chain is at hand, and then the leaf's serial
+    /// alone is looked up.
+    pub(super) links: &'a [Link],
+}
+
 /// The pin in force, where there is one.
 ///
 /// # Errors
 /// The refusal, with the name and the fingerprint.
-pub(super) fn standing(view: &View, chain: &Chain, now: UnixTime) -> Result<Option<Pin>, Refusal> {
-    judge(view, chain, now)
+pub(super) fn standing(
+    sources: &Sources<'_>,
+    chain: &Chain,
+    now: UnixTime,
+) -> Result<Option<Pin>, Refusal> {
+    judge(sources, chain, now)
         .map_err(|refusal| refusal.of(chain.fingerprint).named(chain.name.as_str()))
 }
 
-fn judge(view: &View, chain: &Chain, now: UnixTime) -> Result<Option<Pin>, Refusal> {
+fn judge(sources: &Sources<'_>, chain: &Chain, now: UnixTime) -> Result<Option<Pin>, Refusal> {
+    let view = sources.view;
     check_validity(chain, now)?;
+    check_contact(sources)?;
     let leaf = view.standing(&chain.fingerprint);
     if leaf == Standing::Revoked {
         return Err(refuse(Class::Revoked, "the certificate is revoked"));
@@ -43,6 +60,7 @@ fn judge(view: &View, chain: &Chain, now: UnixTime) -> Result<Option<Pin>, Refus
             format_args!("the issuer {print} is revoked"),
         ));
     }
+    check_serials(sources, chain)?;
     let pin = match chain.mode {
         Mode::Pinned => Some(pin(leaf, issuers, chain)?),
         Mode::Issued => issued(leaf, chain)?,
@@ -52,6 +70,37 @@ fn judge(view: &View, chain: &Chain, now: UnixTime) -> Result<Option<Pin>, Refus
     }
     check_some_grant(chain, pin.as_ref())?;
     Ok(pin)
+}
+
+/// The serials that a signed CRL on disk lists, beside what the store says.
+fn check_serials(sources: &Sources<'_>, chain: &Chain) -> Result<(), Refusal> {
+    let revoked = if sources.links.is_empty() {
+        // A serial that is not hex was never read from a certificate.
+        let serial = hex::decode(&chain.serial).unwrap_or_default();
+        let issuer = chain.issuers.first();
+        issuer.is_some_and(|issuer| sources.view.is_serial_revoked(issuer, &serial))
+    } else {
+        let mut named = chain.issuers.iter().zip(sources.links);
+        named.any(|(issuer, link)| sources.view.is_serial_revoked(issuer, &link.serial))
+    };
+    if revoked {
+        let reason = "the CA's own CRL names the certificate or an issuer above it";
+        return Err(refuse(Class::Revoked, reason));
+    }
+    Ok(())
+}
+
+fn check_contact(sources: &Sources<'_>) -> Result<(), Refusal> {
+    if sources.max_staleness == Duration::MAX {
+        return Ok(());
+    }
+    let stale = sources.view.staleness();
+    if stale > sources.max_staleness {
+        let seconds = stale.as_secs();
+        let reason = format!("the registry was last heard of {seconds} s ago, which is too long");
+        return Err(refuse(Class::AccessDenied, reason));
+    }
+    Ok(())
 }
 
 fn check_validity(chain: &Chain, now: UnixTime) -> Result<(), Refusal> {
@@ -131,24 +180,21 @@ fn check_pin(pin: &Pin, chain: &Chain, now: UnixTime) -> Result<(), Refusal> {
 /// Refuses who could not be allowed a single thing. Not exact: roles count as anything, and only
 /// the ends of patterns are compared; every call is decided by itself.
 fn check_some_grant(chain: &Chain, pin: Option<&Pin>) -> Result<(), Refusal> {
-    let of_pin = pin.and_then(|pin| pin.grants.as_deref().map(|g| (pin.fingerprint, g)));
+    let of_pin = pin.and_then(|pin| pin.grants.as_deref());
     if !chain.leaf_carries_grants && of_pin.is_none() {
         let reason = "neither the certificate nor its pin grants anything";
         return Err(refuse(Class::AccessDenied, reason));
     }
-    let layers = chain
-        .layers
-        .iter()
-        .map(|layer| (layer.source.clone(), &*layer.grants));
-    let of_pin = of_pin.map(|(print, grants)| (Source::Pin(print), grants));
-    let sets: Vec<(Source, &WrittenGrants)> = layers.chain(of_pin).collect();
-    if let Some((source, _)) = sets.iter().find(|(_, grants)| grants.is_empty()) {
+    let layers = chain.layers.iter().map(|layer| &*layer.grants);
+    let sets: Vec<&WrittenGrants> = layers.chain(of_pin).collect();
+    if let Some(at) = sets.iter().position(|grants| grants.is_empty()) {
+        let source = &sources(chain, pin)[at];
         return Err(refuse(
             Class::AccessDenied,
             format_args!("{source} grants nothing"),
         ));
     }
-    let Some(((_, first), rest)) = sets.split_first() else {
+    let Some((first, rest)) = sets.split_first() else {
         return Ok(());
     };
     let mut left = COMPARISONS;
@@ -158,13 +204,20 @@ fn check_some_grant(chain: &Chain, pin: Option<&Pin>) -> Result<(), Refusal> {
             left == 0 || overlap(grant, other)
         })
     };
-    let some = |grant: &&WrittenGrant| rest.iter().all(|(_, others)| covered(grant, others));
+    let some = |grant: &&WrittenGrant| rest.iter().all(|others| covered(grant, others));
     if first.entries().iter().find(some).is_none() {
-        let sources: Vec<String> = sets.iter().map(|(source, _)| source.to_string()).collect();
-        let reason = format!("nothing that all of these grant: {}", sources.join(", "));
+        let all = sources(chain, pin).join(", ");
+        let reason = format!("nothing that all of these grant: {all}");
         return Err(refuse(Class::AccessDenied, reason));
     }
     Ok(())
+}
+
+/// Where each layer was written, in the order in which they are compared.
+fn sources(chain: &Chain, pin: Option<&Pin>) -> Vec<String> {
+    let layers = chain.layers.iter().map(|layer| layer.source.to_string());
+    let pin = pin.map(|pin| Source::Pin(pin.fingerprint).to_string());
+    layers.chain(pin).collect()
 }
 
 /// Whether two entries may both allow some one thing.

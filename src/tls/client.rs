@@ -48,8 +48,8 @@ pub enum ClientTlsError {
     Handshake {
         /// As it was given.
         address: String,
-        /// What is wrong.
-        cause: String,
+        /// What is wrong; rustls' own error is inside where it is one.
+        cause: io::Error,
     },
     /// Files or names that cannot be used.
     #[error("{0}")]
@@ -134,11 +134,10 @@ impl ClientTls {
         self.connector.connect(name, tcp).await.map_err(|cause| {
             let address = address.to_owned();
             match explain_alert(&cause) {
-                Some(class) => ClientTlsError::Refused { address, class },
-                None => ClientTlsError::Handshake {
-                    address,
-                    cause: cause.to_string(),
-                },
+                Some(class) if class != Class::Protocol => {
+                    ClientTlsError::Refused { address, class }
+                }
+                _ => ClientTlsError::Handshake { address, cause },
             }
         })
     }

@@ -2,18 +2,20 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use rustls::pki_types::CertificateDer;
 
-use super::admission;
+use super::admission::{self, Sources};
 use super::anchor::{Anchor, AnchorOptions, CrlMode};
 use super::cache::{self, ChainCache, Key, Verified};
 use super::path::{self, Presented, Rules};
 use super::provider::provider;
 use super::refusal::{Class, Refusal};
 use crate::clock::{self, UnixTime};
-use crate::peer::{Chain, Peer};
+use crate::peer::{Chain, Link, Peer};
 use crate::registry::{Pin, View};
 
 /// Why a configuration cannot be trusted by.
@@ -39,6 +41,8 @@ pub enum TrustError {
 pub struct Trust {
     state: ArcSwap<State>,
     view: Arc<View>,
+    /// In milliseconds; `u64::MAX`: no limit.
+    max_staleness: AtomicU64,
 }
 
 struct State {
@@ -61,6 +65,7 @@ impl Trust {
         Ok(Self {
             state: ArcSwap::from_pointee(state),
             view,
+            max_staleness: AtomicU64::new(u64::MAX),
         })
     }
 
@@ -80,6 +85,13 @@ impl Trust {
         Ok(())
     }
 
+    /// How long the registry may go unheard of before nobody is admitted by what it last said
+    /// (`registry.max_staleness`). There is no limit until this is called.
+    pub fn limit_staleness(&self, most: Duration) {
+        let most = u64::try_from(most.as_millis()).unwrap_or(u64::MAX);
+        self.max_staleness.store(most, Ordering::Relaxed);
+    }
+
     /// The pin that is in force for a peer now: the leaf's, or that of the nearest delegate above
     /// it. Pure look-ups, no path building.
     ///
@@ -87,7 +99,7 @@ impl Trust {
     /// The refusal: the chain has ended, a certificate of it is revoked or no longer pinned, or
     /// nothing is left that it could be allowed.
     pub fn standing(&self, chain: &Chain, now: UnixTime) -> Result<Option<Pin>, Refusal> {
-        admission::standing(&self.view, chain, now)
+        self.standing_on(&[], chain, now)
     }
 
     /// As [`Self::standing`], and whether the anchors and CRLs of the present state still lead to
@@ -97,7 +109,43 @@ impl Trust {
     /// The refusal.
     pub fn recheck(&self, peer: &Peer, now: UnixTime) -> Result<Option<Pin>, Refusal> {
         self.state.load().still_leads_to(peer)?;
-        self.standing(peer.chain(), now)
+        self.standing_on(peer.links(), peer.chain(), now)
+    }
+
+    fn standing_on(
+        &self,
+        links: &[Link],
+        chain: &Chain,
+        now: UnixTime,
+    ) -> Result<Option<Pin>, Refusal> {
+        let max_staleness = match self.max_staleness.load(Ordering::Relaxed) {
+            u64::MAX => Duration::MAX,
+            most => Duration::from_millis(most),
+        };
+        admission::standing(
+            &Sources {
+                view: &self.view,
+                max_staleness,
+                links,
+            },
+            chain,
+            now,
+        )
+    }
+
+    /// What a server would make of these certificates (DER, leaf first), if their keys were proven:
+    /// the verified chain, not yet how it stands in the registry. For `policy explain`; a peer is
+    /// made only after a handshake.
+    ///
+    /// # Errors
+    /// The refusal.
+    pub fn chain_of(&self, presented: &[Vec<u8>], now: UnixTime) -> Result<Arc<Chain>, Refusal> {
+        let all: Vec<_> = presented.iter().map(|der| CertificateDer::from(der.as_slice())).collect();
+        let Some((leaf, others)) = all.split_first() else {
+            return Err(Refusal::new(Class::NoCertificate, "no certificate"));
+        };
+        let (_, verified) = self.state.load().verify(leaf, others, now)?;
+        Ok(Arc::clone(&verified.chain))
     }
 
     /// What was presented, judged: a path to an anchor (remembered or built), and how it stands in
@@ -109,7 +157,7 @@ impl Trust {
         now: UnixTime,
     ) -> Result<(Key, Arc<Verified>), Refusal> {
         let (key, verified) = self.state.load().verify(leaf, others, now)?;
-        self.standing(&verified.chain, now)?;
+        self.standing_on(&verified.links, &verified.chain, now)?;
         Ok((key, verified))
     }
 
@@ -122,7 +170,7 @@ impl Trust {
             .verified
             .get(key)
             .filter(|verified| verified.holds(now));
-        found.is_some_and(|verified| self.standing(&verified.chain, now).is_ok())
+        found.is_some_and(|found| self.standing_on(&found.links, &found.chain, now).is_ok())
     }
 
     /// The anchors in force, by name, and until when a CRL that they require is fresh: for
@@ -239,7 +287,7 @@ impl State {
                 format!("anchor `{}` has changed", anchor.name),
             );
         }
-        let revoked = |link: &crate::peer::Link| anchor.crls.revoke(&link.issuer, &link.serial);
+        let revoked = |link: &Link| anchor.crls.revoke(&link.issuer, &link.serial);
         if peer.links().iter().any(revoked) {
             let reason = String::from("a CRL names the certificate or an issuer above it");
             return refuse(Class::Revoked, reason);

@@ -6,6 +6,8 @@
 
 mod bell;
 mod file;
+#[cfg(test)]
+mod measure;
 mod reader;
 mod rows;
 mod sqlite_store;

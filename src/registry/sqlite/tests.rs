@@ -44,8 +44,7 @@ impl Folder {
     async fn refusal(&self, create: bool) -> StoreError {
         SqliteStore::open(&self.path(), create)
             .await
-            .err()
-            .expect("refused")
+            .expect_err("refused")
     }
 }
 

@@ -1,0 +1,53 @@
+//! What Countersign costs, against a floor that lives beside it. `scripts/bench` runs this.
+//!
+//! One program with three parts: `run` (the load and the table), `floor` (the floor's server, which
+//! `run` starts) and `served` (Countersign as a library, with a tool that moves as many bytes as it
+//! is told to). Floor and server are measured in turns within one run, so that a machine that
+//! changes its speed changes it for both; of the turns the median counts.
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a load generator reads the clock and the environment"
+)]
+
+mod floor;
+mod load;
+mod ours;
+mod pki;
+mod process;
+mod report;
+mod run;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser, Debug)]
+#[command(about = "Measures Countersign against its floor")]
+struct Arguments {
+    /// What `cargo bench` adds.
+    #[arg(long, hide = true)]
+    bench: bool,
+    #[command(subcommand)]
+    part: Part,
+}
+
+#[derive(Subcommand, Debug)]
+enum Part {
+    /// The floor's server.
+    Floor(floor::FloorArgs),
+    /// Measures everything and prints the table.
+    Run(run::RunArgs),
+}
+
+fn main() -> std::process::ExitCode {
+    let done = match Arguments::parse().part {
+        Part::Floor(arguments) => floor::main(&arguments).map(|()| true),
+        Part::Run(arguments) => run::main(&arguments),
+    };
+    match done {
+        Ok(true) => std::process::ExitCode::SUCCESS,
+        Ok(false) => std::process::ExitCode::from(1),
+        Err(error) => {
+            eprintln!("error: {error}");
+            std::process::ExitCode::from(2)
+        }
+    }
+}

@@ -1,0 +1,25 @@
+//! The client's side: a lean MCP client over any byte stream, the stdio bridge, and the doctor.
+//!
+//! Speaks revision 2026-07-28 only: every request carries its metadata, there is no handshake. The
+//! bridge speaks no revision at all: it passes lines. Reads no environment and prints nothing; both
+//! belong to the command line.
+
+mod bridge;
+mod caller;
+mod credentials;
+mod dial;
+mod doctor;
+mod fault;
+mod lines;
+mod message;
+mod target;
+
+pub use bridge::{Backoff, Bridge, BridgeOptions, Dial};
+pub use caller::{Client, Listing, Stop};
+pub use credentials::{Credentials, CredentialsError, Folder};
+pub use dial::{Dialer, TlsClient};
+pub use doctor::{Step, StepState, examine};
+pub use fault::{Alert, ClientError, Fault};
+pub use lines::{LineError, Lines, MAX_LINE};
+pub use message::{Event, Request, RpcError};
+pub use target::{DEFAULT_PORT, Target, TargetError};

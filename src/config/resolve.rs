@@ -1,0 +1,478 @@
+//! The document's meaning: contradictions, names, addresses, grants; and the options that come out.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::audit::{AuditOptions, SyncMode};
+use crate::backend::files::FilesOptions;
+use crate::backend::prompts::{PromptOptions, PromptsProvider};
+use crate::grant::{Roles, WrittenGrant, WrittenGrants};
+use crate::listener::ListenerOptions;
+use crate::policy::{Policy, PolicyOptions};
+use crate::session::limits::Limits;
+use crate::tls::{AnchorOptions, CrlMode};
+
+use super::mistake::Problem;
+use super::written::{AuditSection, LimitsSection, ListenSection, MinVersion, Sync, Written};
+
+/// A checked configuration: every path absolute or relative to the working directory, every number
+/// in its type, every grant parsed once.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// `[listen]`.
+    pub listen: ListenerOptions,
+    /// `[tls]`.
+    pub tls: TlsOptions,
+    /// `[[anchor]]`.
+    pub anchors: Vec<AnchorOptions>,
+    /// Dotted.
+    pub permission_oid: String,
+    /// `[registry]`.
+    pub registry: RegistryOptions,
+    /// `[policy]`, ready to decide with; `ceilings` are those of the anchors.
+    pub policy: Policy,
+    /// `[policy]` as it was written.
+    pub policy_options: PolicyOptions,
+    /// `[audit]`.
+    pub audit: AuditOptions,
+    /// `[limits]`.
+    pub limits: Limits,
+    /// `[server]`.
+    pub server: ServerInfo,
+    /// `[[files]]`.
+    pub files: Vec<FilesOptions>,
+    /// `[[prompt]]`.
+    pub prompts: Vec<PromptOptions>,
+    /// `[ca]`.
+    pub ca: CaOptions,
+    /// The file that all this was read from.
+    pub source: PathBuf,
+}
+
+/// `[tls]`, checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsOptions {
+    /// PEM, leaf first.
+    pub certificate: PathBuf,
+    /// PKCS#8 in PEM.
+    pub key: PathBuf,
+    /// Opens the key, where it is encrypted.
+    pub key_passphrase_file: Option<PathBuf>,
+    /// Whether TLS 1.2 is spoken beside 1.3.
+    pub allow_tls12: bool,
+}
+
+/// `[registry]`, checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RegistryOptions {
+    /// The SQLite file.
+    pub path: PathBuf,
+    /// How long to decide from memory when the store cannot be read.
+    pub max_staleness: Duration,
+}
+
+/// `[server]`, checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerInfo {
+    /// For programs.
+    pub name: String,
+    /// For people.
+    pub title: Option<String>,
+    /// For models.
+    pub instructions: Option<String>,
+}
+
+/// `[ca]`, checked. For the commands `ca …`; a server does not look at it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CaOptions {
+    /// The CA's folder.
+    pub dir: Option<PathBuf>,
+    /// The folder of the profiles.
+    pub profiles: Option<PathBuf>,
+}
+
+/// Gathers problems while the parts are made; what is made beside a problem is never used.
+struct Resolver<'a> {
+    folder: &'a Path,
+    problems: Vec<Problem>,
+}
+
+pub(super) fn resolve(written: &Written, source: &Path) -> Result<Config, Vec<Problem>> {
+    let folder = source.parent().unwrap_or(Path::new(""));
+    let mut resolver = Resolver {
+        folder,
+        problems: Vec::new(),
+    };
+    let mut policy = resolver.policy(&written.policy);
+    let config = Config {
+        listen: resolver.listen(&written.listen),
+        tls: TlsOptions {
+            certificate: resolver.path("/tls/certificate", &written.tls.certificate),
+            key: resolver.path("/tls/key", &written.tls.key),
+            key_passphrase_file: resolver.maybe_path(
+                "/tls/key_passphrase_file",
+                written.tls.key_passphrase_file.as_deref(),
+            ),
+            allow_tls12: written.tls.min_version == MinVersion::Tls12,
+        },
+        anchors: resolver.anchors(&written.anchor, &mut policy),
+        permission_oid: resolver.permission_oid(&written.permission_oid),
+        registry: RegistryOptions {
+            path: resolver.path("/registry/path", &written.registry.path),
+            max_staleness: written.registry.max_staleness.0,
+        },
+        policy,
+        policy_options: written.policy.clone(),
+        audit: resolver.audit(&written.audit),
+        limits: resolver.limits(&written.limits),
+        server: ServerInfo {
+            name: written.server.name.clone(),
+            title: written.server.title.clone(),
+            instructions: written.server.instructions.clone(),
+        },
+        files: resolver.files(&written.files),
+        prompts: resolver.prompts(&written.prompt),
+        ca: CaOptions {
+            dir: resolver.maybe_path("/ca/dir", written.ca.dir.as_deref()),
+            profiles: resolver.maybe_path("/ca/profiles", written.ca.profiles.as_deref()),
+        },
+        source: source.to_owned(),
+    };
+    resolver.one_file_for_one_thing(&config);
+    if resolver.problems.is_empty() {
+        Ok(config)
+    } else {
+        Err(resolver.problems)
+    }
+}
+
+impl Resolver<'_> {
+    fn wrong(&mut self, problem: Problem) {
+        self.problems.push(problem);
+    }
+
+    /// Against the folder of the configuration.
+    fn path(&mut self, pointer: &str, path: &Path) -> PathBuf {
+        if path.as_os_str().is_empty() {
+            self.wrong(Problem::at(pointer, "is empty"));
+        }
+        self.folder.join(path)
+    }
+
+    fn maybe_path(&mut self, pointer: &str, path: Option<&Path>) -> Option<PathBuf> {
+        path.map(|path| self.path(pointer, path))
+    }
+
+    /// A span that must not be nothing.
+    fn some_time(&mut self, pointer: &str, span: Duration) -> Duration {
+        if span.is_zero() {
+            self.wrong(Problem::at(pointer, "must be longer than nothing"));
+        }
+        span
+    }
+
+    /// Tells the second of two equal names.
+    fn unique<'n>(&mut self, what: &str, names: impl Iterator<Item = (String, &'n str)>) {
+        let mut seen = HashMap::new();
+        for (pointer, name) in names {
+            if name.is_empty() {
+                self.wrong(Problem::at(&pointer, "is empty"));
+            } else if seen.insert(name, ()).is_some() {
+                self.wrong(Problem::at(
+                    &pointer,
+                    format!("two {what} are called `{name}`"),
+                ));
+            }
+        }
+    }
+
+    fn listen(&mut self, written: &ListenSection) -> ListenerOptions {
+        let mut address: Vec<SocketAddr> = Vec::with_capacity(written.address.len());
+        for (index, text) in written.address.iter().enumerate() {
+            let pointer = format!("/listen/address/{index}");
+            match text.parse::<SocketAddr>() {
+                Ok(parsed) if parsed.port() != 0 && address.contains(&parsed) => {
+                    self.wrong(Problem::at(pointer, format!("`{text}` is there twice")));
+                }
+                Ok(parsed) => address.push(parsed),
+                Err(_) => self.wrong(
+                    Problem::at(
+                        pointer,
+                        format!("`{}` is not an address", text.escape_debug()),
+                    )
+                    .hint("write an IP address and a port: `127.0.0.1:8443`, `[::1]:8443`"),
+                ),
+            }
+        }
+        if written.connections_per_identity > written.connections {
+            let message = format!(
+                "{} connections of one identity are more than `listen.connections`, {}, lets in",
+                written.connections_per_identity, written.connections
+            );
+            self.wrong(Problem::at("/listen/connections_per_identity", message));
+        }
+        ListenerOptions {
+            address,
+            handshake_timeout: self
+                .some_time("/listen/handshake_timeout", written.handshake_timeout.0),
+            handshakes: to_usize(written.handshakes),
+            connections: to_usize(written.connections),
+            connections_per_identity: to_usize(written.connections_per_identity),
+            backlog: written.backlog,
+            drain: written.drain.0,
+        }
+    }
+
+    fn permission_oid(&mut self, text: &str) -> String {
+        let arcs: Option<Vec<u64>> = text
+            .split('.')
+            .map(|arc| {
+                arc.parse()
+                    .ok()
+                    .filter(|_| arc == "0" || !arc.starts_with(['0', '+']))
+            })
+            .collect();
+        let valid = arcs.is_some_and(|arcs| match arcs[..] {
+            [first, second, _, ..] => first <= 2 && (first == 2 || second < 40),
+            _ => false,
+        });
+        if !valid {
+            let message = format!("`{}` is not an object identifier", text.escape_debug());
+            self.wrong(
+                Problem::at("/permission_oid", message)
+                    .hint("it is written as numbers with dots: `1.3.6.1.4.1.32473.8.1`"),
+            );
+        }
+        text.to_owned()
+    }
+
+    fn policy(&mut self, written: &PolicyOptions) -> Policy {
+        Policy::check(written).unwrap_or_else(|errors| {
+            for error in errors {
+                self.wrong(Problem::at(
+                    format!("/policy{}", error.at),
+                    error.to_string(),
+                ));
+            }
+            // Roles that are wrong are still names, so that naming them is no second mistake.
+            let roles = written
+                .roles
+                .keys()
+                .map(|name| (name.clone(), Default::default()));
+            Policy {
+                roles: roles.collect(),
+                ..Policy::default()
+            }
+        })
+    }
+
+    fn anchors(&mut self, written: &[AnchorOptions], policy: &mut Policy) -> Vec<AnchorOptions> {
+        if written.is_empty() {
+            self.wrong(
+                Problem::at("/anchor", "no trust anchor: nobody could ever be admitted")
+                    .hint("add an `[[anchor]]` with a `name` and a `bundle` of CA certificates"),
+            );
+        }
+        let names = written.iter().enumerate();
+        self.unique(
+            "anchors",
+            names.map(|(i, a)| (format!("/anchor/{i}/name"), a.name.as_str())),
+        );
+        let mut anchors = Vec::with_capacity(written.len());
+        for (index, anchor) in written.iter().enumerate() {
+            let at = format!("/anchor/{index}");
+            let mut anchor = anchor.clone();
+            anchor.bundle = self.path(&format!("{at}/bundle"), &anchor.bundle);
+            anchor.crl_file =
+                self.maybe_path(&format!("{at}/crl_file"), anchor.crl_file.as_deref());
+            self.anchor_mode(&at, &anchor);
+            if let Some(ceiling) = &anchor.ceiling
+                && let Some(set) = self.grants(&format!("{at}/ceiling"), ceiling, &policy.roles)
+            {
+                let resolved = set.resolve_known(&policy.roles).0;
+                policy.ceilings.insert(anchor.name.clone(), resolved);
+            }
+            anchors.push(anchor);
+        }
+        anchors
+    }
+
+    fn anchor_mode(&mut self, at: &str, anchor: &AnchorOptions) {
+        if let Some(mode) = anchor
+            .mode
+            .as_deref()
+            .filter(|mode| !["pinned", "issued"].contains(mode))
+        {
+            let message = format!("`{}` is not a mode", mode.escape_debug());
+            self.wrong(
+                Problem::at(format!("{at}/mode"), message).hint("write `pinned` or `issued`"),
+            );
+        }
+        if anchor.crl_file.is_none() && anchor.crl == Some(CrlMode::Require) {
+            let message = "a CRL is required and `crl_file` names none";
+            self.wrong(Problem::at(format!("{at}/crl"), message).hint("add `crl_file`"));
+        }
+    }
+
+    /// Grants of a list that may name roles; an empty one is a mistake, because it allows nothing.
+    fn grants(&mut self, at: &str, entries: &[String], roles: &Roles) -> Option<WrittenGrants> {
+        let before = self.problems.len();
+        if entries.is_empty() {
+            let problem = Problem::at(at, "an empty list lets nothing pass");
+            self.wrong(problem.hint("leave the key out, or name grants"));
+        }
+        for (index, entry) in entries.iter().enumerate() {
+            let said = match entry.parse::<WrittenGrant>() {
+                Ok(WrittenGrant::Role(role)) if !roles.contains_key(&role) => {
+                    format!("role `{role}` is not defined")
+                }
+                Ok(_) => continue,
+                Err(error) => error.to_string(),
+            };
+            self.wrong(Problem::at(format!("{at}/{index}"), said));
+        }
+        if self.problems.len() > before {
+            return None;
+        }
+        WrittenGrants::parse(entries)
+            .map_err(|error| self.wrong(Problem::at(at, error.to_string())))
+            .ok()
+    }
+
+    fn audit(&mut self, written: &AuditSection) -> AuditOptions {
+        if (1..64 << 10).contains(&written.rotate_bytes.0) {
+            self.wrong(Problem::at(
+                "/audit/rotate_bytes",
+                "must be 0 or at least 64KiB",
+            ));
+        }
+        AuditOptions {
+            path: self.path("/audit/path", &written.path),
+            rotate_bytes: written.rotate_bytes.0,
+            keep: written.keep,
+            arguments: written.arguments,
+            sync: match written.sync {
+                Sync::Never => SyncMode::Never,
+                Sync::EverySecond => SyncMode::EverySecond,
+            },
+        }
+    }
+
+    fn limits(&mut self, written: &LimitsSection) -> Limits {
+        let default = Limits::default();
+        let bytes = written.max_message_bytes.0;
+        if !(1 << 10..=1 << 30).contains(&bytes) {
+            self.wrong(Problem::at(
+                "/limits/max_message_bytes",
+                "must be between 1KiB and 1GiB",
+            ));
+        }
+        self.not_more(
+            "in_flight",
+            written.in_flight_per_connection,
+            written.in_flight_per_identity,
+        );
+        self.not_more(
+            "subscriptions",
+            written.subscriptions_per_connection,
+            written.subscriptions_per_identity,
+        );
+        if written.call_burst.is_some() && written.calls_per_second.is_none() {
+            let message = "a burst means nothing without `limits.calls_per_second`";
+            self.wrong(Problem::at("/limits/call_burst", message));
+        }
+        let idle = written
+            .idle_timeout
+            .map(|t| self.some_time("/limits/idle_timeout", t.0));
+        Limits {
+            max_message_bytes: usize::try_from(bytes).unwrap_or(usize::MAX),
+            max_depth: to_usize(written.max_depth),
+            in_flight_per_connection: to_usize(written.in_flight_per_connection),
+            in_flight_per_identity: to_usize(written.in_flight_per_identity),
+            subscriptions_per_connection: to_usize(written.subscriptions_per_connection),
+            subscriptions_per_identity: to_usize(written.subscriptions_per_identity),
+            page_size: to_usize(written.page_size),
+            calls_per_second: written.calls_per_second,
+            burst: written.call_burst.unwrap_or(default.burst),
+            first_byte_timeout: self
+                .some_time("/limits/first_byte_timeout", written.first_byte_timeout.0),
+            idle_timeout: idle,
+            write_timeout: self.some_time("/limits/write_timeout", written.write_timeout.0),
+        }
+    }
+
+    fn not_more(&mut self, what: &str, connection: u32, identity: u32) {
+        if connection > identity {
+            let pointer = format!("/limits/{what}_per_connection");
+            let message = format!(
+                "{connection} is more than `limits.{what}_per_identity`, {identity}, allows"
+            );
+            self.wrong(Problem::at(pointer, message));
+        }
+    }
+
+    fn files(&mut self, written: &[FilesOptions]) -> Vec<FilesOptions> {
+        let names = written.iter().enumerate();
+        self.unique(
+            "providers",
+            names.map(|(i, f)| (format!("/files/{i}/name"), f.name.as_str())),
+        );
+        let mut all = Vec::with_capacity(written.len());
+        for (index, files) in written.iter().enumerate() {
+            self.provider_name(&format!("/files/{index}/name"), &files.name);
+            let mut files = files.clone();
+            files.root = self.path(&format!("/files/{index}/root"), &files.root);
+            all.push(files);
+        }
+        all
+    }
+
+    fn provider_name(&mut self, pointer: &str, name: &str) {
+        let fits = |b: u8| b.is_ascii_alphanumeric() || b"_-.".contains(&b);
+        if ["self", "prompts"].contains(&name) {
+            self.wrong(Problem::at(
+                pointer,
+                format!("`{name}` is a provider of the server's own"),
+            ));
+        } else if name.len() > 64 || name.contains("__") || !name.bytes().all(fits) {
+            let message = format!("`{}` cannot be the name of a provider", name.escape_debug());
+            self.wrong(
+                Problem::at(pointer, message)
+                    .hint("it is 1 to 64 of `A-Z a-z 0-9 _ - .`, without `__`"),
+            );
+        }
+    }
+
+    fn prompts(&mut self, written: &[PromptOptions]) -> Vec<PromptOptions> {
+        let names = written.iter().enumerate();
+        self.unique(
+            "prompts",
+            names.map(|(i, p)| (format!("/prompt/{i}/name"), p.name.as_str())),
+        );
+        for (index, prompt) in written.iter().enumerate() {
+            for error in PromptsProvider::new(vec![prompt.clone()])
+                .err()
+                .into_iter()
+                .flatten()
+            {
+                self.wrong(Problem::at(format!("/prompt/{index}"), error.to_string()));
+            }
+        }
+        written.to_vec()
+    }
+
+    /// Files that a process writes must not be each other.
+    fn one_file_for_one_thing(&mut self, config: &Config) {
+        if config.registry.path == config.audit.path {
+            let message = "the audit log and the registry cannot be one file";
+            self.wrong(Problem::at("/audit/path", message));
+        }
+    }
+}
+
+/// Every platform that this runs on has pointers of 32 bits or more.
+fn to_usize(number: u32) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
+}

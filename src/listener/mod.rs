@@ -1,0 +1,9 @@
+//! Accept loop, permits, deadlines, drain; the index of live connections by fingerprint and issuer.
+//! Knows nothing of what is said on a connection.
+
+mod accept;
+mod guest;
+mod live;
+
+pub use accept::{Door, ListenError, Listener, ListenerOptions};
+pub use live::{Close, Live, LiveIndex};

@@ -1,0 +1,186 @@
+//! From a checked configuration to the parts of a server, in the order in which they need each
+//! other. Nothing listens yet, and nothing was admitted.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::audit::{AuditError, AuditLog};
+use crate::backend::files::{FilesProvider, OpenError};
+use crate::backend::own::{self, OwnProvider};
+use crate::backend::prompts::{self, PromptsProvider};
+use crate::backend::{Catalogue, CatalogueError, Provider};
+use crate::clock;
+use crate::config::Config;
+use crate::dispatch::{Cursors, Router, RouterOptions};
+use crate::listener::{ListenError, LiveIndex};
+use crate::mcp::ServerInfo;
+use crate::registry::{Feed, SqliteStore, Store, StoreError, View};
+use crate::secret::Secret;
+use crate::session::{Service, ServiceParts};
+use crate::tls::{
+    Identity, IdentityError, ServerTls, ServerTlsError, ServerTlsOptions, Trust, TrustError,
+};
+
+use super::status::Counters;
+
+/// ALPN of the raw stream.
+const RAW: &[u8] = b"mcp";
+
+/// Why a server does not start. Every message names the file, the address or the key.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    /// The registry.
+    #[error(transparent)]
+    Registry(#[from] StoreError),
+    /// Every mistake in every anchor.
+    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+    Trust(Vec<TrustError>),
+    /// The server's certificate or key.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// The passphrase of the key.
+    #[error("cannot read the passphrase file `{path}`: {cause}")]
+    Passphrase {
+        /// The file.
+        path: String,
+        /// What the system says.
+        cause: std::io::Error,
+    },
+    /// TLS.
+    #[error(transparent)]
+    Tls(#[from] ServerTlsError),
+    /// The audit log.
+    #[error(transparent)]
+    Audit(#[from] AuditError),
+    /// A folder of the `files` provider.
+    #[error(transparent)]
+    Files(#[from] OpenError),
+    /// Every mistake in every prompt.
+    #[error("{0}")]
+    Prompts(String),
+    /// Names that clash.
+    #[error(transparent)]
+    Catalogue(#[from] CatalogueError),
+    /// No random bytes.
+    #[error(transparent)]
+    Random(#[from] crate::dispatch::NoRandom),
+    /// The address.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// A signal handler or another service of the system.
+    #[error("the operating system refuses: {0}")]
+    System(#[from] std::io::Error),
+}
+
+/// Everything but the listener.
+pub struct Assembled {
+    /// What sessions share.
+    pub service: Arc<Service>,
+    /// Handshakes.
+    pub tls: Arc<ServerTls>,
+    /// Live connections.
+    pub index: Arc<LiveIndex>,
+    /// Keeps the view in step; to be run.
+    pub feed: Feed,
+    /// What has been counted.
+    pub counters: Arc<Counters>,
+    pub(super) trust: Arc<Trust>,
+    pub(super) view: Arc<View>,
+}
+
+/// Puts the parts together. `extra` providers come before the built-in ones, by their names.
+///
+/// # Errors
+/// As [`ServerError`] says; the registry may have been created by then, nothing else.
+pub async fn assemble(
+    config: &Config,
+    extra: Vec<(String, Arc<dyn Provider>)>,
+) -> Result<Assembled, ServerError> {
+    let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&config.registry.path, true).await?);
+    let (feed, view) = Feed::load(store, server_name()).await?;
+    let trust = Trust::load(&config.anchors, &config.permission_oid, Arc::clone(&view));
+    let trust = Arc::new(trust.map_err(ServerError::Trust)?);
+    let identity = load_identity(config)?;
+    let options = ServerTlsOptions {
+        alpn: vec![RAW.to_vec()],
+        allow_tls12: config.tls.allow_tls12,
+    };
+    let tls = Arc::new(ServerTls::new(&identity, Arc::clone(&trust), &options)?);
+    let (audit, _) = AuditLog::open(config.audit.clone())?;
+    let index = Arc::new(LiveIndex::default());
+    let counters = Arc::new(Counters::new(
+        Arc::clone(&index),
+        audit.clone(),
+        Arc::clone(&view),
+        config.registry.max_staleness,
+    ));
+    let catalogue = Catalogue::new(providers(config, extra, &counters)?)?;
+    counters.name_providers(&catalogue);
+    let info = &config.server;
+    let info = ServerInfo::new(
+        &info.name,
+        info.title.as_deref(),
+        env!("CARGO_PKG_VERSION"),
+        info.instructions.as_deref(),
+    );
+    let options = RouterOptions {
+        page_size: config.limits.page_size,
+        max_uris: config.limits.subscriptions_per_connection,
+        ..RouterOptions::default()
+    };
+    let service = Service::new(ServiceParts {
+        router: Arc::new(Router::new(catalogue, Cursors::new()?, info, options)),
+        audit,
+        trust: Arc::clone(&trust),
+        view: Arc::clone(&view),
+        policy: config.policy.clone(),
+        limits: config.limits.clone(),
+        max_staleness: config.registry.max_staleness,
+    });
+    Ok(Assembled { service, tls, index, feed, counters, trust, view })
+}
+
+/// The server's certificate and key.
+pub(super) fn load_identity(config: &Config) -> Result<Identity, ServerError> {
+    let passphrase = match &config.tls.key_passphrase_file {
+        None => None,
+        Some(path) => Some(read_passphrase(path)?),
+    };
+    Ok(Identity::load(&config.tls.certificate, &config.tls.key, passphrase.as_ref())?)
+}
+
+fn read_passphrase(path: &Path) -> Result<Secret, ServerError> {
+    let failed = |cause| ServerError::Passphrase { path: path.display().to_string(), cause };
+    let text = std::fs::read_to_string(path).map_err(failed)?;
+    Ok(Secret::from(text.trim_end_matches(['\r', '\n']).to_owned()))
+}
+
+fn providers(
+    config: &Config,
+    extra: Vec<(String, Arc<dyn Provider>)>,
+    counters: &Arc<Counters>,
+) -> Result<Vec<(String, Arc<dyn Provider>)>, ServerError> {
+    let mut all = extra;
+    for options in &config.files {
+        let name = options.name.clone();
+        all.push((name, Arc::new(FilesProvider::open(options.clone())?)));
+    }
+    let status = Arc::clone(counters) as Arc<dyn own::StatusSource>;
+    all.push((own::NAME.to_owned(), Arc::new(OwnProvider::new(status))));
+    if !config.prompts.is_empty() {
+        let prompts = PromptsProvider::new(config.prompts.clone()).map_err(|errors| {
+            let lines: Vec<_> = errors.iter().map(ToString::to_string).collect();
+            ServerError::Prompts(lines.join("; "))
+        })?;
+        all.push((prompts::NAME.to_owned(), Arc::new(prompts)));
+    }
+    Ok(all)
+}
+
+/// This process among the servers of the registry: the host, and what no other process of it has.
+fn server_name() -> String {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let host = host.trim();
+    let host = if host.is_empty() { "localhost" } else { host };
+    format!("{host}/{}/{}", std::process::id(), clock::since_epoch().as_micros() % 1_000_000)
+}

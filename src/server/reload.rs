@@ -1,0 +1,155 @@
+//! Reloading: on SIGHUP, and when a file that the configuration names has changed. What can be
+//! swapped under live connections is swapped, each part as a whole; a part that fails keeps what it
+//! had, says so, and is recorded.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+use crate::audit::Event;
+use crate::config::Config;
+use crate::listener::LiveIndex;
+use crate::session::Service;
+use crate::tls::{ServerTls, Trust};
+
+use super::assemble::{Assembled, load_identity};
+use super::run::{Again, recheck_all, when_stopped};
+
+/// How often the files are looked at. A look is one `stat` a file.
+const LOOK: Duration = Duration::from_secs(2);
+
+/// Reloads one server.
+pub struct Reloader {
+    service: Arc<Service>,
+    tls: Arc<ServerTls>,
+    trust: Arc<Trust>,
+    index: Arc<LiveIndex>,
+    config: Config,
+    again: Again,
+    seen: BTreeMap<PathBuf, Option<(SystemTime, u64)>>,
+}
+
+impl Reloader {
+    /// `config`: what is in force; `again`: reads it anew.
+    pub fn new(parts: &Assembled, config: Config, again: Again) -> Self {
+        let mut reloader = Self {
+            service: Arc::clone(&parts.service),
+            tls: Arc::clone(&parts.tls),
+            trust: Arc::clone(&parts.trust),
+            index: Arc::clone(&parts.index),
+            config,
+            again,
+            seen: BTreeMap::new(),
+        };
+        reloader.seen = reloader.look();
+        reloader
+    }
+
+    /// Runs until the server stops.
+    pub async fn run(mut self, stopped: watch::Receiver<bool>) {
+        let mut hangup = match signal(SignalKind::hangup()) {
+            Ok(hangup) => hangup,
+            Err(error) => {
+                tracing::error!(%error, "SIGHUP cannot be heard: files are watched, signals are not");
+                return;
+            }
+        };
+        let mut stop = std::pin::pin!(when_stopped(stopped));
+        loop {
+            tokio::select! {
+                () = &mut stop => return,
+                _ = hangup.recv() => self.reload("SIGHUP").await,
+                () = tokio::time::sleep(LOOK) => self.reload_if_changed().await,
+            }
+        }
+    }
+
+    async fn reload_if_changed(&mut self) {
+        let now = self.look();
+        if now == self.seen {
+            return;
+        }
+        // Whoever writes may not be done: what still changes is left for the next look.
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        if self.look() == now {
+            self.reload("a changed file").await;
+        }
+    }
+
+    /// Modification time and size of every file that the configuration names, and of itself.
+    fn look(&self) -> BTreeMap<PathBuf, Option<(SystemTime, u64)>> {
+        let config = &self.config;
+        let mut files = vec![&config.source, &config.tls.certificate, &config.tls.key];
+        for anchor in &config.anchors {
+            files.push(&anchor.bundle);
+            files.extend(&anchor.crl_file);
+        }
+        let about = |path: &PathBuf| {
+            let meta = std::fs::metadata(path).ok()?;
+            Some((meta.modified().ok()?, meta.len()))
+        };
+        files.into_iter().map(|path| (path.clone(), about(path))).collect()
+    }
+
+    async fn reload(&mut self, why: &str) {
+        tracing::info!(why, "reloading");
+        match (self.again)() {
+            Err(error) => self.tell("configuration", Err(error)).await,
+            Ok(config) => self.put_in_force(config).await,
+        }
+        self.seen = self.look();
+    }
+
+    async fn put_in_force(&mut self, config: Config) {
+        if let Some(what) = self.needs_restart(&config) {
+            tracing::warn!("`{what}` has changed and takes a restart to be in force");
+        }
+        let trust = self.trust.reload(&config.anchors, &config.permission_oid);
+        let trusted = trust.map_err(|errors| {
+            errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+        });
+        let anchors_hold = trusted.is_ok();
+        self.tell("anchors", trusted).await;
+        let identity = load_identity(&config).map_err(|error| error.to_string());
+        let identity = identity
+            .and_then(|identity| self.tls.reload(&identity).map_err(|error| error.to_string()));
+        self.tell("certificate", identity).await;
+        self.service.reload(config.policy.clone(), config.limits.clone());
+        self.tell("policy and limits", Ok(())).await;
+        let anchors = std::mem::take(&mut self.config.anchors);
+        let oid = std::mem::take(&mut self.config.permission_oid);
+        self.config = config;
+        if anchors_hold {
+            recheck_all(&self.index, &self.trust);
+        } else {
+            self.config.anchors = anchors;
+            self.config.permission_oid = oid;
+        }
+    }
+
+    /// The first part that cannot be swapped under live connections and is not what it was.
+    fn needs_restart(&self, new: &Config) -> Option<&'static str> {
+        let old = &self.config;
+        let listen = old.listen.address != new.listen.address;
+        let registry = old.registry.path != new.registry.path;
+        let audit = old.audit.path != new.audit.path;
+        let offers = old.files != new.files || old.prompts != new.prompts;
+        [("listen", listen), ("registry.path", registry), ("audit.path", audit), ("files, prompt", offers)]
+            .into_iter()
+            .find_map(|(name, changed)| changed.then_some(name))
+    }
+
+    async fn tell(&self, what: &str, result: Result<(), String>) {
+        let error = result.err();
+        match &error {
+            None => tracing::info!(what, "reloaded"),
+            Some(error) => tracing::error!(what, %error, "not reloaded: the old state stays in force"),
+        }
+        let event = Event::Reloaded { what, error: error.as_deref() };
+        let _ = self.service.audit().event(event).await;
+    }
+}

@@ -1,0 +1,173 @@
+//! A server's life: listen, serve, follow the registry, reload, drain, stop.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, watch};
+
+use crate::audit::{AuditLog, Event};
+use crate::backend::Provider;
+use crate::config::Config;
+use crate::listener::{Close, Listener, LiveIndex};
+use crate::registry::{Applied, Change, ChangeKind};
+
+use super::assemble::{Assembled, ServerError, assemble};
+use super::door::Entrance;
+use super::reload::Reloader;
+
+/// Changes of the registry that may wait to be recorded.
+const CHANGES: usize = 1024;
+
+/// Said once the server listens.
+#[derive(Debug, Clone)]
+pub struct Ready {
+    /// Where, with the ports that the system chose.
+    pub addresses: Vec<SocketAddr>,
+}
+
+/// Reads the configuration anew; an error keeps the one in force.
+pub type Again = Box<dyn Fn() -> Result<Config, String> + Send + Sync>;
+
+/// Runs a server until SIGINT or SIGTERM, then drains and returns. SIGHUP and changes of the
+/// configuration's files reload it; `again` reads the configuration anew.
+///
+/// # Errors
+/// It does not start. What goes wrong later is logged, and the server goes on.
+pub async fn run(
+    config: Config,
+    again: Again,
+    ready: impl FnOnce(Ready) + Send,
+) -> Result<(), ServerError> {
+    let signals = Signals::new()?;
+    serve(config, Vec::new(), again, signals.wait(), ready).await
+}
+
+/// As [`run`], until `stop` is ready with a reason; `providers` come before the configured ones.
+///
+/// # Errors
+/// It does not start.
+pub async fn serve(
+    config: Config,
+    providers: Vec<(String, Arc<dyn Provider>)>,
+    again: Again,
+    stop: impl Future<Output = &'static str> + Send,
+    ready: impl FnOnce(Ready) + Send,
+) -> Result<(), ServerError> {
+    let parts = assemble(&config, providers).await?;
+    let listener = Listener::bind(config.listen.clone()).await?;
+    let addresses = listener.local_addresses();
+    let (stopping, stopped) = watch::channel(false);
+    let audit = parts.service.audit().clone();
+    let listen = addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
+    let version = env!("CARGO_PKG_VERSION");
+    audit.event(Event::ServerStarted { version, listen: &listen }).await?;
+    let entrance = Arc::new(Entrance {
+        service: Arc::clone(&parts.service),
+        counters: Arc::clone(&parts.counters),
+    });
+    let reloader = Reloader::new(&parts, config, again);
+    let (tls, index) = (Arc::clone(&parts.tls), Arc::clone(&parts.index));
+    let feed = tokio::spawn(follow(parts, stopped.clone()));
+    let reloading = tokio::spawn(reloader.run(stopped));
+    ready(Ready { addresses });
+    let mut reason = "";
+    let until = async {
+        reason = stop.await;
+        tracing::info!(reason, "stopping");
+    };
+    // The registry is followed until the last connection is gone: a revocation counts to the end.
+    listener.run(tls, index, entrance, until).await;
+    let _ = stopping.send(true);
+    let _ = feed.await;
+    let _ = reloading.await;
+    let _ = audit.event(Event::ServerStopped { reason }).await;
+    Ok(audit.close()?)
+}
+
+/// The signals that end a server.
+struct Signals {
+    interrupt: tokio::signal::unix::Signal,
+    terminate: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    fn new() -> Result<Self, ServerError> {
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+        })
+    }
+
+    async fn wait(mut self) -> &'static str {
+        tokio::select! {
+            _ = self.interrupt.recv() => "SIGINT",
+            _ = self.terminate.recv() => "SIGTERM",
+        }
+    }
+}
+
+/// Ready when the server stops.
+pub(super) async fn when_stopped(mut stopped: watch::Receiver<bool>) {
+    let _ = stopped.wait_for(|stopped| *stopped).await;
+}
+
+/// Follows the registry: each change closes exactly the connections that it touches, before the
+/// feed confirms it, and is then recorded.
+async fn follow(parts: Assembled, stopped: watch::Receiver<bool>) {
+    let Assembled { service, index, feed, counters, trust, .. } = parts;
+    let (sender, receiver) = mpsc::channel(CHANGES);
+    let recording = tokio::spawn(record_changes(service.audit().clone(), receiver));
+    let on_applied = move |applied: &Applied| {
+        if applied.reloaded {
+            recheck_all(&index, &trust);
+        }
+        for change in &applied.changes {
+            if let Some(why) = closes(change.kind) {
+                let closed = index.close(&change.fingerprint, why);
+                tracing::info!(fingerprint = %change.fingerprint, closed, ?why, "applied");
+            }
+            // The feed must not wait for the log: what does not fit is in the registry itself.
+            if sender.try_send(change.clone()).is_err() {
+                tracing::warn!(seq = change.seq, "a change of the registry is not in the audit log");
+            }
+        }
+        counters.applied.store(applied.upto, Ordering::Relaxed);
+        service.announce();
+    };
+    feed.run_until(when_stopped(stopped), on_applied).await;
+    let _ = recording.await;
+}
+
+/// After everything may have changed: every live connection is looked at again.
+pub(super) fn recheck_all(index: &LiveIndex, trust: &crate::tls::Trust) {
+    let now = crate::clock::unix_now();
+    let closed = index.recheck(|peer| match trust.recheck(peer, now) {
+        Ok(_) => None,
+        Err(refusal) if refusal.class == crate::tls::Class::Revoked => Some(Close::Revoked),
+        Err(_) => Some(Close::Unpinned),
+    });
+    if closed > 0 {
+        tracing::info!(closed, "connections that may no longer stay were closed");
+    }
+}
+
+const fn closes(kind: ChangeKind) -> Option<Close> {
+    match kind {
+        ChangeKind::Revoked => Some(Close::Revoked),
+        ChangeKind::Unpinned => Some(Close::Unpinned),
+        ChangeKind::Enrolled | ChangeKind::Pinned | ChangeKind::Regranted => None,
+    }
+}
+
+async fn record_changes(audit: AuditLog, mut changes: mpsc::Receiver<Change>) {
+    while let Some(change) = changes.recv().await {
+        let event = Event::RegistryChanged {
+            seq: change.seq,
+            kind: change.kind.as_str(),
+            fingerprint: change.fingerprint,
+        };
+        let _ = audit.event(event).await;
+    }
+}

@@ -1,0 +1,180 @@
+//! The raw stream: one message a line over any byte stream, TLS in practice.
+//!
+//! Memory is held only while there is something in it: an idle connection has no buffers of its
+//! own. A first read goes through a buffer that all connections of a thread share, because nobody
+//! knows before it whether there is anything to read.
+
+use std::cell::RefCell;
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Bytes, BytesMut};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+
+use crate::framing::{LineTooLong, Lines};
+
+use super::wire::{Wire, WireError};
+
+/// Bytes of the shared first-read buffer: one TLS record.
+const FIRST_READ: usize = 16 * 1024;
+/// Bytes that are made room for when a message is larger than one read.
+const MORE: usize = 32 * 1024;
+
+thread_local! {
+    static FIRST: RefCell<Vec<u8>> = RefCell::new(vec![0; FIRST_READ]);
+}
+
+/// A stream of lines.
+#[derive(Debug)]
+pub struct RawWire<S> {
+    stream: S,
+    lines: Lines,
+    input: BytesMut,
+    output: Vec<u8>,
+    written: usize,
+}
+
+impl<S> RawWire<S> {
+    /// `max_message`: bytes of one line.
+    pub fn new(stream: S, max_message: usize) -> Self {
+        let (input, output) = (BytesMut::new(), Vec::new());
+        Self { stream, lines: Lines::new(max_message), input, output, written: 0 }
+    }
+}
+
+impl From<LineTooLong> for WireError {
+    fn from(error: LineTooLong) -> Self {
+        Self::TooLong { max: error.max }
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> RawWire<S> {
+    fn poll_first(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        FIRST.with_borrow_mut(|shared| {
+            let mut buffer = ReadBuf::new(shared);
+            ready!(Pin::new(&mut self.stream).poll_read(cx, &mut buffer))?;
+            self.input.extend_from_slice(buffer.filled());
+            Poll::Ready(Ok(buffer.filled().len()))
+        })
+    }
+
+    fn poll_out(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while self.written < self.output.len() {
+            let left = &self.output[self.written..];
+            let count = ready!(Pin::new(&mut self.stream).poll_write(cx, left))?;
+            if count == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.written += count;
+        }
+        ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
+        self.output.clear();
+        self.written = 0;
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> Wire for RawWire<S> {
+    const NAME: &'static str = "raw";
+
+    fn next(&mut self) -> Result<Option<Bytes>, WireError> {
+        Ok(self.lines.next(&mut self.input)?)
+    }
+
+    async fn fill(&mut self) -> Result<bool, WireError> {
+        let count = if self.input.is_empty() {
+            // Whatever memory it still holds belongs to lines that were taken out of it.
+            self.input = BytesMut::new();
+            poll_fn(|cx| self.poll_first(cx)).await?
+        } else {
+            self.input.reserve(MORE);
+            self.stream.read_buf(&mut self.input).await?
+        };
+        Ok(count > 0)
+    }
+
+    fn last(&mut self) -> Result<Option<Bytes>, WireError> {
+        Ok(self.lines.last(&mut self.input)?)
+    }
+
+    fn put(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
+        write(&mut self.output);
+        self.output.push(b'\n');
+    }
+
+    fn waiting(&self) -> usize {
+        self.output.len() - self.written
+    }
+
+    async fn flush(&mut self) -> Result<(), WireError> {
+        if self.output.is_empty() {
+            return Ok(());
+        }
+        Ok(poll_fn(|cx| self.poll_out(cx)).await?)
+    }
+
+    async fn close(&mut self) {
+        // The peer may be gone already: that it cannot be told any more is no error.
+        let _ = self.stream.shutdown().await;
+    }
+
+    fn rest(&mut self) {
+        if self.output.is_empty() && self.output.capacity() > 0 {
+            self.output = Vec::new();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn messages_come_whole_and_answers_go_out_as_lines() {
+        let (near, mut far) = tokio::io::duplex(64);
+        let mut wire = RawWire::new(near, 1000);
+        let peer = tokio::spawn(async move {
+            for byte in b"{\"a\":1}\r\n[2]\n3" {
+                far.write_all(&[*byte]).await.unwrap();
+            }
+            far.shutdown().await.unwrap();
+            let mut text = String::new();
+            far.read_to_string(&mut text).await.unwrap();
+            text
+        });
+        let mut messages = Vec::new();
+        while wire.fill().await.unwrap() {
+            while let Some(message) = wire.next().unwrap() {
+                messages.push(message);
+            }
+        }
+        messages.extend(wire.last().unwrap());
+        assert_eq!(messages, [&b"{\"a\":1}"[..], b"[2]", b"3"]);
+        wire.put(|out| out.extend_from_slice(b"yes"));
+        assert_eq!(wire.waiting(), 4);
+        wire.flush().await.unwrap();
+        wire.rest();
+        wire.close().await;
+        drop(wire);
+        assert_eq!(peer.await.unwrap(), "yes\n");
+    }
+
+    #[tokio::test]
+    async fn a_dropped_flush_goes_on_where_it_was() {
+        let (near, mut far) = tokio::io::duplex(4);
+        let mut wire = RawWire::new(near, 1000);
+        wire.put(|out| out.extend_from_slice(b"0123456789"));
+        let mut pending = Box::pin(wire.flush());
+        assert!(futures_util::poll!(pending.as_mut()).is_pending());
+        drop(pending);
+        let reader = tokio::spawn(async move {
+            let mut got = vec![0; 11];
+            far.read_exact(&mut got).await.unwrap();
+            got
+        });
+        wire.flush().await.unwrap();
+        assert_eq!(reader.await.unwrap(), b"0123456789\n");
+    }
+}

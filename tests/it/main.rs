@@ -1,0 +1,14 @@
+//! One integration binary; a file for each boundary.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::disallowed_methods,
+    reason = "a test fails by panicking, and reads the clock where it makes certificates"
+)]
+
+mod support;
+
+mod admission;
+mod handshake;
+mod revocation;
+mod rmcp;

@@ -1,0 +1,158 @@
+//! The program itself, as a process: a folder with certificates, files and a configuration, and
+//! `countersign serve` on it.
+
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use tokio::io::{AsyncReadExt as _, BufReader};
+use tokio::net::TcpStream;
+use tokio::process::{Child, Command};
+
+use super::client::Client;
+use super::pki::{self, Certified, PATIENCE};
+
+pub const PROGRAM: &str = env!("CARGO_BIN_EXE_countersign");
+
+/// Somebody who may come in, as certificate and as files.
+pub struct Person {
+    pub certified: Certified,
+    pub cert: PathBuf,
+    pub key: PathBuf,
+}
+
+/// A running server. Killed when dropped.
+pub struct Program {
+    pub folder: tempfile::TempDir,
+    pub root: Certified,
+    pub bundle: PathBuf,
+    pub address: SocketAddr,
+    pub child: Child,
+}
+
+impl Program {
+    /// Serves the folder `docs` with an anchor of mode `issued` and one prompt. `fill` puts the
+    /// files there.
+    pub async fn start(fill: impl FnOnce(&Path)) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        let root = pki::root("root");
+        let bundle = at("root.pem");
+        std::fs::write(&bundle, pki::pem(std::slice::from_ref(&root.der))).unwrap();
+        root.sign(pki::server()).write(folder.path(), "server");
+        std::fs::create_dir(at("docs")).unwrap();
+        fill(&at("docs"));
+
+        let reserved = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let address = reserved.local_addr().unwrap();
+        let text = format!(
+            r#"
+[listen]
+address = ["{address}"]
+
+[tls]
+certificate = "server.pem"
+key = "server.key"
+
+[[anchor]]
+name = "issued"
+bundle = "root.pem"
+mode = "issued"
+
+[registry]
+path = "registry.sqlite"
+
+[audit]
+path = "audit.jsonl"
+
+[[files]]
+name = "files"
+root = "docs"
+writable = true
+
+[[prompt]]
+name = "greet"
+template = "Say hello to {{{{who}}}}."
+
+[[prompt.argument]]
+name = "who"
+required = true
+"#
+        );
+        std::fs::write(at("countersign.toml"), text).unwrap();
+        drop(reserved);
+        let child = Command::new(PROGRAM)
+            .arg("serve")
+            .arg("--config")
+            .arg(at("countersign.toml"))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let mut program = Self { folder, root, bundle, address, child };
+        tokio::time::timeout(PATIENCE, program.listening()).await.expect("the server listens in time");
+        program
+    }
+
+    async fn listening(&mut self) {
+        while TcpStream::connect(self.address).await.is_err() {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                let mut said = String::new();
+                let errors = self.child.stderr.take().unwrap();
+                BufReader::new(errors).read_to_string(&mut said).await.unwrap();
+                panic!("the server ended with {status}: {said}");
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+    }
+
+    /// A client whose certificate carries these grants.
+    pub fn person(&self, name: &str, grants: &[&str]) -> Person {
+        let mut params = pki::client(name);
+        params.custom_extensions = vec![pki::permissions(grants)];
+        let certified = self.root.sign(params);
+        let (cert, key) = certified.write(self.folder.path(), name);
+        Person { certified, cert, key }
+    }
+
+    /// TLS as this person, offering `mcp`.
+    pub async fn stream(&self, person: &Person) -> tokio_rustls::client::TlsStream<TcpStream> {
+        let client = Client::of(&person.certified, &self.root).offering(&["mcp"]);
+        let tcp = TcpStream::connect(self.address).await.unwrap();
+        let connector = tokio_rustls::TlsConnector::from(std::sync::Arc::new(client.config));
+        let name = rustls::pki_types::ServerName::try_from("localhost").unwrap();
+        connector.connect(name, tcp).await.unwrap()
+    }
+
+    /// A client command of the program as this person.
+    pub fn command(&self, person: &Person, arguments: &[&str]) -> Command {
+        let mut command = Command::new(PROGRAM);
+        command.args(arguments);
+        command.arg("--server").arg(format!("localhost:{}", self.address.port()));
+        command.arg("--cert").arg(&person.cert).arg("--key").arg(&person.key);
+        command.arg("--ca").arg(&self.bundle);
+        command.kill_on_drop(true);
+        command
+    }
+
+    /// Every record of the audit log so far.
+    pub fn audit(&self) -> Vec<serde_json::Value> {
+        let text = std::fs::read_to_string(self.folder.path().join("audit.jsonl")).unwrap();
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    /// Waits until a record fits.
+    pub async fn recorded(&self, fits: impl Fn(&serde_json::Value) -> bool) -> serde_json::Value {
+        let wait = async {
+            loop {
+                if let Some(record) = self.audit().into_iter().find(|record| fits(record)) {
+                    return record;
+                }
+                tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, wait).await.expect("the record is written in time")
+    }
+}
