@@ -44,12 +44,22 @@ async fn root_and_issuing_ca_are_those_of_the_contract() {
 #[tokio::test]
 async fn keys_are_private_encrypted_and_open_with_openssl() {
     let open = |path: &std::path::Path, word| {
-        openssl(&["pkey", "-in", path.to_str().unwrap(), "-noout", "-passin", word])
+        openssl(&[
+            "pkey",
+            "-in",
+            path.to_str().unwrap(),
+            "-noout",
+            "-passin",
+            word,
+        ])
     };
     for key in [KeyKind::P256, KeyKind::P384, KeyKind::Ed25519] {
         let bench = Bench::with_key(key).await;
         for path in [bench.files.root_key(), bench.files.issuing_key()] {
-            assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+            assert_eq!(
+                fs::metadata(&path).unwrap().permissions().mode() & 0o777,
+                0o600
+            );
             let text = fs::read_to_string(&path).unwrap();
             assert!(text.starts_with("-----BEGIN ENCRYPTED PRIVATE KEY-----"));
         }

@@ -134,11 +134,7 @@ async fn an_entry_goes_some_time_after_its_certificate() {
 async fn a_damaged_or_foreign_crl_is_not_replaced() {
     let (bench, other) = (Bench::new().await, Bench::new().await);
     let (path, authority) = (bench.files.issuing_crl(), bench.issuing());
-    assert!(
-        write_crl(authority, &path, &bench.store, NOW)
-            .await
-            .is_ok()
-    );
+    assert!(write_crl(authority, &path, &bench.store, NOW).await.is_ok());
     fs::copy(other.files.issuing_crl(), &path).unwrap();
     let foreign = write_crl(authority, &path, &bench.store, NOW).await;
     assert!(matches!(foreign, Err(CrlError::Foreign { .. })));
