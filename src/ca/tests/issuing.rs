@@ -190,9 +190,9 @@ async fn what_the_profile_or_the_name_does_not_allow_is_refused() {
     let bench = Bench::new().await;
     let issuing = bench.issuing();
     let agent = || Ask::agent("agent", &["tools:*"]);
-    let refused = |ask: Ask| ask.sign(&issuing).unwrap_err();
+    let refused = |ask: Ask| ask.sign(issuing).unwrap_err();
 
-    assert!(agent().sign(&issuing).is_ok());
+    assert!(agent().sign(issuing).is_ok());
     assert!(matches!(
         refused(Ask {
             grants: &[],
@@ -205,7 +205,7 @@ async fn what_the_profile_or_the_name_does_not_allow_is_refused() {
             ttl: Some(7 * DAY),
             ..agent()
         }
-        .sign(&issuing)
+        .sign(issuing)
         .is_ok()
     );
     let long = refused(Ask {
@@ -229,7 +229,7 @@ async fn what_the_profile_or_the_name_does_not_allow_is_refused() {
         SignError::ServerName(_)
     ));
 
-    assert!(Ask::server(&["*.example.org"], &[]).sign(&issuing).is_ok());
+    assert!(Ask::server(&["*.example.org"], &[]).sign(issuing).is_ok());
     assert!(matches!(
         refused(Ask::server(&[], &[])),
         SignError::NoServerName(_)
@@ -250,7 +250,7 @@ async fn what_the_profile_or_the_name_does_not_allow_is_refused() {
             name: fits,
             ..agent()
         }
-        .sign(&issuing)
+        .sign(issuing)
         .is_ok()
     );
     let long = "aa123456789012345678901234567890123456789012345678901234567890123";
@@ -283,7 +283,7 @@ async fn no_certificate_outlives_its_issuer() {
         now: end,
         ..Ask::agent("agent", &["tools:*"])
     }
-    .sign(&issuing)
+    .sign(issuing)
     .unwrap_err();
     assert!(matches!(over, SignError::IssuerEnded { .. }), "{over}");
     let early = Ask {
@@ -291,7 +291,7 @@ async fn no_certificate_outlives_its_issuer() {
         ..Ask::agent("agent", &["tools:*"])
     };
     assert!(matches!(
-        early.sign(&issuing).unwrap_err(),
+        early.sign(issuing).unwrap_err(),
         SignError::IssuerEnded { .. }
     ));
 }
