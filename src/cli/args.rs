@@ -20,7 +20,10 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    // Subcommands of the other areas stand here: up, serve, ca, pin, config, policy, audit.
+    /// Try it out: make a CA, certificates and a configuration in `pki/dev`, and serve
+    Up(super::up::UpArgs),
+    /// Serve what the configuration says
+    Serve(super::serve::ServeArgs),
     /// Call a tool
     Call(super::call::CallArgs),
     /// List the tools that this identity may call
@@ -41,6 +44,16 @@ pub enum Command {
     Connect(super::connect::ConnectArgs),
     /// Find out why a connection fails
     Doctor(super::doctor::DoctorArgs),
+    /// Make a CA, issue certificates, list and revoke them
+    Ca(super::administer::CaArgs),
+    /// Pin certificates of other CAs, list and unpin them
+    Pin(super::administer::PinArgs),
+    /// Check and describe the configuration
+    Config(super::administer::ConfigCommandArgs),
+    /// Ask the policy
+    Policy(super::administer::PolicyCommandArgs),
+    /// Read and check the audit log
+    Audit(super::administer::AuditCommandArgs),
     /// Print a completion script for a shell
     Completions(super::completions::CompletionsArgs),
     /// Print the man page

@@ -25,7 +25,7 @@ pub struct AuditArgs {
 enum AuditCommand {
     /// Check the hash chain and say where it does not hold
     ///
-    /// Exit code 0: intact. 1: something is wrong. 2: a file cannot be read.
+    /// Exit code 0: intact. 1: something is wrong. 6: a file cannot be read.
     Verify(VerifyArgs),
     /// Show the newest records
     Tail(TailArgs),
@@ -100,7 +100,7 @@ impl AuditArgs {
     /// Runs the command. `configured` is the log of the configuration. Returns the exit code.
     ///
     /// # Errors
-    /// A log cannot be read (exit code 2), or the output not written.
+    /// A log cannot be read (exit code 6), or the output not written.
     pub fn run(
         &self,
         configured: Option<&Path>,

@@ -52,7 +52,11 @@ impl ConfigArgs {
         match self.command {
             ConfigCommand::Check { json } => {
                 let result = Config::load(path, environment);
-                if json { check_json(&result, out) } else { check(path, &result, out, err) }
+                if json {
+                    check_json(&result, out)
+                } else {
+                    check(path, &result, out, err)
+                }
             }
             ConfigCommand::Schema => {
                 serde_json::to_writer_pretty(&mut *out, &schema())?;
@@ -96,7 +100,11 @@ fn check(
         Err(mistakes) => {
             show_mistakes(mistakes, err)?;
             let count = mistakes.len();
-            writeln!(out, "{path}: {count} mistake{}", if count == 1 { "" } else { "s" })?;
+            writeln!(
+                out,
+                "{path}: {count} mistake{}",
+                if count == 1 { "" } else { "s" }
+            )?;
             Ok(1)
         }
     }
@@ -104,8 +112,14 @@ fn check(
 
 fn check_json(result: &Result<Config, Vec<Mistake>>, out: &mut impl Write) -> io::Result<u8> {
     let (code, report) = match result {
-        Ok(config) => (0, json!({ "valid": true, "mistakes": [], "warnings": look(config) })),
-        Err(mistakes) => (1, json!({ "valid": false, "mistakes": mistakes, "warnings": [] })),
+        Ok(config) => (
+            0,
+            json!({ "valid": true, "mistakes": [], "warnings": look(config) }),
+        ),
+        Err(mistakes) => (
+            1,
+            json!({ "valid": false, "mistakes": mistakes, "warnings": [] }),
+        ),
     };
     serde_json::to_writer_pretty(&mut *out, &report)?;
     writeln!(out)?;
@@ -118,8 +132,14 @@ mod tests {
 
     fn run(command: ConfigCommand, path: &Path) -> (u8, String, String) {
         let (mut out, mut err) = (Vec::new(), Vec::new());
-        let code = ConfigArgs { command }.run(path, std::iter::empty(), &mut out, &mut err).unwrap();
-        (code, String::from_utf8(out).unwrap(), String::from_utf8(err).unwrap())
+        let code = ConfigArgs { command }
+            .run(path, std::iter::empty(), &mut out, &mut err)
+            .unwrap();
+        (
+            code,
+            String::from_utf8(out).unwrap(),
+            String::from_utf8(err).unwrap(),
+        )
     }
 
     #[test]
@@ -132,7 +152,10 @@ mod tests {
         let (code, out, err) = run(ConfigCommand::Check { json: false }, &path);
         assert_eq!(code, 0, "{out}{err}");
         assert!(out.ends_with("countersign.toml: no mistakes\n"), "{out}");
-        assert!(err.contains("warning: `tls.certificate`: cannot read"), "{err}");
+        assert!(
+            err.contains("warning: `tls.certificate`: cannot read"),
+            "{err}"
+        );
     }
 
     #[test]
@@ -144,7 +167,10 @@ mod tests {
         let (code, out, err) = run(ConfigCommand::Check { json: false }, &path);
         assert_eq!(code, 1);
         assert!(out.ends_with("1 mistake\n"), "{out}");
-        assert!(err.contains("unknown key `lisetn`\nhint: did you mean `listen`?\n"), "{err}");
+        assert!(
+            err.contains("unknown key `lisetn`\nhint: did you mean `listen`?\n"),
+            "{err}"
+        );
         let (code, out, err) = run(ConfigCommand::Check { json: true }, &path);
         let report: serde_json::Value = serde_json::from_str(&out).unwrap();
         assert_eq!((code, err.as_str()), (1, ""));

@@ -3,6 +3,7 @@
 //! stdout carries data only; messages, hints and progress go to stderr. A command that ends badly
 //! says `error:` and, where something can be done, `hint:`, and never shows a stack trace.
 
+mod administer;
 mod args;
 mod arguments;
 pub mod audit;
@@ -10,6 +11,7 @@ pub mod ca;
 mod call;
 mod completions;
 pub mod config;
+mod configured;
 mod connect;
 mod content;
 mod doctor;
@@ -25,7 +27,9 @@ mod reach;
 mod read;
 mod render;
 mod run;
+mod serve;
 mod snippet;
+mod up;
 mod whoami;
 
 pub use exit::{Exit, Failure};

@@ -18,7 +18,7 @@ use crate::policy::explain_chain;
 use crate::registry::{Enrolment, SqliteStore, Store, StoreError, View};
 use crate::tls::{Trust, TrustError};
 
-use super::ca::table;
+use super::render::table;
 
 /// The longest way from a leaf to its root that is looked up in the registry.
 const LONGEST_CHAIN: usize = 8;
@@ -199,7 +199,7 @@ impl Explained {
             let verdict = if step.allows { "lets it pass" } else { "stands in the way" };
             vec![step.source.clone(), verdict.to_owned(), grants]
         });
-        text += &table(&["layer", "verdict", "grants"], rows.collect());
+        text += &table(&["layer", "verdict", "grants"], &rows.collect::<Vec<_>>());
         text.truncate(text.trim_end().len());
         text + "\n"
     }

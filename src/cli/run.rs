@@ -33,6 +33,13 @@ fn run(cli: Cli) -> Result<Exit, Failure> {
     log(cli.log.as_deref(), default_log(&cli.command))?;
     let out = &mut Out::new();
     match cli.command {
+        Command::Up(args) => args.run(out),
+        Command::Serve(args) => args.run(),
+        Command::Ca(args) => args.run(out),
+        Command::Pin(args) => args.run(out),
+        Command::Config(args) => args.run(),
+        Command::Policy(args) => args.run(out),
+        Command::Audit(args) => args.run(),
         Command::Call(args) => args.run(out),
         Command::Tools(args) => args.run(out, &super::lists::TOOLS),
         Command::Resources(args) => args.run(out, &super::lists::RESOURCES),
@@ -50,8 +57,7 @@ fn run(cli: Cli) -> Result<Exit, Failure> {
 
 /// Clients are quiet: what went wrong is told once, as an error.
 fn default_log(command: &Command) -> Option<&'static str> {
-    let _ = command;
-    None
+    matches!(command, Command::Up(_) | Command::Serve(_)).then_some("info")
 }
 
 fn log(given: Option<&str>, default: Option<&str>) -> Result<(), Failure> {

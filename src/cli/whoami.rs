@@ -87,6 +87,11 @@ fn said(value: &Value) -> String {
         Value::String(text) => plain(text),
         Value::Bool(true) => "yes".to_owned(),
         Value::Bool(false) => "no".to_owned(),
+        // A layer of the permission set, as `self__whoami` writes it.
+        Value::Object(members) if members.contains_key("grants") && members.contains_key("source") => {
+            let part = |key| members.get(key).map(said).unwrap_or_default();
+            format!("{} {} {}", part("source"), part("effect"), part("grants"))
+        }
         Value::Object(members) => {
             let parts: Vec<String> = members.iter().map(|(key, value)| format!("{}: {}", spaced(key), said(value))).collect();
             parts.join(", ")
@@ -124,6 +129,7 @@ mod tests {
             ("notAfter".to_owned(), json!("2026-11-28T00:00:00Z")),
             ("permissions".to_owned(), json!(["tools:*", "resources:*"])),
             ("tls".to_owned(), json!({"version": "TLSv1.3", "resumed": false})),
+            ("layers".to_owned(), json!([{"source": "pin ab", "effect": "allows", "grants": ["tools:*", "prompts:*"]}])),
             ("pin".to_owned(), Value::Null),
             ("roles".to_owned(), json!([])),
         ];
@@ -140,6 +146,7 @@ mod tests {
                 "tls|",
                 "  resumed|no",
                 "  version|TLSv1.3",
+                "layers|pin ab allows tools:*, prompts:*",
                 "roles|none",
             ]
         );

@@ -8,6 +8,8 @@ use std::path::PathBuf;
 use serde_json::Value;
 use toml_edit::Value as Toml;
 
+use crate::backend::files::FilesOptions;
+use crate::backend::prompts::{ArgumentOptions, ArgumentType, MessageOptions, PromptOptions, Role};
 use crate::policy::{Denials, PolicyOptions, RuleOptions};
 use crate::tls::{AnchorOptions, CrlMode, NameFrom};
 
@@ -15,8 +17,8 @@ use super::resolve::Config;
 use super::schema::schema;
 use super::shape::part;
 use super::written::{
-    CaSection, FilesSection, LimitsSection, ListenSection, MinVersion, PromptArgumentSection,
-    PromptSection, RegistrySection, ServerSection, TlsSection, Written, WrittenRoles,
+    AuditSection, CaSection, LimitsSection, ListenSection, MinVersion, RegistrySection,
+    ServerSection, TlsSection, Written, WrittenRoles,
 };
 
 /// Where `countersign up` keeps what it made, as the configuration beside it names it.
@@ -90,7 +92,7 @@ pub(super) fn sample() -> Written {
                 deny: vec!["tools:files__delete_*".into()],
             }],
         },
-        audit: super::written::AuditSection::default(),
+        audit: AuditSection::default(),
         limits: LimitsSection {
             calls_per_second: Some(50),
             call_burst: Some(100),
@@ -102,10 +104,9 @@ pub(super) fn sample() -> Written {
             instructions: some("Read before you write."),
             ..ServerSection::default()
         },
-        files: vec![FilesSection {
-            name: String::from("files"),
-            root: "files".into(),
+        files: vec![FilesOptions {
             writable: true,
+            ..FilesOptions::new("files")
         }],
         prompt: vec![prompt()],
         ca: CaSection {
@@ -147,16 +148,15 @@ fn dev(paths: &DevPaths) -> Written {
             roles: roles(),
             rule: Vec::new(),
         },
-        audit: super::written::AuditSection {
+        audit: AuditSection {
             path: paths.audit.clone(),
-            ..super::written::AuditSection::default()
+            ..AuditSection::default()
         },
         limits: LimitsSection::default(),
         server: ServerSection::default(),
-        files: vec![FilesSection {
-            name: String::from("files"),
-            root: paths.files.clone(),
+        files: vec![FilesOptions {
             writable: true,
+            ..FilesOptions::new(&paths.files)
         }],
         prompt: vec![prompt()],
         ca: CaSection {
@@ -181,26 +181,38 @@ fn roles() -> WrittenRoles {
     ])
 }
 
-fn prompt() -> PromptSection {
-    PromptSection {
+fn prompt() -> PromptOptions {
+    let argument = |name: &str, description: &str| ArgumentOptions {
+        name: name.to_owned(),
+        title: None,
+        description: Some(description.to_owned()),
+        required: false,
+        kind: ArgumentType::String,
+        values: Vec::new(),
+        default: None,
+    };
+    let length = argument("length", "How long the summary may be");
+    PromptOptions {
         name: String::from("summarize"),
         title: Some(String::from("Summarize a file")),
-        description: Some(String::from("Asks for a short summary of one file")),
-        template: String::from(
-            "Read the file {{path}} and summarize it in {{sentences}} sentences.",
-        ),
-        argument: vec![
-            PromptArgumentSection {
-                name: String::from("path"),
-                description: Some(String::from("The file, relative to the folder")),
+        description: Some(String::from("Asks for a summary of one file")),
+        arguments: vec![
+            ArgumentOptions {
                 required: true,
+                ..argument("path", "The file, relative to the folder")
             },
-            PromptArgumentSection {
-                name: String::from("sentences"),
-                description: Some(String::from("How long the summary may be")),
-                required: false,
+            ArgumentOptions {
+                title: Some(String::from("Length")),
+                kind: ArgumentType::Enum,
+                values: ["short", "long"].map(str::to_owned).into(),
+                default: Some(String::from("short")),
+                ..length
             },
         ],
+        messages: vec![MessageOptions {
+            role: Role::User,
+            text: String::from("Read the file {{path}} and give me a {{length}} summary of it."),
+        }],
     }
 }
 
@@ -318,7 +330,11 @@ pub(super) fn described(about: &Value) -> String {
         (Some(least), None) => text += &format!(" At least {least}."),
         _ => {}
     }
-    if let Some(default) = about.get("default").filter(|value| is_plain(value)) {
+    let told = text.contains("efault");
+    if let Some(default) = about
+        .get("default")
+        .filter(|value| !told && is_plain(value))
+    {
         text += &format!(" Default: `{}`.", plain(default));
     }
     text

@@ -25,6 +25,6 @@ pub use reference::reference;
 pub use resolve::{CaOptions, Config, RegistryOptions, ServerInfo, TlsOptions};
 pub use schema::schema;
 pub use written::{
-    AuditSection, CaSection, FilesSection, LimitsSection, ListenSection, MinVersion,
-    PromptArgumentSection, PromptSection, RegistrySection, ServerSection, Sync, TlsSection, Written,
+    AuditSection, CaSection, LimitsSection, ListenSection, MinVersion, RegistrySection,
+    ServerSection, Sync, TlsSection, Written,
 };

@@ -2,11 +2,12 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::audit::{AuditOptions, SyncMode};
+use crate::backend::files::FilesOptions;
+use crate::backend::prompts::{PromptOptions, PromptsProvider};
 use crate::grant::{Roles, WrittenGrant, WrittenGrants};
 use crate::listener::ListenerOptions;
 use crate::policy::{Policy, PolicyOptions};
@@ -14,9 +15,7 @@ use crate::session::limits::Limits;
 use crate::tls::{AnchorOptions, CrlMode};
 
 use super::mistake::Problem;
-use super::written::{
-    AuditSection, FilesSection, LimitsSection, ListenSection, MinVersion, PromptSection, Sync, Written,
-};
+use super::written::{AuditSection, LimitsSection, ListenSection, MinVersion, Sync, Written};
 
 /// A checked configuration: every path absolute or relative to the working directory, every number
 /// in its type, every grant parsed once.
@@ -43,9 +42,9 @@ pub struct Config {
     /// `[server]`.
     pub server: ServerInfo,
     /// `[[files]]`.
-    pub files: Vec<FilesSection>,
+    pub files: Vec<FilesOptions>,
     /// `[[prompt]]`.
-    pub prompts: Vec<PromptSection>,
+    pub prompts: Vec<PromptOptions>,
     /// `[ca]`.
     pub ca: CaOptions,
     /// The file that all this was read from.
@@ -344,7 +343,10 @@ impl Resolver<'_> {
 
     fn audit(&mut self, written: &AuditSection) -> AuditOptions {
         if (1..64 << 10).contains(&written.rotate_bytes.0) {
-            self.wrong(Problem::at("/audit/rotate_bytes", "must be 0 or at least 64KiB"));
+            self.wrong(Problem::at(
+                "/audit/rotate_bytes",
+                "must be 0 or at least 64KiB",
+            ));
         }
         AuditOptions {
             path: self.path("/audit/path", &written.path),
@@ -392,11 +394,8 @@ impl Resolver<'_> {
             subscriptions_per_connection: to_usize(written.subscriptions_per_connection),
             subscriptions_per_identity: to_usize(written.subscriptions_per_identity),
             page_size: to_usize(written.page_size),
-            calls_per_second: written.calls_per_second.and_then(NonZeroU32::new),
-            call_burst: written
-                .call_burst
-                .and_then(NonZeroU32::new)
-                .unwrap_or(default.call_burst),
+            calls_per_second: written.calls_per_second,
+            burst: written.call_burst.unwrap_or(default.burst),
             first_byte_timeout: self
                 .some_time("/limits/first_byte_timeout", written.first_byte_timeout.0),
             idle_timeout: idle,
@@ -414,7 +413,7 @@ impl Resolver<'_> {
         }
     }
 
-    fn files(&mut self, written: &[FilesSection]) -> Vec<FilesSection> {
+    fn files(&mut self, written: &[FilesOptions]) -> Vec<FilesOptions> {
         let names = written.iter().enumerate();
         self.unique(
             "providers",
@@ -432,8 +431,11 @@ impl Resolver<'_> {
 
     fn provider_name(&mut self, pointer: &str, name: &str) {
         let fits = |b: u8| b.is_ascii_alphanumeric() || b"_-.".contains(&b);
-        if name == "self" {
-            self.wrong(Problem::at(pointer, "`self` is the server's own provider"));
+        if ["self", "prompts"].contains(&name) {
+            self.wrong(Problem::at(
+                pointer,
+                format!("`{name}` is a provider of the server's own"),
+            ));
         } else if name.len() > 64 || name.contains("__") || !name.bytes().all(fits) {
             let message = format!("`{}` cannot be the name of a provider", name.escape_debug());
             self.wrong(
@@ -443,12 +445,21 @@ impl Resolver<'_> {
         }
     }
 
-    fn prompts(&mut self, written: &[PromptSection]) -> Vec<PromptSection> {
+    fn prompts(&mut self, written: &[PromptOptions]) -> Vec<PromptOptions> {
         let names = written.iter().enumerate();
         self.unique(
             "prompts",
             names.map(|(i, p)| (format!("/prompt/{i}/name"), p.name.as_str())),
         );
+        for (index, prompt) in written.iter().enumerate() {
+            for error in PromptsProvider::new(vec![prompt.clone()])
+                .err()
+                .into_iter()
+                .flatten()
+            {
+                self.wrong(Problem::at(format!("/prompt/{index}"), error.to_string()));
+            }
+        }
         written.to_vec()
     }
 

@@ -189,7 +189,7 @@ root = "x"
         "18:8 the audit log and the registry cannot be one file",
         "22:28 300 is more than `limits.in_flight_per_identity`, 256, allows",
         "23:14 a burst means nothing without `limits.calls_per_second`",
-        "25:8 `self` is the server's own provider",
+        "25:8 `self` is a provider of the server's own",
         "28:8 `a__b` cannot be the name of a provider",
     ];
     assert_eq!(told(parse(text)), expected);
@@ -210,6 +210,18 @@ fn anchors_are_checked_one_by_one() {
         "18:11 an empty list lets nothing pass",
     ];
     assert_eq!(told(parse(&wrong)), expected);
+}
+
+#[test]
+fn prompts_are_checked_as_their_provider_checks_them() {
+    let prompt = |text: &str| {
+        format!(
+            "{GOOD}\n[[prompt]]\nname = 'p'\narguments = [{{ name = 'path' }}]\nmessages = [{{ text = '{text}' }}]\n"
+        )
+    };
+    assert_eq!(parse(&prompt("read {{path}}")).unwrap().prompts.len(), 1);
+    let told = told(parse(&prompt("read {{file}}")));
+    assert_eq!(told, ["22:1 prompt `p`: `{{file}}` is not one of its arguments"]);
 }
 
 #[test]

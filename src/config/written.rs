@@ -9,6 +9,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::audit::AuditOptions;
+use crate::backend::files::FilesOptions;
+use crate::backend::prompts::PromptOptions;
 use crate::cert::DEFAULT_PERMISSION_OID;
 use crate::policy::PolicyOptions;
 use crate::session::limits::Limits;
@@ -52,10 +54,10 @@ pub struct Written {
     pub server: ServerSection,
     /// Folders whose files are offered as tools and resources.
     #[serde(default)]
-    pub files: Vec<FilesSection>,
-    /// Prompts, written here.
+    pub files: Vec<FilesOptions>,
+    /// Prompts: named templates, written here.
     #[serde(default)]
-    pub prompt: Vec<PromptSection>,
+    pub prompt: Vec<PromptOptions>,
     /// Where the commands `ca …` find their CA. A serving process never reads it.
     #[serde(default)]
     pub ca: CaSection,
@@ -295,52 +297,6 @@ impl Default for ServerSection {
             instructions: None,
         }
     }
-}
-
-/// `[[files]]`: a folder whose files are offered as tools and resources, sandboxed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct FilesSection {
-    /// The provider's name: its tools are called `<name>__read_file` and so on.
-    pub name: String,
-    /// The folder. Nothing outside is reached, neither by `..` nor by symbolic links.
-    pub root: PathBuf,
-    /// Whether files may be written and deleted, by those whose grants say so.
-    #[serde(default)]
-    pub writable: bool,
-}
-
-/// `[[prompt]]`: a named template.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct PromptSection {
-    /// The prompt's name.
-    pub name: String,
-    /// The name for people.
-    #[serde(default)]
-    pub title: Option<String>,
-    /// What it is good for.
-    #[serde(default)]
-    pub description: Option<String>,
-    /// The text; `{{argument}}` is replaced by the argument of that name.
-    pub template: String,
-    /// The arguments that the template takes.
-    #[serde(default)]
-    pub argument: Vec<PromptArgumentSection>,
-}
-
-/// `[[prompt.argument]]`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct PromptArgumentSection {
-    /// The argument's name, as it stands in the template.
-    pub name: String,
-    /// What to give.
-    #[serde(default)]
-    pub description: Option<String>,
-    /// Whether the prompt cannot be had without it.
-    #[serde(default)]
-    pub required: bool,
 }
 
 /// `[ca]`: where the commands `ca …` find their CA.

@@ -216,10 +216,14 @@ mod tests {
             texts.push(format!("{}a", texts[at]));
             texts.push(format!("{}b", texts[at]));
         }
-        let shapes = ["*", "a", "a*", "*a", "*ab", "b*a", "a*b*a", "ab", "*b*", "bb*", "*aa*b"];
+        let shapes = [
+            "*", "a", "a*", "*a", "*ab", "b*a", "a*b*a", "ab", "*b*", "bb*", "*aa*b",
+        ];
         for left in shapes.map(pattern) {
             for right in shapes.map(pattern) {
-                let common = texts.iter().any(|text| left.matches(text) && right.matches(text));
+                let common = texts
+                    .iter()
+                    .any(|text| left.matches(text) && right.matches(text));
                 assert_eq!(left.overlaps(&right), common, "{left} {right}");
             }
         }

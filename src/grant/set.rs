@@ -164,7 +164,9 @@ impl GrantSet {
     /// Whether some grant of `kind` matches some text that `pattern` matches.
     #[must_use]
     pub fn could_allow(&self, kind: Kind, pattern: &Pattern) -> bool {
-        self.of_kind(kind).iter().any(|grant| grant.pattern.overlaps(pattern))
+        self.of_kind(kind)
+            .iter()
+            .any(|grant| grant.pattern.overlaps(pattern))
     }
 
     /// Whether one grant of this set contains `grant`.

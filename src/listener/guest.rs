@@ -5,12 +5,14 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::OptionFuture;
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::accept::{Door, ListenerOptions};
 use super::live::{Live, LiveIndex};
 use crate::clock;
+use crate::peer::Peer;
 use crate::tls::{Accepted, Class, Refusal, ServerTls};
 
 /// What all connections share.
@@ -68,12 +70,16 @@ impl<D: Door> House<D> {
             connection,
             handshake,
         } = places;
-        // The handshake's state is large and lives shortly: on the heap, not in the task, which
-        // lives as long as the connection.
+        // The task lives as long as the connection, so what it holds is paid for by each. The
+        // handshake's state is large and lives shortly: it goes to the heap and away. What comes of
+        // it is boxed, and made into the door's future outside of this one, which would otherwise
+        // keep a slot for the session beside the door's own.
         let admitted = Box::pin(self.admit(tcp, address, handshake)).await;
-        if let Some((accepted, live)) = admitted {
-            self.door.serve(accepted, live).await;
-        }
+        let serve = |admitted: Box<(Accepted, Live)>| {
+            let (accepted, live) = *admitted;
+            self.door.serve(accepted, live)
+        };
+        OptionFuture::from(admitted.map(serve)).await;
         drop(connection);
     }
 
@@ -82,7 +88,7 @@ impl<D: Door> House<D> {
         tcp: TcpStream,
         address: SocketAddr,
         handshake: OwnedSemaphorePermit,
-    ) -> Option<(Accepted, Live)> {
+    ) -> Option<Box<(Accepted, Live)>> {
         // A socket that cannot do this is slower, not wrong.
         let _ = tcp.set_nodelay(true);
         let within = tokio::time::timeout(self.handshake_timeout, self.tls.accept(tcp, address));
@@ -97,7 +103,7 @@ impl<D: Door> House<D> {
         };
         drop(handshake);
         match admitted {
-            Ok(admitted) => Some(admitted),
+            Ok(admitted) => Some(Box::new(admitted)),
             Err(refusal) => {
                 self.door.refused(address, &refusal).await;
                 None
@@ -105,17 +111,92 @@ impl<D: Door> House<D> {
         }
     }
 
-    /// Into the index first, then one more look: a revocation that was applied after admission has
-    /// either found the connection in the index, or is seen now.
     fn register(&self, accepted: &Accepted) -> Result<Live, Refusal> {
-        let peer = &accepted.peer;
-        let Some(live) = self.index.register_within(peer, self.per_identity) else {
-            let (name, most) = (peer.name(), self.per_identity);
-            let reason = format!("`{name}` has {most} connections already, which is the limit");
-            let refusal = Refusal::new(Class::AccessDenied, reason);
-            return Err(refusal.of(peer.fingerprint()).named(name.as_str()));
+        let trust = self.tls.trust();
+        register(&self.index, &accepted.peer, self.per_identity, |peer| {
+            trust.recheck(peer, clock::unix_now()).map(drop)
+        })
+    }
+}
+
+/// Into the index first, then one more look: a revocation that was applied after admission has
+/// either found the connection in the index, or is seen now.
+fn register(
+    index: &Arc<LiveIndex>,
+    peer: &Peer,
+    most: usize,
+    look_again: impl FnOnce(&Peer) -> Result<(), Refusal>,
+) -> Result<Live, Refusal> {
+    let Some(live) = index.register_within(peer, most) else {
+        let name = peer.name();
+        let reason = format!("`{name}` has {most} connections already, which is the limit");
+        let refusal = Refusal::new(Class::AccessDenied, reason);
+        return Err(refusal.of(peer.fingerprint()).named(name.as_str()));
+    };
+    look_again(peer)?;
+    Ok(live)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::UnixTime;
+    use crate::identity::{Fingerprint, Name};
+    use crate::listener::Close;
+    use crate::peer::{Agreed, Chain, Mode};
+
+    fn peer() -> Peer {
+        let chain = Chain {
+            name: Name::new("a").unwrap(),
+            fingerprint: Fingerprint::of_der(b"a"),
+            serial: String::from("01"),
+            issuers: Vec::new(),
+            anchor: "ours".into(),
+            mode: Mode::Pinned,
+            not_before: UnixTime(0),
+            not_after: UnixTime::MAX,
+            layers: Vec::new(),
+            leaf_carries_grants: true,
         };
-        self.tls.trust().recheck(peer, clock::unix_now())?;
-        Ok(live)
+        let agreed = Agreed {
+            version: "TLSv1.3",
+            suite: "",
+            group: "",
+            resumed: false,
+        };
+        Peer::admitted(
+            Arc::new(chain),
+            agreed,
+            SocketAddr::from(([127, 0, 0, 1], 1)),
+        )
+    }
+
+    #[test]
+    fn a_revocation_is_seen_before_or_after_registration() {
+        let (index, peer) = (Arc::<LiveIndex>::default(), peer());
+        let before = register(&index, &peer, 1, |_| Ok(())).unwrap();
+        assert_eq!(before.close_reason(), None);
+        drop(before);
+        // Applied after admission: the second look sees it, and nothing is left in the index.
+        let refused = register(&index, &peer, 1, |_| {
+            Err(Refusal::new(Class::Revoked, "the certificate is revoked"))
+        });
+        assert_eq!(refused.unwrap_err().class, Class::Revoked);
+        assert!(index.is_empty());
+        // Applied after the second look: the connection is in the index already.
+        let told = register(&index, &peer, 1, |peer| {
+            assert_eq!(index.close(&peer.fingerprint(), Close::Revoked), 1);
+            Ok(())
+        });
+        assert_eq!(told.unwrap().close_reason(), Some(Close::Revoked));
+    }
+
+    #[test]
+    fn one_too_many_is_not_registered() {
+        let (index, peer) = (Arc::<LiveIndex>::default(), peer());
+        let first = register(&index, &peer, 1, |_| Ok(())).unwrap();
+        let refused = register(&index, &peer, 1, |_| panic!("not registered")).unwrap_err();
+        assert_eq!((refused.class, index.len()), (Class::AccessDenied, 1));
+        drop(first);
     }
 }

@@ -192,10 +192,14 @@ impl LiveIndex {
     /// by; returns how many must. The lock is not held meanwhile.
     pub fn recheck(&self, judge: impl Fn(&Peer) -> Option<Close>) -> usize {
         let all: Vec<_> = self.book().entries.values().cloned().collect();
-        let told = all
-            .iter()
-            .filter_map(|entry| Some(entry.tell(judge(&entry.peer)?)));
-        told.count()
+        let mut told = 0;
+        for entry in all {
+            if let Some(why) = judge(&entry.peer) {
+                entry.tell(why);
+                told += 1;
+            }
+        }
+        told
     }
 
     /// How many connections are live.

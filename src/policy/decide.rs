@@ -151,11 +151,7 @@ fn refusal(grounds: &Grounds, action: Action<'_>) -> Option<(String, Option<Stri
     }
 }
 
-fn some_refusal(
-    grounds: &Grounds,
-    kind: Kind,
-    template: &str,
-) -> Option<(String, Option<String>)> {
+fn some_refusal(grounds: &Grounds, kind: Kind, template: &str) -> Option<(String, Option<String>)> {
     let missing = Some(format!("{}:{template}", kind.as_str()));
     let Ok(pattern) = Pattern::of_template(template) else {
         return Some((String::from("a template that is no pattern"), missing));

@@ -138,12 +138,17 @@ impl Rights {
         if self.granting.is_none() {
             return Some(Obstacle::Nothing);
         }
-        let narrow = self.layers.iter().find(|layer| !layer.set.could_allow(kind, pattern));
+        let narrow = self
+            .layers
+            .iter()
+            .find(|layer| !layer.set.could_allow(kind, pattern));
         if let Some(layer) = narrow {
             return Some(Obstacle::Layer(&layer.source));
         }
         let denies_all = |set: &GrantSet| {
-            set.of_kind(kind).iter().any(|grant| grant.pattern.contains(pattern))
+            set.of_kind(kind)
+                .iter()
+                .any(|grant| grant.pattern.contains(pattern))
         };
         let rule = self.rules.iter().find(|(_, deny)| denies_all(deny));
         rule.map(|(name, _)| Obstacle::Rule(name))

@@ -180,24 +180,21 @@ fn check_pin(pin: &Pin, chain: &Chain, now: UnixTime) -> Result<(), Refusal> {
 /// Refuses who could not be allowed a single thing. Not exact: roles count as anything, and only
 /// the ends of patterns are compared; every call is decided by itself.
 fn check_some_grant(chain: &Chain, pin: Option<&Pin>) -> Result<(), Refusal> {
-    let of_pin = pin.and_then(|pin| pin.grants.as_deref().map(|g| (pin.fingerprint, g)));
+    let of_pin = pin.and_then(|pin| pin.grants.as_deref());
     if !chain.leaf_carries_grants && of_pin.is_none() {
         let reason = "neither the certificate nor its pin grants anything";
         return Err(refuse(Class::AccessDenied, reason));
     }
-    let layers = chain
-        .layers
-        .iter()
-        .map(|layer| (layer.source.clone(), &*layer.grants));
-    let of_pin = of_pin.map(|(print, grants)| (Source::Pin(print), grants));
-    let sets: Vec<(Source, &WrittenGrants)> = layers.chain(of_pin).collect();
-    if let Some((source, _)) = sets.iter().find(|(_, grants)| grants.is_empty()) {
+    let layers = chain.layers.iter().map(|layer| &*layer.grants);
+    let sets: Vec<&WrittenGrants> = layers.chain(of_pin).collect();
+    if let Some(at) = sets.iter().position(|grants| grants.is_empty()) {
+        let source = &sources(chain, pin)[at];
         return Err(refuse(
             Class::AccessDenied,
             format_args!("{source} grants nothing"),
         ));
     }
-    let Some(((_, first), rest)) = sets.split_first() else {
+    let Some((first, rest)) = sets.split_first() else {
         return Ok(());
     };
     let mut left = COMPARISONS;
@@ -207,13 +204,20 @@ fn check_some_grant(chain: &Chain, pin: Option<&Pin>) -> Result<(), Refusal> {
             left == 0 || overlap(grant, other)
         })
     };
-    let some = |grant: &&WrittenGrant| rest.iter().all(|(_, others)| covered(grant, others));
+    let some = |grant: &&WrittenGrant| rest.iter().all(|others| covered(grant, others));
     if first.entries().iter().find(some).is_none() {
-        let sources: Vec<String> = sets.iter().map(|(source, _)| source.to_string()).collect();
-        let reason = format!("nothing that all of these grant: {}", sources.join(", "));
+        let all = sources(chain, pin).join(", ");
+        let reason = format!("nothing that all of these grant: {all}");
         return Err(refuse(Class::AccessDenied, reason));
     }
     Ok(())
+}
+
+/// Where each layer was written, in the order in which they are compared.
+fn sources(chain: &Chain, pin: Option<&Pin>) -> Vec<String> {
+    let layers = chain.layers.iter().map(|layer| layer.source.to_string());
+    let pin = pin.map(|pin| Source::Pin(pin.fingerprint).to_string());
+    layers.chain(pin).collect()
 }
 
 /// Whether two entries may both allow some one thing.

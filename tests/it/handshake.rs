@@ -22,7 +22,7 @@ async fn a_silent_client_is_gone_at_the_deadline() {
             .await,
         Answer::Served
     );
-    (open.admitted().await, open.ended().await);
+    open.came_and_went().await;
     let mut silent = TcpStream::connect(open.address).await.unwrap();
     let read = tokio::time::timeout(PATIENCE, silent.read(&mut [0; 16]))
         .await

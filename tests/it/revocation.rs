@@ -16,7 +16,7 @@ async fn revoked() {
     let reader = house.enrol("reader");
     let client = house.client(&reader);
     assert_eq!(client.knock(open.address).await, Answer::Served);
-    (open.admitted().await, open.ended().await);
+    open.came_and_went().await;
     house.revoke("reader", &reader);
     let afresh = house.client(&reader);
     assert_eq!(
@@ -128,7 +128,7 @@ async fn no_connection_slips_in_beside_a_revocation() {
         .map(|n| house.client(&house.enrol(&format!("c{n}"))))
         .collect();
     assert_eq!(crowd[0].knock(open.address).await, Answer::Served);
-    (open.admitted().await, open.ended().await);
+    open.came_and_went().await;
     let address = open.address;
     let coming: Vec<_> = crowd
         .into_iter()
@@ -158,7 +158,7 @@ async fn the_cas_own_crl_on_disk_counts_beside_the_store() {
     let reader = house.enrol("reader");
     let client = house.client(&reader);
     assert_eq!(client.knock(open.address).await, Answer::Served);
-    (open.admitted().await, open.ended().await);
+    open.came_and_went().await;
     let serial = house.issuing.serial().to_bytes();
     house
         .view
@@ -196,7 +196,8 @@ async fn a_crl_revokes_after_a_reload_live_and_resuming_too() {
     let client = house.client(&reader);
     let mut live = client.connect(open.address).await.unwrap();
     let mut beside = house.client(&writer).connect(open.address).await.unwrap();
-    (open.admitted().await, open.admitted().await);
+    open.admitted().await;
+    open.admitted().await;
     write_crls(&house, &[&reader], HOUR);
     assert_eq!(open.reload(&house.anchors, unix(at(0))), 1);
     live.ended().await;
@@ -236,7 +237,7 @@ async fn a_required_crl_that_ends_refuses_chains_that_are_known_already() {
     let mut open = house.open().await;
     let client = house.client(&house.enrol("reader"));
     assert_eq!(client.knock(open.address).await, Answer::Served);
-    (open.admitted().await, open.ended().await);
+    open.came_and_went().await;
     let refused = async {
         while client.knock(open.address).await == Answer::Served {
             tokio::task::yield_now().await;
@@ -295,7 +296,7 @@ async fn a_required_crl_covers_every_issuer_but_a_delegate() {
     };
     let below = house.client(&leaf("agent", &delegate));
     assert_eq!(below.knock(open.address).await, Answer::Served);
-    (open.admitted().await, open.ended().await);
+    open.came_and_went().await;
     let without_crl = house.root.sign(pki::ca("no crl", 1));
     let uncovered = house.client(&leaf("other", &without_crl));
     assert_eq!(
@@ -324,7 +325,8 @@ async fn a_reload_of_anchors_ends_who_is_no_longer_led_to() {
         .connect(open.address)
         .await
         .unwrap();
-    (open.admitted().await, open.admitted().await);
+    open.admitted().await;
+    open.admitted().await;
     house.anchors.pop();
     assert_eq!(open.reload(&house.anchors, unix(at(0))), 1);
     live.ended().await;
@@ -360,7 +362,7 @@ async fn a_registry_that_is_not_heard_of_for_too_long_admits_nobody() {
     let mut open = house.open().await;
     let client = house.client(&house.enrol("reader"));
     assert_eq!(client.knock(open.address).await, Answer::Served);
-    (open.admitted().await, open.ended().await);
+    open.came_and_went().await;
     // The view of this test has no feed: it was never heard of since it was made.
     let old = async {
         while house.view.staleness().is_zero() {

@@ -9,9 +9,9 @@ use serde::{Deserialize, Serialize};
 #[serde(deny_unknown_fields)]
 pub struct FilesOptions {
     /// The provider's name: its tools are called `<name>__read_file` and so on. 1 to 64 of
-    /// `A-Z a-z 0-9 _ -`. Default `files`; two folders need two names.
+    /// `A-Z a-z 0-9 _ - .`, without `__`. Default `files`; two folders need two names.
     #[serde(default = "default_name")]
-    #[schemars(regex(pattern = r"^[A-Za-z0-9_-]{1,64}$"))]
+    #[schemars(regex(pattern = r"^[A-Za-z0-9_.-]{1,64}$"))]
     pub name: String,
     /// The folder. A relative path is taken from the folder of the configuration file. It is
     /// opened once, at start: what is moved to its place later is not served until a restart.

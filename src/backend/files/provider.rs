@@ -36,8 +36,7 @@ impl FilesProvider {
     /// # Errors
     /// The folder cannot be read, its path is not UTF-8, or the provider's name is none.
     pub fn open(options: FilesOptions) -> Result<Self, OpenError> {
-        let fits = |b: u8| b.is_ascii_alphanumeric() || b"_-".contains(&b);
-        if options.name.is_empty() || options.name.len() > 64 || !options.name.bytes().all(fits) {
+        if !is_name(&options.name) {
             return Err(OpenError::Name {
                 folder: options.root,
                 name: options.name,
@@ -117,6 +116,12 @@ impl FilesProvider {
             .await
         })
     }
+}
+
+/// Two underscores part the provider's name from the tool's.
+fn is_name(name: &str) -> bool {
+    let fits = |b: u8| b.is_ascii_alphanumeric() || b"_-.".contains(&b);
+    !name.is_empty() && name.len() <= 64 && name.bytes().all(fits) && !name.contains("__")
 }
 
 /// What went wrong with a file is the tool's answer: a model can read it and do better.

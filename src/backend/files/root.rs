@@ -41,7 +41,9 @@ pub enum OpenError {
     #[error("folder `{0}`: its path is not UTF-8")]
     NotText(PathBuf),
     /// The provider's name is part of its tools' names.
-    #[error("folder `{folder}`: `{name}` is no name for a provider: 1 to 64 of `A-Z a-z 0-9 _ -`")]
+    #[error(
+        "folder `{folder}`: `{name}` is no name for a provider: 1 to 64 of `A-Z a-z 0-9 _ - .`, without `__`"
+    )]
     Name {
         /// As configured.
         folder: PathBuf,

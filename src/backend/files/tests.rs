@@ -629,7 +629,7 @@ fn a_provider_has_a_name_that_tools_can_have() {
         FilesProvider::open(options).map(|provider| provider.name().to_owned())
     };
     assert_eq!(open("docs-2").unwrap(), "docs-2");
-    for name in ["", "a b", "a/b", &"a".repeat(65)] {
+    for name in ["", "a b", "a/b", "a__b", &"a".repeat(65)] {
         assert!(open(name).is_err(), "{name}");
     }
 }
@@ -640,6 +640,12 @@ fn options_are_read_with_their_defaults_and_nothing_unknown() {
     assert_eq!(options, FilesOptions::new("/srv/docs"));
     assert!(!options.writable && !options.hidden);
     assert!(serde_json::from_str::<FilesOptions>(r#"{"root":"/srv","writeable":true}"#).is_err());
+    let schema = schemars::schema_for!(FilesOptions);
+    let properties = schema.get("properties").unwrap().as_object().unwrap();
+    assert!(
+        properties.values().all(|p| p.get("description").is_some()),
+        "{schema:?}"
+    );
 }
 
 #[test]

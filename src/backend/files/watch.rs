@@ -295,6 +295,11 @@ mod tests {
                 }
             }
         }
+
+        /// One write can be told more than once: waits until this URI is told.
+        async fn until(&mut self, uri: &str) {
+            while self.next_update().await != uri {}
+        }
     }
 
     #[tokio::test]
@@ -309,13 +314,44 @@ mod tests {
         assert_eq!(f.next_update().await, a);
         std::fs::write(f.temp.path().join("sub/new"), "3").unwrap();
         std::fs::rename(f.temp.path().join("sub/new"), &path).unwrap();
-        assert_eq!(f.next_update().await, a);
+        f.until(&a).await;
         std::fs::remove_file(&path).unwrap();
-        assert_eq!(f.next_update().await, a);
+        f.until(&a).await;
         std::fs::write(&path, "4").unwrap();
-        assert_eq!(f.next_update().await, a);
+        f.until(&a).await;
         f.watches.watch(&b).unwrap();
         std::fs::write(f.temp.path().join("b.txt"), "watched now").unwrap();
+        f.until(&b).await;
+    }
+
+    #[tokio::test]
+    async fn each_kind_of_change_alone_is_told() {
+        for change in ["write", "rename", "remove"] {
+            let mut f = fixture(8);
+            let path = f.temp.path().join("sub/a.txt");
+            std::fs::write(f.temp.path().join("new"), "2").unwrap();
+            let a = f.uri("sub/a.txt");
+            f.watches.watch(&a).unwrap();
+            match change {
+                "write" => std::fs::write(&path, "2").unwrap(),
+                "rename" => std::fs::rename(f.temp.path().join("new"), &path).unwrap(),
+                _ => std::fs::remove_file(&path).unwrap(),
+            }
+            assert_eq!(f.next_update().await, a, "{change}");
+        }
+    }
+
+    #[tokio::test]
+    async fn reading_is_no_change() {
+        let mut f = fixture(8);
+        let (a, b) = (f.uri("sub/a.txt"), f.uri("b.txt"));
+        f.watches.watch(&a).unwrap();
+        f.watches.watch(&b).unwrap();
+        assert_eq!(
+            std::fs::read(f.temp.path().join("sub/a.txt")).unwrap(),
+            b"1"
+        );
+        std::fs::write(f.temp.path().join("b.txt"), "2").unwrap();
         assert_eq!(f.next_update().await, b);
     }
 
@@ -323,16 +359,22 @@ mod tests {
     async fn watches_are_counted_and_end() {
         let mut f = fixture(8);
         let (a, b) = (f.uri("sub/a.txt"), f.uri("b.txt"));
+        let (a_path, b_path) = (f.temp.path().join("sub/a.txt"), f.temp.path().join("b.txt"));
         f.watches.watch(&a).unwrap();
         f.watches.watch(&a).unwrap();
         f.watches.watch(&b).unwrap();
         f.watches.unwatch(&a);
-        std::fs::write(f.temp.path().join("sub/a.txt"), "2").unwrap();
-        assert_eq!(f.next_update().await, a);
+        std::fs::write(&a_path, "2").unwrap();
+        f.until(&a).await;
         f.watches.unwatch(&a);
         f.watches.unwatch(&a);
-        std::fs::write(f.temp.path().join("sub/a.txt"), "3").unwrap();
-        std::fs::write(f.temp.path().join("b.txt"), "2").unwrap();
+        // Events come in order: after two of `b` none of the earlier ones of `a` is on its way.
+        for _ in 0..2 {
+            std::fs::write(&b_path, "2").unwrap();
+            f.until(&b).await;
+        }
+        std::fs::write(&a_path, "3").unwrap();
+        std::fs::write(&b_path, "3").unwrap();
         assert_eq!(
             f.next_update().await,
             b,

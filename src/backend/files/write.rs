@@ -112,10 +112,11 @@ fn fill(dir: &Dir, name: &str, bytes: &[u8], permissions: Option<&Permissions>) 
         .create_new(true)
         .follow(FollowSymlinks::No);
     let mut file = dir.open_with(name, &options)?;
-    file.write_all(bytes)?;
+    // Before the content: what nobody else could read is not readable for a moment either.
     if let Some(permissions) = permissions {
         file.set_permissions(permissions.clone())?;
     }
+    file.write_all(bytes)?;
     file.sync_all()
 }
 

@@ -252,6 +252,12 @@ impl Open {
         }
     }
 
+    /// Somebody was let in, and left by himself.
+    pub async fn came_and_went(&mut self) {
+        self.admitted().await;
+        assert_eq!(self.ended().await, None);
+    }
+
     pub async fn refused(&mut self) -> Refusal {
         match self.next().await {
             Seen::Refused(refusal) => refusal,
