@@ -10,6 +10,7 @@ mod support;
 
 mod admission;
 mod handshake;
+mod life;
 mod protocol;
 mod revocation;
 mod rmcp;
