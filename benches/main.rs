@@ -16,6 +16,7 @@ mod pki;
 mod process;
 mod report;
 mod run;
+mod served;
 
 use clap::{Parser, Subcommand};
 
@@ -33,6 +34,8 @@ struct Arguments {
 enum Part {
     /// The floor's server.
     Floor(floor::FloorArgs),
+    /// Countersign as a library, with a tool that moves bytes.
+    Served(served::ServedArgs),
     /// Measures everything and prints the table.
     Run(run::RunArgs),
 }
@@ -40,6 +43,7 @@ enum Part {
 fn main() -> std::process::ExitCode {
     let done = match Arguments::parse().part {
         Part::Floor(arguments) => floor::main(&arguments).map(|()| true),
+        Part::Served(arguments) => served::main(&arguments).map(|()| true),
         Part::Run(arguments) => run::main(&arguments),
     };
     match done {

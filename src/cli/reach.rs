@@ -196,11 +196,15 @@ impl Reach {
     }
 
     /// Says goodbye.
-    pub async fn close(self) {
+    pub async fn close(mut self) {
         self.client.close().await;
     }
 
-    async fn failure(&self, error: ClientError) -> Failure {
+    async fn failure(&mut self, error: ClientError) -> Failure {
+        // The audit log should say that we left, not that the connection broke.
+        if matches!(error, ClientError::Answered(_)) {
+            self.client.close().await;
+        }
         self.dialer.reason(error).await.into()
     }
 }

@@ -127,23 +127,6 @@ pub fn table(header: &[&str], rows: &[Vec<String>]) -> String {
     table.trim_fmt()
 }
 
-/// `3 min 20 s`, `6 days`: the two largest units as people say them.
-#[must_use]
-pub fn duration(span: Duration) -> String {
-    let seconds = span.as_secs();
-    let (days, hours, minutes) = (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60);
-    match seconds {
-        0 => format!("{} ms", span.as_millis()),
-        1..60 => format!("{seconds} s"),
-        60..600 => format!("{minutes} min {} s", seconds % 60),
-        600..3600 => format!("{minutes} min"),
-        3600..36_000 => format!("{hours} h {minutes} min"),
-        36_000..172_800 => format!("{} h", seconds / 3600),
-        172_800..864_000 if hours > 0 => format!("{days} days {hours} h"),
-        _ => format!("{days} days"),
-    }
-}
-
 /// `0.31 ms`.
 #[must_use]
 pub fn millis(span: Duration) -> String {
@@ -172,15 +155,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn says_durations_and_sizes_as_people_do() {
-        let said = |seconds| duration(Duration::from_secs(seconds));
-        assert_eq!(said(59), "59 s");
-        assert_eq!(said(200), "3 min 20 s");
-        assert_eq!(said(3599), "59 min");
-        assert_eq!(said(12 * 3600 - 60), "11 h");
-        assert_eq!(said(6 * 86_400 + 3600), "6 days 1 h");
-        assert_eq!(said(30 * 86_400), "30 days");
-        assert_eq!(duration(Duration::from_millis(7)), "7 ms");
+    fn says_sizes_as_people_do() {
         assert_eq!((size(1023).as_str(), size(1536).as_str()), ("1023 bytes", "1.5 KiB"));
         assert_eq!(size(5 << 40), "5.0 TiB");
     }

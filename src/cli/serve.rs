@@ -8,6 +8,7 @@ use clap::Args;
 
 use super::configured::{ConfigFile, load, load_again};
 use super::exit::{Exit, Failure};
+use crate::audit::AuditError;
 use crate::config::Config;
 use crate::listener::ListenError;
 use crate::server::{Ready, ServerError, run};
@@ -89,6 +90,9 @@ fn hint(error: &ServerError) -> Option<&'static str> {
             "the key is PKCS#8 in PEM with mode 0600; an encrypted one needs `tls.key_passphrase_file`"
         }
         ServerError::Identity(_) => "issue a server certificate with `countersign ca issue NAME --profile server --dns HOST`",
+        ServerError::Audit(AuditError::Busy { .. }) => {
+            "a server with this configuration is running already: stop it, or use another folder (`up --dir DIR`)"
+        }
         ServerError::Audit(_) => "the audit log must be writable: no call is served without it",
         ServerError::Files(_) => "`root` of each `[[files]]` must be a folder that this user may read",
         _ => return None,

@@ -2,16 +2,23 @@
 
 use clap::Args;
 use serde_json::Value;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
 use super::content::{self, Members, ToolResult};
 use super::exit::{Exit, Failure};
 use super::reach::ReachArgs;
 use super::render::{Out, plain, table};
 use super::run::on_this_thread;
+use crate::ca::remaining;
 use crate::client::Request;
+use crate::clock::{UnixTime, unix_now};
 
 /// The tool that answers.
 const TOOL: &str = "self__whoami";
+
+/// What people ask first; the rest follows as the server tells it.
+const ORDER: [&str; 7] = ["name", "permissions", "limited_by", "not_before", "not_after", "fingerprint", "serial"];
 
 /// What is typed after `whoami`.
 #[derive(Debug, Args)]
@@ -48,8 +55,12 @@ impl WhoamiArgs {
         }
         let members = answer.structured_content.as_deref().map(content::read::<Members>).transpose()?;
         match members {
-            Some(Members(members)) => {
+            Some(Members(mut members)) => {
                 let mut rows = Vec::new();
+                members.sort_by_key(|(key, _)| ORDER.iter().position(|first| first == key).unwrap_or(ORDER.len()));
+                if let Some(left) = left(&members) {
+                    members.insert(1, ("valid".to_owned(), left.into()));
+                }
                 flatten("", &members, &mut rows);
                 out.line(&table(&[], &rows))?;
             }
@@ -57,6 +68,16 @@ impl WhoamiArgs {
         }
         Ok(Exit::Success)
     }
+}
+
+/// How long the certificate is still good, where the server tells its end.
+fn left(members: &[(String, Value)]) -> Option<String> {
+    let time = |wanted: &str| {
+        let (_, value) = members.iter().find(|(key, _)| key == wanted)?;
+        let time = OffsetDateTime::parse(value.as_str()?, &Rfc3339).ok()?;
+        Some(UnixTime(time.unix_timestamp()))
+    };
+    Some(remaining(time("not_before")?, time("not_after")?, unix_now()))
 }
 
 /// One row a fact; a list of facts takes a row each, an object's members are indented below it.

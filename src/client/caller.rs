@@ -151,8 +151,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         Err(self.protocol("its list has more than 1000 pages"))
     }
 
-    /// Closes the write side, so that the server ends the session.
-    pub async fn close(mut self) {
+    /// Closes the write side, so that the server ends the session; nothing can be asked any more.
+    pub async fn close(&mut self) {
         // The server learns of the end one way or the other; nothing is waiting for an answer.
         let _ = self.stream.shutdown().await;
     }

@@ -1,6 +1,7 @@
 //! What the server counts by identity, over all its connections: calls in flight and their rate.
 
 use std::collections::HashMap;
+use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
@@ -87,8 +88,9 @@ impl Identities {
 
 impl Identity {
     fn new(limits: &Limits) -> Self {
-        let burst = limits.call_burst;
-        let quota = limits.calls_per_second.map(|rate| Quota::per_second(rate).allow_burst(burst));
+        let per_second = limits.calls_per_second.and_then(NonZeroU32::new);
+        let burst = NonZeroU32::new(limits.burst).unwrap_or(NonZeroU32::MIN);
+        let quota = per_second.map(|rate| Quota::per_second(rate).allow_burst(burst));
         Self {
             in_flight: AtomicUsize::new(0),
             max_in_flight: limits.in_flight_per_identity,
@@ -124,8 +126,6 @@ impl Drop for Place {
 
 #[cfg(test)]
 mod tests {
-    use std::num::NonZeroU32;
-
     use super::*;
 
     #[test]
@@ -156,8 +156,8 @@ mod tests {
     #[test]
     fn the_rate_tells_how_long_to_wait() {
         let limits = Limits {
-            calls_per_second: NonZeroU32::new(1),
-            call_burst: NonZeroU32::new(2).unwrap(),
+            calls_per_second: Some(1),
+            burst: 2,
             ..Limits::default()
         };
         let identity = Identity::new(&limits);
