@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -395,11 +394,8 @@ impl Resolver<'_> {
             subscriptions_per_connection: to_usize(written.subscriptions_per_connection),
             subscriptions_per_identity: to_usize(written.subscriptions_per_identity),
             page_size: to_usize(written.page_size),
-            calls_per_second: written.calls_per_second.and_then(NonZeroU32::new),
-            call_burst: written
-                .call_burst
-                .and_then(NonZeroU32::new)
-                .unwrap_or(default.call_burst),
+            calls_per_second: written.calls_per_second,
+            burst: written.call_burst.unwrap_or(default.burst),
             first_byte_timeout: self
                 .some_time("/limits/first_byte_timeout", written.first_byte_timeout.0),
             idle_timeout: idle,

@@ -216,7 +216,7 @@ fn anchors_are_checked_one_by_one() {
 fn prompts_are_checked_as_their_provider_checks_them() {
     let prompt = |text: &str| {
         format!(
-            "{GOOD}\n[[prompt]]\nname = 'p'\narguments = [{{ name = 'path' }}]\nmessages = [{{ text = '{text}' }}]\n"
+            "{GOOD}\n[[prompt]]\nname = 'p'\nargument = [{{ name = 'path' }}]\nmessage = [{{ text = '{text}' }}]\n"
         )
     };
     assert_eq!(parse(&prompt("read {{path}}")).unwrap().prompts.len(), 1);

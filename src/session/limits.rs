@@ -1,6 +1,5 @@
 //! Bounds of one connection and of one identity, as plain numbers.
 
-use std::num::NonZeroU32;
 use std::time::Duration;
 
 /// `[limits]`, checked. Every bound is on purpose finite; the defaults are those of the
@@ -22,9 +21,9 @@ pub struct Limits {
     /// Elements of one page of a list.
     pub page_size: usize,
     /// Calls of one identity each second, on average; none: no limit.
-    pub calls_per_second: Option<NonZeroU32>,
+    pub calls_per_second: Option<u32>,
     /// Calls of one identity that may come at once before the average counts.
-    pub call_burst: NonZeroU32,
+    pub burst: u32,
     /// How long the first byte may take after the handshake.
     pub first_byte_timeout: Duration,
     /// How long a connection with nothing in flight and no subscription stays open; none: for good.
@@ -44,7 +43,7 @@ impl Default for Limits {
             subscriptions_per_identity: 1024,
             page_size: 100,
             calls_per_second: None,
-            call_burst: NonZeroU32::new(100).expect("100 is not zero"),
+            burst: 100,
             first_byte_timeout: Duration::from_secs(60),
             idle_timeout: None,
             write_timeout: Duration::from_secs(30),
