@@ -70,7 +70,7 @@ fn a_good_document_is_resolved() {
     assert_eq!(config.anchors[0].bundle, Path::new("/srv/root.pem"));
     assert_eq!(config.registry.path, Path::new("/srv/registry.sqlite"));
     assert_eq!(config.limits.max_message_bytes, 1 << 20);
-    assert_eq!(config.limits.calls_per_second.map(u32::from), Some(5));
+    assert_eq!(config.limits.calls_per_second, Some(5));
     assert!(config.policy.roles["reader"].allows(Kind::Tools, "read_file"));
     assert!(config.policy.ceilings["own"].allows(Kind::Tools, "read_file"));
     assert_eq!(config.permission_oid, crate::cert::DEFAULT_PERMISSION_OID);
