@@ -18,7 +18,9 @@ impl Out {
     /// The process's stdout.
     #[must_use]
     pub fn new() -> Self {
-        Self { terminal: std::io::stdout().is_terminal() }
+        Self {
+            terminal: std::io::stdout().is_terminal(),
+        }
     }
 
     /// Whether a person reads it.
@@ -56,7 +58,11 @@ impl Out {
     /// # Errors
     /// stdout cannot be written.
     pub fn foreign(&mut self, text: &str) -> Result<(), Failure> {
-        self.ended(if self.terminal { tame(text) } else { text.to_owned() })
+        self.ended(if self.terminal {
+            tame(text)
+        } else {
+            text.to_owned()
+        })
     }
 
     /// A value as indented JSON.
@@ -87,7 +93,12 @@ impl Default for Out {
 /// Text on one line, without control characters.
 #[must_use]
 pub fn plain(text: &str) -> String {
-    text.split_whitespace().collect::<Vec<_>>().join(" ").chars().filter(|c| !c.is_control()).collect()
+    text.split_whitespace()
+        .collect::<Vec<_>>()
+        .join(" ")
+        .chars()
+        .filter(|c| !c.is_control())
+        .collect()
 }
 
 /// Text over several lines, control characters shown and not sent: a server's text must not move the
@@ -140,7 +151,10 @@ pub fn size(bytes: u64) -> String {
     if bytes < 1024 {
         return format!("{bytes} bytes");
     }
-    #[expect(clippy::cast_precision_loss, reason = "one digit after the point is shown")]
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "one digit after the point is shown"
+    )]
     let mut amount = bytes as f64 / 1024.0;
     let mut unit = 0;
     while amount >= 1024.0 && unit + 1 < UNITS.len() {
@@ -156,7 +170,10 @@ mod tests {
 
     #[test]
     fn says_sizes_as_people_do() {
-        assert_eq!((size(1023).as_str(), size(1536).as_str()), ("1023 bytes", "1.5 KiB"));
+        assert_eq!(
+            (size(1023).as_str(), size(1536).as_str()),
+            ("1023 bytes", "1.5 KiB")
+        );
         assert_eq!(size(5 << 40), "5.0 TiB");
     }
 
@@ -169,7 +186,13 @@ mod tests {
 
     #[test]
     fn a_row_is_a_line() {
-        let text = table(&["name", "what"], &[vec!["a".into(), "x y z ".repeat(60)], vec!["bb".into(), String::new()]]);
+        let text = table(
+            &["name", "what"],
+            &[
+                vec!["a".into(), "x y z ".repeat(60)],
+                vec!["bb".into(), String::new()],
+            ],
+        );
         assert_eq!(text.lines().count(), 3);
         assert!(text.starts_with("NAME  WHAT"));
     }

@@ -323,11 +323,10 @@ mod tests {
     use serde_json::{Value, json};
     use tokio::io::{AsyncBufReadExt, BufReader, DuplexStream};
 
+    type Step = Box<dyn Fn(&Value) -> Vec<Value> + Send>;
+
     /// A scripted server: each step takes one line and writes what the step says.
-    async fn script(
-        far: DuplexStream,
-        steps: Vec<Box<dyn Fn(&Value) -> Vec<Value> + Send>>,
-    ) -> Vec<Value> {
+    async fn script(far: DuplexStream, steps: Vec<Step>) -> Vec<Value> {
         let (read, mut write) = tokio::io::split(far);
         let mut lines = BufReader::new(read).lines();
         let mut seen = Vec::new();

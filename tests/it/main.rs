@@ -11,5 +11,6 @@ mod support;
 mod admission;
 mod configuration;
 mod handshake;
+mod protocol;
 mod revocation;
 mod rmcp;

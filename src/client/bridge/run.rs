@@ -528,7 +528,8 @@ mod tests {
         local(async {
             let mut desk = Desk::new(Duration::from_secs(60));
             let mut server = desk.connect().await;
-            desk.writes("{\"id\":1,\"method\":\"subscriptions/listen\"}\n").await;
+            desk.writes("{\"id\":1,\"method\":\"subscriptions/listen\"}\n")
+                .await;
             server.takes().await;
             desk.ends().await.unwrap();
         })
