@@ -221,7 +221,10 @@ fn prompts_are_checked_as_their_provider_checks_them() {
     };
     assert_eq!(parse(&prompt("read {{path}}")).unwrap().prompts.len(), 1);
     let told = told(parse(&prompt("read {{file}}")));
-    assert_eq!(told, ["22:1 prompt `p`: `{{file}}` is not one of its arguments"]);
+    assert_eq!(
+        told,
+        ["22:1 prompt `p`: `{{file}}` is not one of its arguments"]
+    );
 }
 
 #[test]
