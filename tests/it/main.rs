@@ -9,6 +9,7 @@
 mod support;
 
 mod admission;
+mod configuration;
 mod handshake;
 mod life;
 mod protocol;

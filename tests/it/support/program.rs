@@ -72,11 +72,8 @@ writable = true
 
 [[prompt]]
 name = "greet"
-template = "Say hello to {{{{who}}}}."
-
-[[prompt.argument]]
-name = "who"
-required = true
+argument = [{{ name = "who", required = true }}]
+message = [{{ text = "Say hello to {{{{who}}}}." }}]
 "#
         );
         std::fs::write(at("countersign.toml"), text).unwrap();
