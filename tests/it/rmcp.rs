@@ -35,7 +35,11 @@ const READER: &[&str] = &[
 struct Handler(mpsc::Sender<f64>);
 
 impl ClientHandler for Handler {
-    async fn on_progress(&self, params: ProgressNotificationParam, _: NotificationContext<RoleClient>) {
+    async fn on_progress(
+        &self,
+        params: ProgressNotificationParam,
+        _: NotificationContext<RoleClient>,
+    ) {
         let _ = self.0.try_send(params.progress);
     }
 }
@@ -53,7 +57,9 @@ fn legacy() -> ClientLifecycleMode {
 }
 
 fn modern() -> ClientLifecycleMode {
-    ClientLifecycleMode::Discover { preferred_versions: vec![ProtocolVersion::V_2026_07_28] }
+    ClientLifecycleMode::Discover {
+        preferred_versions: vec![ProtocolVersion::V_2026_07_28],
+    }
 }
 
 async fn client(
@@ -65,7 +71,11 @@ async fn client(
     let (sender, progress) = mpsc::channel(4096);
     let handler = Handler(sender);
     let running = match way {
-        Way::RawTls => handler.serve_with_lifecycle(program.stream(person).await, era).await,
+        Way::RawTls => {
+            handler
+                .serve_with_lifecycle(program.stream(person).await, era)
+                .await
+        }
         Way::Connect => {
             let child = TokioChildProcess::new(program.command(person, &["connect"])).unwrap();
             handler.serve_with_lifecycle(child, era).await
@@ -105,7 +115,10 @@ fn refused<T: std::fmt::Debug>(outcome: Result<T, ServiceError>) -> ErrorData {
 async fn lists(client: &Running) {
     let tools = client.list_all_tools().await.unwrap();
     let names: Vec<_> = tools.iter().map(|tool| &*tool.name).collect();
-    assert_eq!(names, ["files__read_file", "files__search_files", "self__whoami"]);
+    assert_eq!(
+        names,
+        ["files__read_file", "files__search_files", "self__whoami"]
+    );
     let prompts = client.list_all_prompts().await.unwrap();
     let names: Vec<_> = prompts.iter().map(|prompt| &*prompt.name).collect();
     assert_eq!(names, ["prompts__greet"]);
@@ -114,22 +127,38 @@ async fn lists(client: &Running) {
 }
 
 async fn calls(client: &Running) {
-    let read = client.call_tool(call("files__read_file", json!({"path": "a.md"}))).await.unwrap();
+    let read = client
+        .call_tool(call("files__read_file", json!({"path": "a.md"})))
+        .await
+        .unwrap();
     let text = serde_json::to_string(&read).unwrap();
     assert_ne!(read.is_error, Some(true), "{text}");
     assert!(text.contains("# Alpha"), "{text}");
     // What the tool finds wrong is a result that says so, not a protocol error.
-    let missing = client.call_tool(call("files__read_file", json!({"path": "none.md"}))).await.unwrap();
+    let missing = client
+        .call_tool(call("files__read_file", json!({"path": "none.md"})))
+        .await
+        .unwrap();
     assert_eq!(missing.is_error, Some(true));
 }
 
 async fn reads(client: &Running) {
     let all = client.list_all_resources().await.unwrap();
-    let found = all.iter().find(|resource| resource.uri.ends_with("/a.md")).expect("a.md is listed");
-    let read = client.read_resource(from(json!({"uri": found.uri}))).await.unwrap();
+    let found = all
+        .iter()
+        .find(|resource| resource.uri.ends_with("/a.md"))
+        .expect("a.md is listed");
+    let read = client
+        .read_resource(from(json!({"uri": found.uri})))
+        .await
+        .unwrap();
     let read = serde_json::to_value(&read).unwrap();
     assert_eq!(read["contents"][0]["text"], "# Alpha\nfirst\n");
-    refused(client.read_resource(from(json!({"uri": found.uri.replace("a.md", "b.md")}))).await);
+    refused(
+        client
+            .read_resource(from(json!({"uri": found.uri.replace("a.md", "b.md")})))
+            .await,
+    );
 }
 
 async fn prompts(client: &Running) {
@@ -141,7 +170,10 @@ async fn prompts(client: &Running) {
 }
 
 fn search() -> CallToolRequestParams {
-    call("files__search_files", json!({"path": "large", "content": "needle"}))
+    call(
+        "files__search_files",
+        json!({"path": "large", "content": "needle"}),
+    )
 }
 
 async fn shows_progress(client: &Running, progress: &mut mpsc::Receiver<f64>) {
@@ -159,24 +191,41 @@ async fn shows_progress(client: &Running, progress: &mut mpsc::Receiver<f64>) {
 async fn cancels(program: &Program, client: &Running, progress: &mut mpsc::Receiver<f64>) {
     let request = ClientRequest::CallToolRequest(CallToolRequest::new(search()));
     let options = PeerRequestOptions::no_options();
-    let handle = client.send_cancellable_request(request, options).await.unwrap();
+    let handle = client
+        .send_cancellable_request(request, options)
+        .await
+        .unwrap();
     // The first progress shows that the search runs.
     let running = tokio::time::timeout(PATIENCE, progress.recv()).await;
     running.expect("progress comes in time").unwrap();
     handle.cancel(Some("changed my mind".into())).await.unwrap();
-    program.recorded(|record| record["event"] == "outcome" && record["outcome"] == "cancelled").await;
+    program
+        .recorded(|record| record["event"] == "outcome" && record["outcome"] == "cancelled")
+        .await;
     // The connection goes on.
-    client.call_tool(call("self__whoami", json!({}))).await.unwrap();
+    client
+        .call_tool(call("self__whoami", json!({})))
+        .await
+        .unwrap();
     while progress.try_recv().is_ok() {}
 }
 
 /// What is not granted looks like what does not exist.
 async fn is_refused(program: &Program, client: &Running) {
     let write = json!({"path": "a.md", "content": "overwritten"});
-    let denied = refused(client.call_tool(call("files__write_file", write.clone())).await);
+    let denied = refused(
+        client
+            .call_tool(call("files__write_file", write.clone()))
+            .await,
+    );
     let absent = refused(client.call_tool(call("files__no_such_tool", write)).await);
     assert_eq!(denied.code, absent.code);
-    assert_eq!(denied.message.replace("files__write_file", "files__no_such_tool"), absent.message);
+    assert_eq!(
+        denied
+            .message
+            .replace("files__write_file", "files__no_such_tool"),
+        absent.message
+    );
     let text = std::fs::read_to_string(program.folder.path().join("docs/a.md")).unwrap();
     assert_eq!(text, "# Alpha\nfirst\n");
     let record = program
