@@ -143,6 +143,7 @@ impl AuditLog {
             opened.len,
             &options,
             Some(opened.lock),
+            RETRY_AFTER,
         );
         if let Some(aside) = &recovery.set_aside {
             let aside = open::shown(aside);
@@ -169,13 +170,14 @@ impl AuditLog {
         good: u64,
         options: &AuditOptions,
         lock: Option<File>,
+        retry_after: Duration,
     ) -> Self {
         Self(Arc::new_cyclic(|me| Inner {
             me: me.clone(),
             path: open::shown(&options.path),
             arguments: options.arguments,
             sync: options.sync,
-            retry_after: RETRY_AFTER,
+            retry_after,
             gather: Mutex::new(gather),
             writer: Mutex::new(Writer::new(sink, good)),
             healthy: AtomicBool::new(true),
@@ -239,7 +241,9 @@ impl AuditLog {
     pub async fn commit(&self, upto: Ticket) -> Result<Written, AuditError> {
         let mut steps = 0;
         loop {
-            match self.0.gather().fate(upto) {
+            // Not in the `match`: the lock would be held as long as it.
+            let fate = self.0.gather().fate(upto);
+            match fate {
                 Fate::Written => return Ok(Written(upto)),
                 Fate::Withdrawn => return Err(self.0.refusal()),
                 Fate::Gathering => {}
@@ -568,3 +572,6 @@ impl Drop for SyncDue {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

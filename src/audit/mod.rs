@@ -9,6 +9,8 @@ mod decision;
 mod encode;
 mod event;
 mod files;
+#[cfg(test)]
+mod fixture;
 mod follow;
 mod gather;
 mod log;

@@ -10,5 +10,6 @@ mod support;
 
 mod admission;
 mod handshake;
+mod protocol;
 mod revocation;
 mod rmcp;
