@@ -72,11 +72,13 @@ writable = true
 
 [[prompt]]
 name = "greet"
-template = "Say hello to {{{{who}}}}."
 
 [[prompt.argument]]
 name = "who"
 required = true
+
+[[prompt.message]]
+text = "Say hello to {{{{who}}}}."
 "#
         );
         std::fs::write(at("countersign.toml"), text).unwrap();
