@@ -141,10 +141,11 @@ pub(super) fn raw(out: &mut Vec<u8>, token: &[u8]) {
     if plain_token(token) {
         return out.extend_from_slice(token);
     }
-    match serde_json::from_slice::<serde::de::IgnoredAny>(token) {
+    let value = std::str::from_utf8(token).ok();
+    match value.filter(|text| serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok()) {
         // Inside a string a line feed is not valid JSON, so these are white space between tokens.
-        Ok(_) => out.extend(token.iter().map(|&b| if b < 0x20 { b' ' } else { b })),
-        Err(_) => string(out, &String::from_utf8_lossy(token)),
+        Some(text) => out.extend(text.bytes().map(|b| if b < 0x20 { b' ' } else { b })),
+        None => string(out, &String::from_utf8_lossy(token)),
     }
 }
 
@@ -311,7 +312,7 @@ mod tests {
     fn times_are_rfc_3339_with_microseconds() {
         let mut stamp = Stamp::new();
         let mut at =
-            |secs, micros| made(|out| stamp.write(out, Duration::new(secs, micros * 1000)));
+            |secs, micros: u32| made(|out| stamp.write(out, Duration::new(secs, micros * 1000)));
         assert_eq!(at(0, 0), "1970-01-01T00:00:00.000000Z");
         assert_eq!(at(1_795_225_643, 42), "2026-11-21T01:47:23.000042Z");
         assert_eq!(at(1_795_225_643, 999_999), "2026-11-21T01:47:23.999999Z");

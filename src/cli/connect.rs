@@ -43,9 +43,19 @@ impl ConnectArgs {
             return Ok(Exit::Success);
         }
         let dialer = self.reach.dialer()?;
-        let options = BridgeOptions { first: self.patience, patience: self.patience, ..BridgeOptions::default() };
+        let options = BridgeOptions {
+            first: self.patience,
+            patience: self.patience,
+            ..BridgeOptions::default()
+        };
         on_this_thread(async {
-            let bridge = Bridge::new(dialer, tokio::io::stdin(), tokio::io::stdout(), options, Box::new(report));
+            let bridge = Bridge::new(
+                dialer,
+                tokio::io::stdin(),
+                tokio::io::stdout(),
+                options,
+                Box::new(report),
+            );
             tokio::select! {
                 ended = bridge.run() => Ok(ended.map(|()| Exit::Success)?),
                 _ = tokio::signal::ctrl_c() => Ok(Exit::Interrupted),

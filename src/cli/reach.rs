@@ -8,8 +8,8 @@ use serde_json::value::RawValue;
 
 use super::exit::Failure;
 use crate::client::{
-    ClientError, Credentials, CredentialsError, Dialer, Event, Folder, Listing, Request, Stop, Target,
-    TlsClient,
+    ClientError, Credentials, CredentialsError, Dialer, Event, Folder, Listing, Request, Stop,
+    Target, TlsClient,
 };
 use crate::secret::Secret;
 
@@ -23,7 +23,13 @@ const LONGEST_PASSPHRASE: u64 = 4096;
 #[command(next_help_heading = "Connection")]
 pub struct ReachArgs {
     /// The server, as `host:port` or `mcps://host:port`
-    #[arg(short, long, env = "COUNTERSIGN_SERVER", value_name = "HOST:PORT", default_value = "127.0.0.1:8443")]
+    #[arg(
+        short,
+        long,
+        env = "COUNTERSIGN_SERVER",
+        value_name = "HOST:PORT",
+        default_value = "127.0.0.1:8443"
+    )]
     pub server: Target,
     /// The identity to present: `NAME.crt` and `NAME.key` of the credentials folder. Without it: the
     /// `operator` of a development folder, else the folder's only identity
@@ -73,7 +79,13 @@ impl ReachArgs {
                 beside
             }
         };
-        Ok(Credentials { name: None, cert: cert.clone(), key: key.clone(), ca, passphrase: None })
+        Ok(Credentials {
+            name: None,
+            cert: cert.clone(),
+            key: key.clone(),
+            ca,
+            passphrase: None,
+        })
     }
 
     /// The credentials, with the passphrase where the key needs one.
@@ -92,7 +104,11 @@ impl ReachArgs {
     /// Unusable credentials.
     pub fn dialer(&self) -> Result<Dialer, Failure> {
         let credentials = self.credentials()?;
-        Ok(Dialer::new(self.server.clone(), &credentials, CONNECTING.min(self.timeout))?)
+        Ok(Dialer::new(
+            self.server.clone(),
+            &credentials,
+            CONNECTING.min(self.timeout),
+        )?)
     }
 
     /// Connects.
@@ -102,7 +118,11 @@ impl ReachArgs {
     pub async fn connect(&self) -> Result<Reach, Failure> {
         let dialer = self.dialer()?;
         let client = dialer.client().await?;
-        Ok(Reach { dialer, client, timeout: self.timeout })
+        Ok(Reach {
+            dialer,
+            client,
+            timeout: self.timeout,
+        })
     }
 
     fn folder(&self) -> Folder {
@@ -131,8 +151,11 @@ impl ReachArgs {
         rpassword::prompt_password(format!("Passphrase of {}: ", key.display()))
             .map(|text| Some(Secret::from(text)))
             .map_err(|cause| {
-                Failure::setup(format!("`{}` is encrypted and no passphrase could be asked for: {cause}", key.display()))
-                    .with_hint("name a file with it by `--key-passphrase-file`")
+                Failure::setup(format!(
+                    "`{}` is encrypted and no passphrase could be asked for: {cause}",
+                    key.display()
+                ))
+                .with_hint("name a file with it by `--key-passphrase-file`")
             })
     }
 }
@@ -196,11 +219,15 @@ impl Reach {
     }
 
     /// Says goodbye.
-    pub async fn close(self) {
+    pub async fn close(mut self) {
         self.client.close().await;
     }
 
-    async fn failure(&self, error: ClientError) -> Failure {
+    async fn failure(&mut self, error: ClientError) -> Failure {
+        // The audit log should say that we left, not that the connection broke.
+        if matches!(error, ClientError::Answered(_)) {
+            self.client.close().await;
+        }
         self.dialer.reason(error).await.into()
     }
 }
@@ -228,24 +255,43 @@ mod tests {
     }
 
     fn parse(args: &[&str]) -> Result<ReachArgs, clap::Error> {
-        Line::try_parse_from(std::iter::once("x").chain(args.iter().copied())).map(|line| line.reach)
+        Line::try_parse_from(std::iter::once("x").chain(args.iter().copied()))
+            .map(|line| line.reach)
     }
 
     #[test]
     fn takes_a_folder_or_single_files() {
         let dir = tempfile::tempdir().unwrap();
         let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
-        for name in ["ca.pem", "operator.crt", "operator.key", "reader.crt", "reader.key"] {
+        for name in [
+            "ca.pem",
+            "operator.crt",
+            "operator.key",
+            "reader.crt",
+            "reader.key",
+        ] {
             std::fs::write(path(name), "").unwrap();
         }
         let pki = dir.path().to_str().unwrap();
         let chosen = parse(&["--pki", pki]).unwrap().files().unwrap();
         assert_eq!(chosen.name.as_deref(), Some("operator"));
-        let chosen = parse(&["--pki", pki, "--as", "reader", "--ca", "other.pem"]).unwrap().files().unwrap();
-        assert_eq!((chosen.key, chosen.ca), (path("reader.key").into(), "other.pem".into()));
+        let chosen = parse(&["--pki", pki, "--as", "reader", "--ca", "other.pem"])
+            .unwrap()
+            .files()
+            .unwrap();
+        assert_eq!(
+            (chosen.key, chosen.ca),
+            (path("reader.key").into(), "other.pem".into())
+        );
         let (cert, key) = (path("operator.crt"), path("reader.key"));
-        let chosen = parse(&["--cert", &cert, "--key", &key]).unwrap().files().unwrap();
-        assert_eq!((chosen.name, chosen.ca), (None, PathBuf::from(path("ca.pem"))));
+        let chosen = parse(&["--cert", &cert, "--key", &key])
+            .unwrap()
+            .files()
+            .unwrap();
+        assert_eq!(
+            (chosen.name, chosen.ca),
+            (None, PathBuf::from(path("ca.pem")))
+        );
         assert!(parse(&["--cert", &cert]).is_err());
         assert!(parse(&["--cert", &cert, "--key", &key, "--as", "reader"]).is_err());
         assert!(parse(&["--server", "https://x:1"]).is_err());
@@ -260,7 +306,10 @@ mod tests {
         for content in ["\n".to_owned(), "x".repeat(5000)] {
             std::fs::write(&file, content).unwrap();
             let message = from_file(&file).unwrap_err().message().unwrap().to_owned();
-            assert!(message.contains("holds no passphrase") && !message.contains("xx"), "{message}");
+            assert!(
+                message.contains("holds no passphrase") && !message.contains("xx"),
+                "{message}"
+            );
         }
     }
 }

@@ -134,7 +134,10 @@ impl Dial for Dialer {
 fn sort(peer: String, cause: ClientTlsError) -> ClientError {
     match cause {
         ClientTlsError::Connect { cause, .. } => ClientError::Unreachable { peer, cause },
-        ClientTlsError::Refused { class, .. } => ClientError::Refused { peer, alert: Alert::of_class(class) },
+        ClientTlsError::Refused { class, .. } => ClientError::Refused {
+            peer,
+            alert: Alert::of_class(class),
+        },
         ClientTlsError::Handshake { cause, .. } => ClientError::of_io(&peer, &cause, false),
         ClientTlsError::Tls(cause) => ClientError::Tls(cause),
     }

@@ -5,3 +5,4 @@ pub mod http;
 pub mod echo;
 pub mod pki;
 pub mod program;
+pub mod served;
