@@ -311,7 +311,7 @@ mod tests {
     fn times_are_rfc_3339_with_microseconds() {
         let mut stamp = Stamp::new();
         let mut at =
-            |secs, micros| made(|out| stamp.write(out, Duration::new(secs, micros * 1000)));
+            |secs, micros: u32| made(|out| stamp.write(out, Duration::new(secs, micros * 1000)));
         assert_eq!(at(0, 0), "1970-01-01T00:00:00.000000Z");
         assert_eq!(at(1_795_225_643, 42), "2026-11-21T01:47:23.000042Z");
         assert_eq!(at(1_795_225_643, 999_999), "2026-11-21T01:47:23.999999Z");

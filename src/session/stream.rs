@@ -26,7 +26,7 @@ use crate::mcp::{Call, Detail, Finish, Method, Note, Revision, Severity, read_ca
 use crate::peer::Peer;
 use crate::policy::{Action, Ask, Denied, Permitted, decide};
 use crate::tls::{Class, Refusal};
-use crate::transport::{Wire, WireError};
+use crate::transport::{Goodbye, Wire, WireError};
 
 use super::answer::{Cause, denial, outcome};
 use super::identities::{Identity, Watches};
@@ -52,6 +52,8 @@ pub enum End {
     Told(Close),
     /// The peer broke the protocol beyond repair: a message over the limit.
     TooLong,
+    /// The peer broke the rules of its transport.
+    Violation,
     /// The peer did not read what was sent to it.
     Unread,
     /// The peer said nothing for longer than it may.
@@ -71,9 +73,21 @@ impl End {
             Self::Told(Close::Expired) => "expired",
             Self::Told(Close::Draining) => "server stopping",
             Self::TooLong => "message over the limit",
+            Self::Violation => "transport rules broken",
             Self::Unread => "answers left unread",
             Self::Idle => "idle",
             Self::Broken(_) => "connection broken",
+        }
+    }
+
+    /// What the peer is told. A certificate's end is told as a TLS alert would tell it.
+    const fn goodbye(&self) -> Goodbye {
+        match self {
+            Self::Told(Close::Revoked) => Goodbye::Refused("the certificate was revoked"),
+            Self::Told(Close::Expired) => Goodbye::Refused("the certificate has expired"),
+            Self::Told(Close::Unpinned) => Goodbye::Refused("not admitted any more"),
+            Self::Told(Close::Draining) | Self::Idle => Goodbye::GoingAway,
+            _ => Goodbye::Done,
         }
     }
 }
@@ -82,6 +96,9 @@ impl From<WireError> for End {
     fn from(error: WireError) -> Self {
         match error {
             WireError::TooLong { .. } => Self::TooLong,
+            WireError::Violation(_) => Self::Violation,
+            WireError::Closed => Self::Closed,
+            WireError::Dead => Self::Broken(std::io::ErrorKind::TimedOut.into()),
             WireError::Io(error) => Self::Broken(error),
         }
     }
@@ -748,7 +765,7 @@ impl<W: Wire> Session<'_, W> {
             if !matches!(end, End::Broken(_) | End::Unread) {
                 let _ = self.wire.flush().await;
             }
-            self.wire.close().await;
+            self.wire.close(end.goodbye()).await;
         };
         let _ = tokio::time::timeout(Duration::from_secs(1), farewell).await;
     }
