@@ -44,12 +44,15 @@ impl ConnectArgs {
         }
         let dialer = self.reach.dialer()?;
         let options = BridgeOptions { first: self.patience, patience: self.patience, ..BridgeOptions::default() };
+        let farewells = dialer.farewells();
         on_this_thread(async {
             let bridge = Bridge::new(dialer, tokio::io::stdin(), tokio::io::stdout(), options, Box::new(report));
-            tokio::select! {
+            let ended = tokio::select! {
                 ended = bridge.run() => Ok(ended.map(|()| Exit::Success)?),
                 _ = tokio::signal::ctrl_c() => Ok(Exit::Interrupted),
-            }
+            };
+            farewells.finish().await;
+            ended
         })
     }
 }

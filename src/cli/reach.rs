@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 use super::exit::Failure;
 use crate::client::{
     ClientError, Credentials, CredentialsError, Dialer, Event, Folder, Listing, Request, Stop, Target,
-    TlsClient,
+    TlsClient, Transport,
 };
 use crate::secret::Secret;
 
@@ -25,6 +25,9 @@ pub struct ReachArgs {
     /// The server, as `host:port` or `mcps://host:port`
     #[arg(short, long, env = "COUNTERSIGN_SERVER", value_name = "HOST:PORT", default_value = "127.0.0.1:8443")]
     pub server: Target,
+    /// The way in: the raw stream, a WebSocket, or Streamable HTTP (HTTP/2 where the server has it)
+    #[arg(long, env = "COUNTERSIGN_TRANSPORT", value_name = "TRANSPORT", default_value = "raw", value_parser = transports())]
+    pub transport: Transport,
     /// The identity to present: `NAME.crt` and `NAME.key` of the credentials folder. Without it: the
     /// `operator` of a development folder, else the folder's only identity
     #[arg(long = "as", env = "COUNTERSIGN_AS", value_name = "NAME", conflicts_with_all = ["cert", "key"])]
@@ -47,6 +50,11 @@ pub struct ReachArgs {
     /// How long an answer may take, for example `30s` or `5m`
     #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = humantime::parse_duration)]
     pub timeout: Duration,
+}
+
+fn transports() -> impl clap::builder::TypedValueParser<Value = Transport> {
+    use clap::builder::TypedValueParser as _;
+    clap::builder::PossibleValuesParser::new(Transport::NAMES).try_map(|name| name.parse::<Transport>())
 }
 
 impl ReachArgs {
@@ -92,7 +100,8 @@ impl ReachArgs {
     /// Unusable credentials.
     pub fn dialer(&self) -> Result<Dialer, Failure> {
         let credentials = self.credentials()?;
-        Ok(Dialer::new(self.server.clone(), &credentials, CONNECTING.min(self.timeout))?)
+        let (server, patience) = (self.server.clone(), CONNECTING.min(self.timeout));
+        Ok(Dialer::over(self.transport, server, &credentials, patience)?)
     }
 
     /// Connects.
@@ -198,6 +207,7 @@ impl Reach {
     /// Says goodbye.
     pub async fn close(self) {
         self.client.close().await;
+        self.dialer.farewells().finish().await;
     }
 
     async fn failure(&self, error: ClientError) -> Failure {

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::exit::Failure;
 use super::reach::ReachArgs;
+use crate::client::Transport;
 
 /// Whose configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -32,6 +33,9 @@ pub fn snippet(whose: For, reach: &ReachArgs) -> Result<Value, Failure> {
     // The credentials are looked up now, so that a snippet which cannot work is not handed out.
     let credentials = reach.files()?;
     let mut args = vec!["connect".to_owned(), "--server".to_owned(), reach.server.address()];
+    if reach.transport != Transport::default() {
+        args.extend(["--transport".to_owned(), reach.transport.to_string()]);
+    }
     let mut path = |flag: &str, path: &Path| -> Result<(), Failure> {
         args.extend([flag.to_owned(), absolute(path)?]);
         Ok(())

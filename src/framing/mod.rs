@@ -1,5 +1,7 @@
-//! Bytes to messages and back, without I/O: lines now, server-sent events with the HTTP transport.
+//! Bytes to messages and back, without I/O: lines, and the reading side of server-sent events.
 
+mod events;
 mod lines;
 
+pub use events::{Event, EventTooLong, Events};
 pub use lines::{LineTooLong, Lines};

@@ -12,7 +12,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::sync::{Notify, mpsc};
 
 use super::ledger::{Ledger, Opening, Up, error};
-use super::peek::{Peek, negotiated, peek};
+use crate::client::peek::{Peek, negotiated, peek};
 use crate::client::fault::ClientError;
 use crate::client::lines::{LineError, Lines, MAX_LINE};
 
