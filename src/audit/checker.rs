@@ -98,8 +98,12 @@ impl Checker {
             self.unreadable(place, hash);
             return true;
         };
-        if place.line == 1 && !self.begins_a_file(place, &line) {
-            return false;
+        let mut headless = false;
+        if place.line == 1 {
+            if self.begins_anew(place, &line) {
+                return false;
+            }
+            headless = self.is_headless(place, &line);
         }
         self.records += 1;
         let edge = Edge {
@@ -113,6 +117,8 @@ impl Checker {
         if self.record(place, line.head.seq, *line.head.prev, hash) {
             self.end = Some(edge);
         }
+        // Said already, whatever the next record names.
+        self.blamed |= headless;
         true
     }
 
@@ -140,23 +146,26 @@ impl Checker {
         (findings, self.more)
     }
 
-    fn begins_a_file(&mut self, place: Place, line: &Line<'_>) -> bool {
-        match (&*line.event, self.expect.is_some()) {
-            ("log_started", true) if line.head.seq == 1 => {
-                let what = "another log begins here; the rest of the file was not looked at";
-                self.find(place, String::from(what));
-                return false;
-            }
-            ("log_started" | "log_continued", _) => {}
-            _ => {
-                let what = format!(
-                    "the file begins in the middle, with record {}: what stood before is gone",
-                    line.head.seq
-                );
-                self.find(place, what);
-            }
+    /// Whether another log begins where this one should go on.
+    fn begins_anew(&mut self, place: Place, line: &Line<'_>) -> bool {
+        let anew = line.event == "log_started" && line.head.seq == 1 && self.expect.is_some();
+        if anew {
+            let what = "another log begins here; the rest of the file was not looked at";
+            self.find(place, String::from(what));
         }
-        true
+        anew
+    }
+
+    /// Whether a file begins with something else than its first line.
+    fn is_headless(&mut self, place: Place, line: &Line<'_>) -> bool {
+        let headless = !matches!(&*line.event, "log_started" | "log_continued");
+        if headless {
+            let seq = line.head.seq;
+            let what =
+                format!("the file does not begin with its first line, but with record {seq}");
+            self.find(place, what);
+        }
+        headless
     }
 
     fn unreadable(&mut self, place: Place, hash: Link) {
@@ -182,13 +191,7 @@ impl Checker {
     /// Looks at a record's place in the chain. Returns whether it is the newest one so far.
     fn record(&mut self, place: Place, seq: u64, prev: Link, hash: Link) -> bool {
         let Some(expect) = self.expect else {
-            if seq == 1 && prev != FIRST {
-                self.find(
-                    place,
-                    String::from("altered: the first record names one before it"),
-                );
-            }
-            self.advance(place, seq, prev, hash);
+            self.first_record(place, seq, prev, hash);
             return true;
         };
         let links = prev == expect.hash;
@@ -203,6 +206,9 @@ impl Checker {
             }
         } else if seq == expect.seq {
             self.broken_link();
+        } else if self.last_record.is_some_and(|(_, _, last)| last == hash) {
+            self.late(place, seq);
+            return false;
         } else if self.earlier.is_some_and(|e| e.seq == seq && e.hash == prev) {
             self.last_is_inserted();
         } else if seq > expect.seq {
@@ -213,6 +219,20 @@ impl Checker {
         }
         self.advance(place, seq, prev, hash);
         true
+    }
+
+    /// The first record of the log names none before it; any other may begin what was given.
+    fn first_record(&mut self, place: Place, seq: u64, prev: Link, hash: Link) {
+        let altered = (seq == 1) != (prev == FIRST);
+        let seq = if prev == FIRST { 1 } else { seq };
+        self.advance(place, seq, prev, hash);
+        if altered {
+            self.find(
+                place,
+                String::from("altered: only record 1 names none before it"),
+            );
+            self.blamed = true;
+        }
     }
 
     fn advance(&mut self, place: Place, seq: u64, prev: Link, hash: Link) {

@@ -141,10 +141,11 @@ pub(super) fn raw(out: &mut Vec<u8>, token: &[u8]) {
     if plain_token(token) {
         return out.extend_from_slice(token);
     }
-    match serde_json::from_slice::<serde::de::IgnoredAny>(token) {
+    let value = std::str::from_utf8(token).ok();
+    match value.filter(|text| serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok()) {
         // Inside a string a line feed is not valid JSON, so these are white space between tokens.
-        Ok(_) => out.extend(token.iter().map(|&b| if b < 0x20 { b' ' } else { b })),
-        Err(_) => string(out, &String::from_utf8_lossy(token)),
+        Some(text) => out.extend(text.bytes().map(|b| if b < 0x20 { b' ' } else { b })),
+        None => string(out, &String::from_utf8_lossy(token)),
     }
 }
 

@@ -164,3 +164,123 @@ impl Follow {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixture::{deny, facts};
+    use super::super::log::AuditLog;
+    use super::super::open::AuditOptions;
+    use super::*;
+
+    fn open(path: &Path, rotate_bytes: u64) -> AuditLog {
+        AuditLog::open(AuditOptions {
+            rotate_bytes,
+            ..AuditOptions::new(path)
+        })
+        .unwrap()
+        .0
+    }
+
+    fn write(log: &AuditLog, count: u64) {
+        for id in 0..count {
+            log.denied(&facts(1), &deny("a", id));
+        }
+        log.close().unwrap();
+    }
+
+    fn seq(line: &[u8]) -> u64 {
+        Head::read(line).unwrap().seq
+    }
+
+    #[test]
+    fn the_last_lines_reach_back_into_rotated_files() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("audit.jsonl");
+        assert_eq!(
+            last_lines(&path, 3).unwrap_err().kind(),
+            io::ErrorKind::NotFound
+        );
+        let log = open(&path, 1500);
+        write(&log, 30);
+        let total = log.written();
+        for count in [0, 1, 2, 7, 25, 1000] {
+            let seqs: Vec<u64> = last_lines(&path, count)
+                .unwrap()
+                .iter()
+                .map(|l| seq(l))
+                .collect();
+            let from = (total + 1).saturating_sub(count as u64).max(1);
+            assert_eq!(seqs, (from..=total).collect::<Vec<_>>());
+        }
+    }
+
+    #[test]
+    fn lines_longer_than_a_read_are_found() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log");
+        let long = "x".repeat(200_000);
+        std::fs::write(&path, format!("a\n{long}\n{long}\nbegun")).unwrap();
+        let lines = last_lines(&path, 2).unwrap();
+        assert_eq!(lines, [long.as_bytes(), long.as_bytes()]);
+        assert_eq!(last_lines(&path, 3).unwrap()[0], b"a");
+    }
+
+    #[test]
+    fn following_misses_nothing_over_rotations_and_restarts() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("audit.jsonl");
+        let mut log = open(&path, 1500);
+        write(&log, 2);
+        let mut follow = Follow::new(&path, 1);
+        let mut seen = Vec::new();
+        for round in [0, 1, 0, 3, 40, 1, 2, 100, 1] {
+            write(&log, round);
+            if round == 2 {
+                drop(log);
+                log = open(&path, 1500);
+            }
+            follow
+                .poll(&mut |line| {
+                    seen.push(seq(line));
+                    Ok(())
+                })
+                .unwrap();
+            assert_eq!(seen, (2..=log.written()).collect::<Vec<_>>());
+        }
+    }
+
+    #[test]
+    fn half_a_line_waits_for_its_end_and_a_cut_is_survived() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("audit.jsonl");
+        write(&open(&path, 0), 3);
+        let whole = std::fs::read(&path).unwrap();
+        let last = whole[..whole.len() - 1]
+            .iter()
+            .rposition(|&b| b == b'\n')
+            .unwrap()
+            + 1;
+        let mut follow = Follow::new(&path, 0);
+        let mut poll = || {
+            let mut seen = Vec::new();
+            let each = &mut |line: &[u8]| {
+                seen.push(seq(line));
+                Ok(())
+            };
+            follow.poll(each).unwrap();
+            seen
+        };
+        let put = |bytes: &[u8]| {
+            use std::os::unix::fs::FileExt as _;
+            let file = File::options().write(true).open(&path).unwrap();
+            file.write_all_at(bytes, 0).unwrap();
+            file.set_len(bytes.len() as u64).unwrap();
+        };
+        put(&whole[..last + 9]);
+        assert_eq!(poll(), [1, 2, 3]);
+        put(&whole[..last]);
+        assert_eq!(poll(), [0; 0]);
+        put(&whole);
+        assert_eq!(poll(), [4]);
+    }
+}

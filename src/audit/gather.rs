@@ -20,8 +20,9 @@ pub(super) const GROUP_MAX: usize = 1 << 20;
 pub(super) const KEPT_MAX: usize = 4 << 20;
 /// Bytes by which a file may outgrow its limit after a rotation that failed, before the next try.
 const ROTATE_AGAIN: u64 = 1 << 20;
-/// Runs of records whose end is remembered for those who still ask.
-const HISTORY: usize = 256;
+/// Runs of records whose end is remembered for those who still ask. A failed write is followed by a
+/// pause, so this is minutes.
+const HISTORY: usize = 1024;
 
 /// Numbers the runs of records between failures, for all logs of the process, so that a ticket of
 /// one log or of a withdrawn record never passes for another's.
@@ -160,7 +161,9 @@ pub(super) struct Gather {
     link: Link,
     written: u64,
     written_link: Link,
-    /// Where earlier runs ended.
+    /// What was written when the run began.
+    run_start: u64,
+    /// Where earlier runs ended, of which something was written.
     history: VecDeque<(u64, u64)>,
     /// Bytes of the current file that are written.
     on_disk: u64,
@@ -185,6 +188,7 @@ impl Gather {
         Self {
             group: Group::default(),
             run: next_run(),
+            run_start: written,
             next: written + 1,
             link,
             written,
@@ -386,14 +390,21 @@ impl Gather {
     pub(super) fn withdraw(&mut self) {
         let settled = self.group.settled;
         if settled != self.group.whole() {
+            self.end_run();
+            self.rebuild(settled);
+        }
+        self.file_bytes = self.on_disk + self.group.bytes.len() as u64;
+    }
+
+    fn end_run(&mut self) {
+        if self.written > self.run_start {
             self.history.push_back((self.run, self.written));
             if self.history.len() > HISTORY {
                 self.history.pop_front();
             }
-            self.run = next_run();
-            self.rebuild(settled);
         }
-        self.file_bytes = self.on_disk + self.group.bytes.len() as u64;
+        self.run = next_run();
+        self.run_start = self.written;
     }
 
     /// Chains everything behind `settled` again, without the claims.

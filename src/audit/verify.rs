@@ -213,3 +213,249 @@ fn is_aside(path: &Path) -> bool {
 fn named(path: &Path, error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("`{}`: {error}", path.display()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::files::log_files;
+    use super::super::fixture::{assert_intact, deny, facts};
+    use super::super::log::AuditLog;
+    use super::super::open::AuditOptions;
+    use super::*;
+
+    const RECORDS: usize = 9;
+
+    /// The lines of a log with so many records, without their line feeds.
+    fn lines(name: &str) -> Vec<String> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("audit.jsonl");
+        let (log, _) = AuditLog::open(AuditOptions::new(&path)).unwrap();
+        for id in 1..RECORDS as u64 {
+            log.denied(&facts(1), &deny(name, id));
+        }
+        log.close().unwrap();
+        let text = std::fs::read_to_string(&path).unwrap();
+        text.lines().map(str::to_owned).collect()
+    }
+
+    fn check_bytes(bytes: &[u8]) -> Report {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("audit.jsonl");
+        std::fs::write(&path, bytes).unwrap();
+        let report = verify_files(&[&path]).unwrap();
+        for finding in &report.findings {
+            // Wherever a finding points to, a line begins.
+            let offset = usize::try_from(finding.offset).unwrap();
+            let before = bytes[..offset].iter().filter(|&&b| b == b'\n').count() as u64;
+            assert!(offset == 0 || bytes[offset - 1] == b'\n');
+            assert_eq!(finding.line, before + 1);
+        }
+        report
+    }
+
+    fn joined<S: AsRef<str>>(lines: &[S]) -> Vec<u8> {
+        lines
+            .iter()
+            .flat_map(|l| [l.as_ref().as_bytes(), b"\n"].concat())
+            .collect()
+    }
+
+    /// Line and text of each finding.
+    #[track_caller]
+    fn findings<S: AsRef<str>>(lines: &[S]) -> Vec<(u64, String)> {
+        let report = check_bytes(&joined(lines));
+        assert_eq!(report.intact(), report.findings.is_empty());
+        report
+            .findings
+            .into_iter()
+            .map(|f| (f.line, f.what))
+            .collect()
+    }
+
+    fn found(line: u64, what: &str) -> Vec<(u64, String)> {
+        vec![(line, what.to_owned())]
+    }
+
+    #[test]
+    fn every_byte_that_is_changed_is_found_in_its_line() {
+        let lines = lines("a");
+        assert!(check_bytes(&joined(&lines)).intact());
+        let whole = joined(&lines);
+        let mut offset = 0;
+        for (n, line) in lines.iter().enumerate().take(RECORDS - 1) {
+            let looked_at = [0, 3, RECORDS - 2].contains(&n);
+            for at in (offset..=offset + line.len()).filter(|_| looked_at) {
+                let mut bytes = whole.clone();
+                bytes[at] ^= 1;
+                let report = check_bytes(&bytes);
+                let lines: Vec<u64> = report.findings.iter().map(|f| f.line).collect();
+                // A line feed less makes one line of two.
+                let expected = if bytes[at] == b'\x0b' { 2 } else { 1 };
+                assert!(lines.len() <= expected, "byte {at}: {:?}", report.findings);
+                assert_eq!(lines.first(), Some(&(n as u64 + 1)), "byte {at}");
+            }
+            offset += line.len() + 1;
+        }
+    }
+
+    #[test]
+    fn a_record_that_was_rewritten_well_is_found() {
+        let mut lines = lines("a");
+        lines[4] = lines[4].replace("false", "true");
+        assert_eq!(
+            findings(&lines),
+            found(5, "altered: the next record names another hash")
+        );
+        lines[5] = lines[5].replace("false", "true");
+        let what = "altered: neither does it name the record before, nor the next one it";
+        assert_eq!(findings(&lines), found(6, what));
+    }
+
+    #[test]
+    fn the_newest_record_is_vouched_for_by_its_hash_alone() {
+        let mut lines = lines("a");
+        let hash = check_bytes(&joined(&lines)).last.unwrap().hash;
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("audit.jsonl");
+        let held = |lines: &[String]| {
+            std::fs::write(&path, joined(lines)).unwrap();
+            verify_files_holding(&[&path], Some(&hash)).unwrap()
+        };
+        assert!(held(&lines).intact());
+        assert_eq!(held(&lines[..RECORDS - 1]).held, Some(false));
+        lines[RECORDS - 1] = lines[RECORDS - 1].replace("false", "true");
+        let altered = held(&lines);
+        assert!(altered.findings.is_empty() && !altered.intact());
+        // And with the record's own beginning altered, the two last records contradict.
+        lines[RECORDS - 1] = lines[RECORDS - 1].replace("\"prev\":\"", "\"prev\":\"00");
+        assert_eq!(held(&lines).findings[0].line, RECORDS as u64);
+    }
+
+    #[test]
+    fn missing_records_are_counted_and_placed() {
+        let mut one = lines("a");
+        one.remove(4);
+        assert_eq!(
+            findings(&one),
+            found(5, "record 5 is missing before this line")
+        );
+        let mut some = lines("a");
+        some.drain(2..6);
+        assert_eq!(
+            findings(&some),
+            found(3, "records 3 to 6 are missing before this line")
+        );
+        let head = lines("a").split_off(3);
+        let what = "the file does not begin with its first line, but with record 4";
+        assert_eq!(findings(&head), found(1, what));
+    }
+
+    #[test]
+    fn records_in_another_order_are_told_from_missing_ones() {
+        let mut swapped = lines("a");
+        swapped.swap(4, 5);
+        assert_eq!(
+            findings(&swapped),
+            found(5, "reordered: record 6 stands too early")
+        );
+        let mut late = lines("a");
+        let moved = late.remove(2);
+        late.insert(6, moved);
+        assert_eq!(
+            findings(&late),
+            found(7, "reordered: record 3 stands too late")
+        );
+        let mut early = lines("a");
+        let moved = early.remove(6);
+        early.insert(2, moved);
+        assert_eq!(
+            findings(&early),
+            found(3, "reordered: record 7 stands too early")
+        );
+    }
+
+    #[test]
+    fn what_was_put_there_is_found_and_nothing_else() {
+        let (ours, other) = (lines("a"), lines("b"));
+        let with = |at: usize, line: &str| {
+            let mut lines = ours.clone();
+            lines.insert(at, line.to_owned());
+            findings(&lines)
+        };
+        let no_record = "not a record of an audit log: altered, or put there";
+        assert_eq!(with(4, "{\"forged\":true}"), found(5, no_record));
+        assert_eq!(with(4, ""), found(5, no_record));
+        assert_eq!(with(RECORDS, "x"), found(RECORDS as u64 + 1, no_record));
+        let here = |n| format!("record {n} does not belong here: put there");
+        let again = |n| format!("record {n} again: a copy, or of another log");
+        assert_eq!(with(4, &other[4]), found(5, &here(5)));
+        assert_eq!(with(4, &other[7]), found(5, &here(8)));
+        assert_eq!(with(4, &other[2]), found(5, &again(3)));
+        assert_eq!(with(4, &ours[2]), found(5, &again(3)));
+        assert_eq!(with(4, &ours[3]), found(5, &again(4)));
+        assert_eq!(
+            with(RECORDS, &other[5]),
+            found(RECORDS as u64 + 1, &again(6))
+        );
+    }
+
+    #[test]
+    fn a_torn_last_line_is_told_with_its_length() {
+        let mut bytes = joined(&lines("a"));
+        bytes.truncate(bytes.len() - 10);
+        let report = check_bytes(&bytes);
+        assert_eq!(report.findings.len(), 1);
+        assert!(report.findings[0].what.starts_with("torn last line: "));
+        assert_eq!(report.findings[0].line, RECORDS as u64);
+        assert_eq!(report.records, RECORDS as u64 - 1);
+        assert!(check_bytes(b"").intact());
+    }
+
+    #[test]
+    fn a_file_that_is_gone_or_of_another_log_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("audit.jsonl");
+        let mut options = AuditOptions::new(&path);
+        options.rotate_bytes = 1500;
+        let (log, _) = AuditLog::open(options).unwrap();
+        for id in 0..30 {
+            log.denied(&facts(1), &deny("a", id));
+        }
+        log.close().unwrap();
+        let mut files = log_files(&path).unwrap();
+        assert_intact(&files);
+        // Given twice, and with what lies beside it, is fine.
+        files.extend([path.clone(), dir.path().join("audit.jsonl.lock")]);
+        let report = assert_intact(&files);
+        assert_eq!(report.skipped.len(), 1);
+        let gone = files.remove(1);
+        let report = verify_files(&files).unwrap();
+        assert_eq!(report.findings.len(), 1);
+        assert_eq!(
+            (&report.findings[0].file, report.findings[0].line),
+            (&files[1], 1)
+        );
+        assert!(report.findings[0].what.contains("missing"));
+        files.push(gone);
+        let foreign = dir.path().join("foreign.jsonl");
+        std::fs::write(&foreign, joined(&lines("b"))).unwrap();
+        files.push(foreign.clone());
+        let report = verify_files(&files).unwrap();
+        assert_eq!(report.findings.len(), 1, "{report:#?}");
+        assert_eq!(report.findings[0].file, foreign);
+        assert!(
+            report.findings[0]
+                .what
+                .starts_with("another log begins here")
+        );
+        files.push(dir.path().join("none"));
+        let error = verify_files(&files).unwrap_err();
+        assert!(error.to_string().contains("none"), "{error}");
+    }
+
+    #[test]
+    fn a_log_that_is_wrong_everywhere_has_a_bounded_report() {
+        let report = check_bytes(&b"x\n".repeat(5000));
+        assert_eq!((report.findings.len(), report.more), (1000, 4000));
+        assert!(!report.intact());
+    }
+}

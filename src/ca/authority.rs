@@ -95,8 +95,6 @@ pub struct Authority {
     pub(super) ceilings: Vec<Ceiling>,
     /// The earliest end of the path.
     pub(super) not_after: UnixTime,
-    /// How many CAs may stand below this one; `None`: any number.
-    pub(super) below: Option<u32>,
 }
 
 impl Authority {
@@ -136,7 +134,12 @@ impl Authority {
             let (key, certificate) = (key.to_owned(), certificate.to_owned());
             return Err(AuthorityError::Mismatch { key, certificate });
         }
-        Ok(Self {
+        Ok(Self::of(above, signer))
+    }
+
+    /// From a key that is known to belong to the certificate.
+    pub(super) fn of(above: Above, signer: Signer) -> Self {
+        Self {
             signer,
             chain: above.chain,
             root: above.root,
@@ -144,8 +147,7 @@ impl Authority {
             trust_domain: above.trust_domain,
             ceilings: above.ceilings,
             not_after: above.not_after,
-            below: above.below,
-        })
+        }
     }
 
     /// The trust domain whose names it gives out.
@@ -193,7 +195,6 @@ pub(super) struct Above {
     trust_domain: String,
     ceilings: Vec<Ceiling>,
     not_after: UnixTime,
-    below: Option<u32>,
 }
 
 impl Above {
@@ -248,14 +249,13 @@ impl Above {
             .ok_or_else(|| AuthorityError::TrustDomain {
                 path: certificate.to_owned(),
             })?;
-        let (public_key, below) = key_and_depth(path[0]).unwrap_or_default();
+        let public_key = public_key(path[0]).unwrap_or_default();
         Ok(Self {
             parsed,
             public_key,
             trust_domain,
             ceilings,
             not_after,
-            below,
             chain,
             root: root_der,
         })
@@ -279,16 +279,10 @@ pub(super) fn is_signed_by(der: &[u8], issuer: &[u8]) -> bool {
         && subject.verify_signature(Some(issuer.public_key())).is_ok()
 }
 
-/// The public key as DER, and how many CAs may stand below.
-pub(super) fn key_and_depth(der: &[u8]) -> Option<(Vec<u8>, Option<u32>)> {
+/// The public key as DER `SubjectPublicKeyInfo`.
+pub(super) fn public_key(der: &[u8]) -> Option<Vec<u8>> {
     let (_, certificate) = X509Certificate::from_der(der).ok()?;
-    let below = certificate
-        .basic_constraints()
-        .ok()
-        .flatten()?
-        .value
-        .path_len_constraint;
-    Some((certificate.public_key().raw.to_vec(), below))
+    Some(certificate.public_key().raw.to_vec())
 }
 
 fn open_key(path: &Path, unlock: Unlock<'_>) -> Result<Signer, AuthorityError> {

@@ -3,8 +3,10 @@
 
 use rcgen::{
     BasicConstraints, Certificate, CertificateParams, CustomExtension, DistinguishedName, DnType,
-    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyUsagePurpose, PublicKeyData, SanType, SerialNumber,
+    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyIdMethod, KeyUsagePurpose, PublicKeyData, SanType,
+    SerialNumber,
 };
+use ring::digest;
 use time::OffsetDateTime;
 
 use crate::clock::UnixTime;
@@ -59,7 +61,7 @@ pub(super) fn self_signed(
     contents: &Contents<'_>,
     signer: &Signer,
 ) -> Result<Certificate, BuildError> {
-    Ok(parameters(contents)?.self_signed(signer)?)
+    Ok(parameters(contents, signer)?.self_signed(signer)?)
 }
 
 /// Signed by an issuer.
@@ -68,7 +70,7 @@ pub(super) fn signed_by(
     subject_key: &impl PublicKeyData,
     issuer: &Issuer<'_, &Signer>,
 ) -> Result<Certificate, BuildError> {
-    Ok(parameters(contents)?.signed_by(subject_key, issuer)?)
+    Ok(parameters(contents, subject_key)?.signed_by(subject_key, issuer)?)
 }
 
 /// A URI as a subject alternative name.
@@ -91,7 +93,10 @@ pub(super) fn date(time: UnixTime) -> Result<OffsetDateTime, BuildError> {
     OffsetDateTime::from_unix_timestamp(time.0).map_err(|_| BuildError::Time(time))
 }
 
-fn parameters(contents: &Contents<'_>) -> Result<CertificateParams, BuildError> {
+fn parameters(
+    contents: &Contents<'_>,
+    subject_key: &impl PublicKeyData,
+) -> Result<CertificateParams, BuildError> {
     let mut parameters = CertificateParams::default();
     parameters.serial_number = Some(SerialNumber::from_slice(&serial::fresh()?));
     parameters.not_before = date(contents.not_before)?;
@@ -100,6 +105,7 @@ fn parameters(contents: &Contents<'_>) -> Result<CertificateParams, BuildError> 
     parameters.subject_alt_names.clone_from(&contents.names);
     // The encoder leaves the authority key identifier out unless it is asked for.
     parameters.use_authority_key_identifier_extension = true;
+    parameters.key_identifier_method = key_identifier(subject_key);
     match contents.role {
         Role::Leaf(usages) => {
             parameters.is_ca = IsCa::ExplicitNoCa;
@@ -116,6 +122,13 @@ fn parameters(contents: &Contents<'_>) -> Result<CertificateParams, BuildError> 
         parameters.custom_extensions.push(extension);
     }
     Ok(parameters)
+}
+
+/// RFC 7093 section 2, method 1: the left 160 bits of SHA-256 over the public key's bits. The
+/// encoder's own hashes the whole `SubjectPublicKeyInfo`, which other programs do not recognize.
+fn key_identifier(subject_key: &impl PublicKeyData) -> KeyIdMethod {
+    let hash = digest::digest(&digest::SHA256, subject_key.der_bytes());
+    KeyIdMethod::PreSpecified(hash.as_ref()[..20].to_vec())
 }
 
 fn subject(contents: &Contents<'_>) -> DistinguishedName {

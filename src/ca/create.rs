@@ -12,7 +12,7 @@ use crate::identity::{Name, NameError, SpiffeError, SpiffeId};
 use crate::registry::{Enrolment, EnrolmentKind, Store, StoreError};
 use crate::secret::Secret;
 
-use super::authority::Authority;
+use super::authority::{Above, Authority, AuthorityError};
 use super::certificate::{BuildError, Contents, Role, self_signed, signed_by, uri};
 use super::crl::{CrlError, first_crl};
 use super::files::{CaFiles, State};
@@ -76,6 +76,9 @@ pub enum CreateError {
     /// Making a certificate.
     #[error(transparent)]
     Build(#[from] BuildError),
+    /// Reading back the chain that was made.
+    #[error(transparent)]
+    Authority(#[from] AuthorityError),
     /// Making a CRL.
     #[error(transparent)]
     Crl(#[from] CrlError),
@@ -114,10 +117,8 @@ pub struct Created {
     pub files: CaFiles,
     /// The root's certificate.
     pub root: Parsed,
-    /// The issuing CA's certificate.
-    pub issuing: Parsed,
-    /// The trust domain.
-    pub trust_domain: String,
+    /// The issuing CA, open.
+    pub issuing: Authority,
 }
 
 /// Makes a CA in a folder that holds none.
@@ -158,12 +159,17 @@ pub(super) async fn create_in_locked(
     store.enrol(&record(&issuing, &root, by, now)?).await?;
     fs::rename(&staged, files.dir()).map_err(folder(files.dir()))?;
     sync_folder(parent(files.dir()))?;
+    let above = above(files, new.permission_oid)?;
+    let issuing = Authority::of(above, issuing.signer);
     Ok(Created {
         files: files.clone(),
         root: root.parsed,
-        issuing: issuing.parsed,
-        trust_domain: domain.to_owned(),
+        issuing,
     })
+}
+
+fn above(files: &CaFiles, oid: &str) -> Result<Above, AuthorityError> {
+    Above::load(&files.issuing_certificate(), &files.root_certificate(), oid)
 }
 
 /// A new issuing CA below the root of a folder, in place of the one that is there. A killed run can
@@ -175,7 +181,7 @@ pub(super) async fn renew_issuing(
     store: &dyn Store,
     by: &str,
     now: UnixTime,
-) -> Result<(), CreateError> {
+) -> Result<Authority, CreateError> {
     let issuing = make_issuing(root.der(), &root.signer, new, now)?;
     let mut enrolment = authority_record(&issuing, by, now)?;
     enrolment.issuer = Some(root.fingerprint());
@@ -186,7 +192,10 @@ pub(super) async fn renew_issuing(
     write_atomic(&files.issuing_certificate(), certificate.as_bytes(), 0o644)?;
     let crl = first_crl(&issuing.certificate, &issuing.signer, now)?;
     write_atomic(&files.issuing_crl(), crl.as_bytes(), 0o644)?;
-    Ok(())
+    Ok(Authority::of(
+        above(files, new.permission_oid)?,
+        issuing.signer,
+    ))
 }
 
 struct Made {

@@ -43,11 +43,16 @@ impl CaArgs {
             }
             CaAction::Issue(arguments) => {
                 place.ca = place.ca.take().or_else(|| settings.existing_ca());
-                arguments.profiles = arguments.profiles.take().or_else(|| settings.profiles.clone());
+                arguments.profiles = arguments
+                    .profiles
+                    .take()
+                    .or_else(|| settings.profiles.clone());
             }
             _ => place.ca = place.ca.take().or_else(|| settings.existing_ca()),
         }
-        let answer = on_this_thread(async { Ok(self.command.run(&settings.certificates, unix_now()).await?) })?;
+        let answer = on_this_thread(async {
+            Ok(self.command.run(&settings.certificates, unix_now()).await?)
+        })?;
         show(out, self.json, &answer, || answer.human())
     }
 }
@@ -71,7 +76,9 @@ impl PinArgs {
     /// Whatever went wrong, with its hint.
     pub fn run(self, out: &mut Out) -> Result<Exit, Failure> {
         let settings = self.file.settings()?;
-        let answer = on_this_thread(async { Ok(self.command.run(&settings.certificates, unix_now()).await?) })?;
+        let answer = on_this_thread(async {
+            Ok(self.command.run(&settings.certificates, unix_now()).await?)
+        })?;
         show(out, self.json, &answer, || answer.human())
     }
 }
@@ -92,7 +99,9 @@ impl ConfigCommandArgs {
     /// The output cannot be written.
     pub fn run(self) -> Result<Exit, Failure> {
         let (mut out, mut err) = (std::io::stdout().lock(), std::io::stderr().lock());
-        let ended = self.command.run(&self.file.path(), environment(), &mut out, &mut err);
+        let ended = self
+            .command
+            .run(&self.file.path(), environment(), &mut out, &mut err);
         ended.map(found).map_err(|cause| unwritable(&cause))
     }
 }
@@ -136,12 +145,14 @@ impl AuditCommandArgs {
     pub fn run(self) -> Result<Exit, Failure> {
         let config = self.file.load_if_there()?;
         let log = config.map(|config| config.audit.path);
-        match self.command.run(log.as_deref(), &mut std::io::stdout().lock()) {
+        match self
+            .command
+            .run(log.as_deref(), &mut std::io::stdout().lock())
+        {
             Ok(code) => Ok(found(code)),
             Err(AuditCommandError::Output(cause)) => Err(unwritable(&cause)),
-            Err(error @ AuditCommandError::NoFile) => {
-                Err(Failure::setup(error).with_hint("name the log, or the configuration by `--config FILE`"))
-            }
+            Err(error @ AuditCommandError::NoFile) => Err(Failure::setup(error)
+                .with_hint("name the log, or the configuration by `--config FILE`")),
             Err(error) => Err(Failure::setup(error)),
         }
     }
@@ -167,13 +178,26 @@ impl From<PolicyCommandError> for Failure {
     }
 }
 
-fn show(out: &mut Out, json: bool, answer: &impl Serialize, human: impl FnOnce() -> String) -> Result<Exit, Failure> {
-    if json { out.json(answer)? } else { out.line(&human())? }
+fn show(
+    out: &mut Out,
+    json: bool,
+    answer: &impl Serialize,
+    human: impl FnOnce() -> String,
+) -> Result<Exit, Failure> {
+    if json {
+        out.json(answer)?
+    } else {
+        out.line(&human())?
+    }
     Ok(Exit::Success)
 }
 
 fn found(code: u8) -> Exit {
-    if code == 0 { Exit::Success } else { Exit::Found }
+    if code == 0 {
+        Exit::Success
+    } else {
+        Exit::Found
+    }
 }
 
 fn unwritable(cause: &std::io::Error) -> Failure {

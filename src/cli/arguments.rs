@@ -44,8 +44,10 @@ impl Given {
                 return Err(Failure::usage(format!("`{word}` has no key")));
             }
             if !seen.insert(key.to_owned()) {
-                return Err(Failure::usage(format!("the argument `{key}` is given twice"))
-                    .with_hint("for a list write it once, as `key:=[…]`"));
+                return Err(
+                    Failure::usage(format!("the argument `{key}` is given twice"))
+                        .with_hint("for a list write it once, as `key:=[…]`"),
+                );
             }
             given.entries.push((key.to_owned(), raw));
         }
@@ -69,7 +71,10 @@ impl Given {
     pub fn hint(&self, complaint: &str) -> Option<String> {
         const TYPES: [&str; 6] = ["integer", "number", "boolean", "array", "object", "null"];
         let typed = TYPES.iter().any(|kind| complaint.contains(kind));
-        let key = self.strings.iter().find(|key| complaint.contains(key.as_str()))?;
+        let key = self
+            .strings
+            .iter()
+            .find(|key| complaint.contains(key.as_str()))?;
         typed.then(|| {
             format!("`{key}=…` sends a string; write `{key}:=…` for a number, a boolean, an array or an object")
         })
@@ -90,9 +95,13 @@ pub fn whole(text: &str) -> Result<Box<RawValue>, Failure> {
     let mut read = String::new();
     let text = if text == "-" {
         let taken = std::io::stdin().take(LARGEST + 1).read_to_string(&mut read);
-        taken.map_err(|cause| Failure::usage(format!("cannot read the arguments from stdin: {cause}")))?;
+        taken.map_err(|cause| {
+            Failure::usage(format!("cannot read the arguments from stdin: {cause}"))
+        })?;
         if read.len() as u64 > LARGEST {
-            return Err(Failure::usage("the arguments on stdin are longer than 16 MiB"));
+            return Err(Failure::usage(
+                "the arguments on stdin are longer than 16 MiB",
+            ));
         }
         read.trim()
     } else {
@@ -103,7 +112,8 @@ pub fn whole(text: &str) -> Result<Box<RawValue>, Failure> {
     if raw.get().starts_with('{') {
         Ok(raw)
     } else {
-        Err(Failure::usage("`--args-json` is not a JSON object").with_hint("write `{\"key\": value}`"))
+        Err(Failure::usage("`--args-json` is not a JSON object")
+            .with_hint("write `{\"key\": value}`"))
     }
 }
 
@@ -131,7 +141,16 @@ mod tests {
     fn a_value_is_a_string_unless_it_is_written_as_json() {
         assert_eq!(object(&[]).unwrap(), "{}");
         assert_eq!(
-            object(&["path=a=b", "n:=1.50", "on:=true", "s=5", "q=say \"hi\"", "list:=[1, 2]", "empty="]).unwrap(),
+            object(&[
+                "path=a=b",
+                "n:=1.50",
+                "on:=true",
+                "s=5",
+                "q=say \"hi\"",
+                "list:=[1, 2]",
+                "empty="
+            ])
+            .unwrap(),
             r#"{"path":"a=b","n":1.50,"on":true,"s":"5","q":"say \"hi\"","list":[1, 2],"empty":""}"#
         );
     }
@@ -150,7 +169,11 @@ mod tests {
         }
         assert!(whole("{\"a\": 1}").is_ok());
         for text in ["[1]", "1", "{", "{} {}"] {
-            assert_eq!(whole(text).unwrap_err().exit(), super::super::exit::Exit::Usage, "{text}");
+            assert_eq!(
+                whole(text).unwrap_err().exit(),
+                super::super::exit::Exit::Usage,
+                "{text}"
+            );
         }
     }
 
@@ -158,7 +181,12 @@ mod tests {
     fn hints_only_at_an_argument_that_was_sent_as_a_string() {
         let words = ["limit=5".to_owned(), "deep:=1".to_owned()];
         let given = Given::parse(&words).unwrap();
-        assert!(given.hint("`/limit`: \"5\" is not of type \"integer\"").unwrap().contains("`limit:=…`"));
+        assert!(
+            given
+                .hint("`/limit`: \"5\" is not of type \"integer\"")
+                .unwrap()
+                .contains("`limit:=…`")
+        );
         assert_eq!(given.hint("`/deep`: 1 is not of type \"boolean\""), None);
         assert_eq!(given.hint("`/limit` is too long"), None);
     }

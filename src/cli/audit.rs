@@ -496,3 +496,146 @@ fn span(micros: u64) -> String {
         _ => humantime::format_duration(Duration::from_secs(micros / 1_000_000)).to_string(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Cli {
+        #[command(flatten)]
+        args: AuditArgs,
+    }
+
+    /// Three records, chained by hand: this test has no way to make a log.
+    fn log(dir: &Path) -> PathBuf {
+        let bodies = [
+            r#""time":"2026-11-21T01:47:23.123456Z","event":"log_started","format":1,"version":"1"}"#,
+            r#""time":"2026-11-21T01:47:24.000001Z","event":"decision","identity":"spiffe://x/reader","method":"tools/call","target":"a\u001b[2J\u202e","allowed":true}"#,
+            r#""time":"2026-11-21T01:47:24.000002Z","event":"decision","identity":"spiffe://x/reader","method":"tools/call","target":"w","allowed":false,"by":"certificate `reader`","missing":"tools:w"}"#,
+            r#""time":"2026-11-21T01:47:24.100002Z","event":"outcome","decision":2,"outcome":"protocol_error","code":-32602,"duration_us":1234}"#,
+            r#""time":"2026-11-21T01:47:24.100003Z","event":"refused","source":"[::1]:9","reason":"expired","class":"expired"}"#,
+        ];
+        let mut prev = "0".repeat(64);
+        let mut text = String::new();
+        for (n, body) in bodies.iter().enumerate() {
+            let line = format!("{{\"seq\":{},\"prev\":\"{prev}\",{body}", n + 1);
+            prev = hex::encode(ring::digest::digest(&ring::digest::SHA256, line.as_bytes()));
+            text.push_str(&line);
+            text.push('\n');
+        }
+        let path = dir.join("audit.jsonl");
+        std::fs::write(&path, text).unwrap();
+        path
+    }
+
+    fn run(args: &[&str], configured: Option<&Path>) -> (Result<u8, String>, String) {
+        let cli = Cli::try_parse_from(["audit"].iter().chain(args)).unwrap();
+        let mut out = Vec::new();
+        let code = cli
+            .args
+            .run(configured, &mut out)
+            .map_err(|error| error.to_string());
+        (code, String::from_utf8(out).unwrap())
+    }
+
+    #[test]
+    fn verify_says_what_is_intact_and_where_it_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = log(dir.path());
+        let name = path.to_str().unwrap();
+        let (code, out) = run(&["verify", name], None);
+        assert_eq!(code, Ok(0));
+        assert!(
+            out.starts_with("intact: 5 records in 1 file\nfirst: record 1 of 2026-"),
+            "{out}"
+        );
+        let hash = out.rsplit("hash ").next().unwrap().trim();
+        assert_eq!(run(&["verify", name, "--expect", hash], None).0, Ok(0));
+        assert_eq!(
+            run(&["verify", name, "--expect", &"0".repeat(64)], None).0,
+            Ok(1)
+        );
+        // The configured log stands in for a file.
+        assert_eq!(run(&["verify"], Some(&path)), (Ok(0), out));
+        let text = std::fs::read_to_string(&path).unwrap();
+        std::fs::write(&path, text.replace("\"allowed\":true", "\"allowed\":null")).unwrap();
+        let (code, out) = run(&["verify", name], None);
+        assert_eq!(code, Ok(1));
+        let second = text.find('\n').unwrap() + 1;
+        let what = "altered: the next record names another hash";
+        assert!(
+            out.starts_with(&format!("{name}:2: {what} (byte {second})\n")),
+            "{out}"
+        );
+        assert!(out.contains("not intact: 1 finding in 5 records in 1 file"));
+        let (code, out) = run(&["verify", "--json", name], None);
+        let report: serde_json::Value = serde_json::from_str(&out).unwrap();
+        assert_eq!(
+            (code, &report["findings"][0]["line"]),
+            (Ok(1), &serde_json::json!(2))
+        );
+    }
+
+    #[test]
+    fn a_log_that_is_not_there_is_named() {
+        assert_eq!(
+            run(&["verify"], None).0.unwrap_err(),
+            "no audit log is named"
+        );
+        for args in [
+            &["verify", "/none/a"][..],
+            &["verify", "--rotated", "/none/a"],
+            &["tail", "/none/a"],
+        ] {
+            let error = run(args, None).0.unwrap_err();
+            assert!(error.contains("`/none/a`"), "{error}");
+        }
+    }
+
+    #[test]
+    fn tail_is_for_people_and_cannot_drive_their_terminal() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = log(dir.path());
+        let (code, out) = run(&["tail"], Some(&path));
+        assert_eq!(code, Ok(0));
+        assert_eq!(
+            out,
+            "2026-11-21 01:47:23.123  -                log_started version=1\n\
+             2026-11-21 01:47:24.000  reader           tools/call a\\u{1b}[2J\\u{202e}  allowed\n\
+             2026-11-21 01:47:24.000  reader           tools/call w  DENIED by certificate `reader` (missing tools:w)\n\
+             2026-11-21 01:47:24.100  reader           tools/call a\\u{1b}[2J\\u{202e}  -> protocol error -32602 in 1.2 ms\n\
+             2026-11-21 01:47:24.100  -                refused source=[::1]:9 class=expired reason=expired\n"
+        );
+        let (_, two) = run(&["tail", "-n", "2"], Some(&path));
+        assert_eq!(two.lines().count(), 2);
+        assert!(
+            two.contains("?                (record 2)  -> protocol error"),
+            "{two}"
+        );
+        assert_eq!(run(&["tail", "-n", "0"], Some(&path)).1, "");
+        let (_, raw) = run(&["tail", "--json"], Some(&path));
+        assert_eq!(raw, std::fs::read_to_string(&path).unwrap());
+    }
+
+    #[test]
+    fn following_ends_when_the_output_does() {
+        struct Closing(usize);
+        impl Write for Closing {
+            fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+                self.0 = self.0.checked_sub(1).ok_or(io::ErrorKind::BrokenPipe)?;
+                Ok(bytes.len())
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let path = log(dir.path());
+        let cli = Cli::try_parse_from(["audit", "tail", "--json", "-f", "-n", "5"]).unwrap();
+        let ended = cli.args.run(Some(&path), &mut Closing(3));
+        assert!(matches!(ended, Err(AuditCommandError::Output(_))));
+    }
+}

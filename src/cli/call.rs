@@ -35,7 +35,12 @@ pub struct CallArgs {
     #[arg(value_name = "KEY=VALUE")]
     arguments: Vec<String>,
     /// All arguments as one JSON object; `-` reads it from stdin
-    #[arg(long, value_name = "JSON", conflicts_with = "arguments", allow_hyphen_values = true)]
+    #[arg(
+        long,
+        value_name = "JSON",
+        conflicts_with = "arguments",
+        allow_hyphen_values = true
+    )]
     args_json: Option<String>,
     /// Print the result as the server's JSON
     #[arg(long)]
@@ -73,7 +78,9 @@ impl CallArgs {
     }
 
     async fn ask(&self, arguments: Box<RawValue>) -> Result<Box<RawValue>, Failure> {
-        let mut request = Request::new("tools/call").with_text("name", &self.tool).with("arguments", arguments);
+        let mut request = Request::new("tools/call")
+            .with_text("name", &self.tool)
+            .with("arguments", arguments);
         request.progress = Meter::wanted();
         request.log_level = self.log_level.as_deref();
         let mut reach = self.reach.connect().await?;

@@ -22,6 +22,9 @@ const OURS: [&str; 6] = [
     "COUNTERSIGN_CA_PASSPHRASE",
 ];
 
+/// The variable that stands in for `listen.address`.
+const LISTEN: &str = "COUNTERSIGN_LISTEN__ADDRESS";
+
 /// Which configuration.
 #[derive(Clone, Debug, Args)]
 pub struct ConfigFile {
@@ -104,7 +107,9 @@ impl Settings {
     /// The CA's folder of the configuration for a command that takes an existing CA.
     #[must_use]
     pub fn existing_ca(&self) -> Option<PathBuf> {
-        self.ca.clone().filter(|dir| CaFiles::new(dir).issuing_certificate().exists())
+        self.ca
+            .clone()
+            .filter(|dir| CaFiles::new(dir).issuing_certificate().exists())
     }
 }
 
@@ -125,13 +130,19 @@ pub fn load(path: &Path, address: Option<&str>) -> Result<Config, Failure> {
 /// # Errors
 /// Every mistake in one line.
 pub fn load_again(path: &Path, address: Option<&str>) -> Result<Config, String> {
-    read(path, address)
-        .map_err(|mistakes| mistakes.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))
+    read(path, address).map_err(|mistakes| {
+        mistakes
+            .iter()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>()
+            .join("; ")
+    })
 }
 
 fn read(path: &Path, address: Option<&str>) -> Result<Config, Vec<Mistake>> {
-    let address = address.map(|address| ("COUNTERSIGN_LISTEN__ADDRESS".to_owned(), address.to_owned()));
-    Config::load(path, environment().filter(|(name, _)| address.is_none() || name != "COUNTERSIGN_LISTEN__ADDRESS").chain(address.clone()))
+    let over = address.map(|address| (LISTEN.to_owned(), address.to_owned()));
+    let others = environment().filter(|(name, _)| over.is_none() || name != LISTEN);
+    Config::load(path, others.chain(over.clone()))
 }
 
 /// The variables that may stand in for keys. One that is not UTF-8 cannot.

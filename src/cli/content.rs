@@ -39,8 +39,11 @@ pub struct ToolResult {
 /// It is of another shape.
 pub fn read<'a, T: Deserialize<'a>>(result: &'a RawValue) -> Result<T, Failure> {
     serde_json::from_str(result.get()).map_err(|cause| {
-        Failure::new(Exit::Protocol, format!("the server's result cannot be read: {cause}"))
-            .with_hint("`--json` prints it as it is")
+        Failure::new(
+            Exit::Protocol,
+            format!("the server's result cannot be read: {cause}"),
+        )
+        .with_hint("`--json` prints it as it is")
     })
 }
 
@@ -64,14 +67,19 @@ impl Block {
     pub fn describe(&self) -> String {
         let mime = self.mime_type.as_deref().map(plain);
         let uri = self.uri.as_deref().map(plain);
-        let of = uri.as_ref().map_or_else(String::new, |uri| format!(" of {uri}"));
+        let of = uri
+            .as_ref()
+            .map_or_else(String::new, |uri| format!(" of {uri}"));
         if let Some(base64) = self.data.as_ref().or(self.blob.as_ref()) {
             let mime = mime.unwrap_or_else(|| "bytes of unknown type".to_owned());
             return format!("[{mime}, {}{of}]", size(decoded(base64)));
         }
         match (self.kind.as_str(), uri) {
             ("resource_link", Some(uri)) => {
-                let name = self.name.as_deref().map_or_else(String::new, |name| format!(" ({})", plain(name)));
+                let name = self
+                    .name
+                    .as_deref()
+                    .map_or_else(String::new, |name| format!(" ({})", plain(name)));
                 format!("[link to {uri}{name}]")
             }
             (kind, _) => format!("[content of type `{}`]", plain(kind)),
@@ -88,7 +96,12 @@ impl Block {
             (Some(text), _) => Ok(text.clone().into_bytes()),
             (None, Some(blob)) => base64::engine::general_purpose::STANDARD
                 .decode(blob)
-                .map_err(|cause| Failure::new(Exit::Protocol, format!("the server's blob is not base64: {cause}"))),
+                .map_err(|cause| {
+                    Failure::new(
+                        Exit::Protocol,
+                        format!("the server's blob is not base64: {cause}"),
+                    )
+                }),
             (None, None) => Ok(Vec::new()),
         }
     }
@@ -112,7 +125,11 @@ impl ToolResult {
     /// What a failed tool says: its text on one line each.
     #[must_use]
     pub fn complaint(&self) -> String {
-        let lines: Vec<String> = self.content.iter().filter_map(|block| block.text.as_deref().map(plain)).collect();
+        let lines: Vec<String> = self
+            .content
+            .iter()
+            .filter_map(|block| block.text.as_deref().map(plain))
+            .collect();
         match (lines.is_empty(), &self.structured_content) {
             (false, _) => lines.join("\n"),
             (true, Some(structured)) => plain(structured.get()),
@@ -153,7 +170,12 @@ fn pretty(raw: &RawValue) -> String {
 
 /// How many bytes some base64 stands for.
 fn decoded(base64: &str) -> u64 {
-    let padding = base64.bytes().rev().take(2).take_while(|byte| *byte == b'=').count();
+    let padding = base64
+        .bytes()
+        .rev()
+        .take(2)
+        .take_while(|byte| *byte == b'=')
+        .count();
     (base64.len() as u64 / 4 * 3).saturating_sub(padding as u64)
 }
 
@@ -171,17 +193,26 @@ mod tests {
         let image = block(json!({"type": "image", "data": "AAAAAAA=", "mimeType": "image/png"}));
         assert_eq!(image.describe(), "[image/png, 5 bytes]");
         let blob = block(json!({"uri": "file:///x", "blob": "AAAA"}));
-        assert_eq!(blob.describe(), "[bytes of unknown type, 3 bytes of file:///x]");
+        assert_eq!(
+            blob.describe(),
+            "[bytes of unknown type, 3 bytes of file:///x]"
+        );
         assert_eq!(blob.bytes().unwrap(), [0, 0, 0]);
         let link = block(json!({"type": "resource_link", "uri": "file:///x", "name": "x\u{1b}"}));
         assert_eq!(link.describe(), "[link to file:///x (x)]");
-        assert_eq!(block(json!({"type": "hologram"})).describe(), "[content of type `hologram`]");
+        assert_eq!(
+            block(json!({"type": "hologram"})).describe(),
+            "[content of type `hologram`]"
+        );
     }
 
     #[test]
     fn keeps_members_in_order() {
         let Members(members) = serde_json::from_str(r#"{"z":1,"a":[2]}"#).unwrap();
-        assert_eq!(members, [("z".to_owned(), json!(1)), ("a".to_owned(), json!([2]))]);
+        assert_eq!(
+            members,
+            [("z".to_owned(), json!(1)), ("a".to_owned(), json!([2]))]
+        );
         assert!(serde_json::from_str::<Members>("[]").is_err());
     }
 }

@@ -32,7 +32,9 @@ impl DoctorArgs {
         let steps = on_this_thread(async { Ok(examine(&self.reach.server, credentials).await) })?;
         let well = steps.iter().all(|step| step.state != StepState::Failed);
         if self.json {
-            out.json(&json!({ "server": self.reach.server.address(), "ok": well, "steps": steps }))?;
+            out.json(
+                &json!({ "server": self.reach.server.address(), "ok": well, "steps": steps }),
+            )?;
         } else {
             out.line(&shown(&steps))?;
         }
@@ -64,12 +66,20 @@ mod tests {
 
     #[test]
     fn a_failed_step_shows_its_hint_below_it() {
-        let step = |name, state, hint: Option<&str>| Step { name, state, detail: "d".into(), hint: hint.map(str::to_owned) };
+        let step = |name, state, hint: Option<&str>| Step {
+            name,
+            state,
+            detail: "d".into(),
+            hint: hint.map(str::to_owned),
+        };
         let text = shown(&[
             step("credentials", StepState::Passed, None),
             step("TCP", StepState::Failed, Some("start it")),
             step("TLS", StepState::Skipped, None),
         ]);
-        assert_eq!(text, "✓ credentials  d\n✗ TCP          d\n               hint: start it\n- TLS          d\n".replace("               hint", "               hint"));
+        assert_eq!(
+            text,
+            "✓ credentials  d\n✗ TCP          d\n               hint: start it\n- TLS          d\n"
+        );
     }
 }

@@ -57,7 +57,11 @@ pub struct Failure {
 impl Failure {
     /// `message`: lower-case first letter, no full stop, what it is about in backticks.
     pub fn new(exit: Exit, message: impl Display) -> Self {
-        Self { message: Some(message.to_string()), hint: None, exit }
+        Self {
+            message: Some(message.to_string()),
+            hint: None,
+            exit,
+        }
     }
 
     /// A mistake on the command line.
@@ -79,7 +83,11 @@ impl Failure {
 
     /// Nothing to say: whoever read our output has gone.
     pub(super) fn silent(exit: Exit) -> Self {
-        Self { message: None, hint: None, exit }
+        Self {
+            message: None,
+            hint: None,
+            exit,
+        }
     }
 
     /// How the process ends.
@@ -97,8 +105,11 @@ impl Failure {
     /// Prints to stderr.
     pub fn print(&self) {
         let Some(message) = &self.message else { return };
-        let (red, cyan, off) =
-            if colours() { ("\x1b[1;31m", "\x1b[1;36m", "\x1b[0m") } else { ("", "", "") };
+        let (red, cyan, off) = if colours() {
+            ("\x1b[1;31m", "\x1b[1;36m", "\x1b[0m")
+        } else {
+            ("", "", "")
+        };
         let mut text = format!("{red}error:{off} {message}\n");
         if let Some(hint) = &self.hint {
             text.push_str(&format!("{cyan}hint:{off} {hint}\n"));
@@ -109,7 +120,10 @@ impl Failure {
 }
 
 fn colours() -> bool {
-    #[expect(clippy::disallowed_methods, reason = "the command line reads the environment")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the command line reads the environment"
+    )]
     let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     !refused && std::io::stderr().is_terminal()
 }
@@ -144,21 +158,54 @@ mod tests {
 
     #[test]
     fn every_failure_has_its_exit_code() {
-        let answered = |code| ClientError::Answered(RpcError { code, message: "no".into(), data: None });
+        let answered = |code| {
+            ClientError::Answered(RpcError {
+                code,
+                message: "no".into(),
+                data: None,
+            })
+        };
         let peer = || "p".to_owned();
         for (error, exit) in [
             (ClientError::Cancelled, Exit::Interrupted),
-            (ClientError::Refused { peer: peer(), alert: Alert::Revoked }, Exit::Refused),
+            (
+                ClientError::Refused {
+                    peer: peer(),
+                    alert: Alert::Revoked,
+                },
+                Exit::Refused,
+            ),
             (answered(4403), Exit::Refused),
             (answered(-32602), Exit::Refused),
             (answered(-32603), Exit::Protocol),
-            (ClientError::Unreachable { peer: peer(), cause: "no".into() }, Exit::Unreachable),
-            (ClientError::Closed { peer: peer(), heard: false }, Exit::Unreachable),
-            (ClientError::Protocol { peer: peer(), cause: "x".into() }, Exit::Protocol),
+            (
+                ClientError::Unreachable {
+                    peer: peer(),
+                    cause: "no".into(),
+                },
+                Exit::Unreachable,
+            ),
+            (
+                ClientError::Closed {
+                    peer: peer(),
+                    heard: false,
+                },
+                Exit::Unreachable,
+            ),
+            (
+                ClientError::Protocol {
+                    peer: peer(),
+                    cause: "x".into(),
+                },
+                Exit::Protocol,
+            ),
             (ClientError::Tls("x".into()), Exit::Setup),
         ] {
             assert_eq!(Failure::from(error).exit(), exit);
         }
-        assert_eq!(Failure::from(CredentialsError::Empty { folder: "x".into() }).exit(), Exit::Setup);
+        assert_eq!(
+            Failure::from(CredentialsError::Empty { folder: "x".into() }).exit(),
+            Exit::Setup
+        );
     }
 }

@@ -40,14 +40,24 @@ struct Part {
 /// Tools.
 pub const TOOLS: Kind = Kind {
     empty: "there is no tool that this identity may call",
-    parts: &[Part { method: "tools/list", key: "tools", header: &["tool", "arguments", "does", "what"], row: tool }],
+    parts: &[Part {
+        method: "tools/list",
+        key: "tools",
+        header: &["tool", "arguments", "does", "what"],
+        row: tool,
+    }],
 };
 
 /// Resources and their templates.
 pub const RESOURCES: Kind = Kind {
     empty: "there is no resource that this identity may read",
     parts: &[
-        Part { method: "resources/list", key: "resources", header: &["uri", "type", "size", "what"], row: resource },
+        Part {
+            method: "resources/list",
+            key: "resources",
+            header: &["uri", "type", "size", "what"],
+            row: resource,
+        },
         Part {
             method: "resources/templates/list",
             key: "resourceTemplates",
@@ -60,7 +70,12 @@ pub const RESOURCES: Kind = Kind {
 /// Prompts.
 pub const PROMPTS: Kind = Kind {
     empty: "there is no prompt that this identity may use",
-    parts: &[Part { method: "prompts/list", key: "prompts", header: &["prompt", "arguments", "what"], row: prompt }],
+    parts: &[Part {
+        method: "prompts/list",
+        key: "prompts",
+        header: &["prompt", "arguments", "what"],
+        row: prompt,
+    }],
 };
 
 impl ListArgs {
@@ -75,7 +90,11 @@ impl ListArgs {
             reach.close().await;
             Ok(listings)
         })?;
-        if self.json { print_json(out, kind, &listings)? } else { print(out, kind, &listings)? }
+        if self.json {
+            print_json(out, kind, &listings)?
+        } else {
+            print(out, kind, &listings)?
+        }
         Ok(Exit::Success)
     }
 }
@@ -91,7 +110,12 @@ async fn all(reach: &mut Reach, kind: &Kind) -> Result<Vec<Listing>, Failure> {
 /// One page of one list is printed as the server wrote it; anything else as one object that holds
 /// every element as the server wrote it.
 fn print_json(out: &mut Out, kind: &Kind, listings: &[Listing]) -> Result<(), Failure> {
-    if let [Listing { only: Some(result), .. }] = listings {
+    if let [
+        Listing {
+            only: Some(result), ..
+        },
+    ] = listings
+    {
         return out.line(result.get());
     }
     struct Merged<'a>(&'a Kind, &'a [Listing]);
@@ -112,8 +136,17 @@ fn print_json(out: &mut Out, kind: &Kind, listings: &[Listing]) -> Result<(), Fa
 
 fn print(out: &mut Out, kind: &Kind, listings: &[Listing]) -> Result<(), Failure> {
     let mut text = String::new();
-    for (part, listing) in kind.parts.iter().zip(listings).filter(|(_, listing)| !listing.items.is_empty()) {
-        let rows: Vec<Vec<String>> = listing.items.iter().map(|item| (part.row)(&value(item))).collect();
+    for (part, listing) in kind
+        .parts
+        .iter()
+        .zip(listings)
+        .filter(|(_, listing)| !listing.items.is_empty())
+    {
+        let rows: Vec<Vec<String>> = listing
+            .items
+            .iter()
+            .map(|item| (part.row)(&value(item)))
+            .collect();
         if !text.is_empty() {
             text.push('\n');
         }
@@ -149,7 +182,12 @@ fn what(item: &Value) -> String {
 
 fn tool(item: &Value) -> Vec<String> {
     let schema = &item["inputSchema"];
-    let required: Vec<&str> = schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    let required: Vec<&str> = schema["required"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+        .collect();
     let mut arguments: Vec<(bool, String)> = schema["properties"]
         .as_object()
         .into_iter()
@@ -157,14 +195,23 @@ fn tool(item: &Value) -> Vec<String> {
         .map(|(name, property)| (!required.contains(&name.as_str()), argument(name, property)))
         .collect();
     arguments.sort_by_key(|(optional, _)| *optional);
-    let arguments: Vec<String> =
-        arguments.into_iter().map(|(optional, name)| if optional { format!("[{name}]") } else { name }).collect();
-    vec![text(&item["name"]), arguments.join(" "), effect(&item["annotations"]).to_owned(), what(item)]
+    let arguments: Vec<String> = arguments
+        .into_iter()
+        .map(|(optional, name)| if optional { format!("[{name}]") } else { name })
+        .collect();
+    vec![
+        text(&item["name"]),
+        arguments.join(" "),
+        effect(&item["annotations"]).to_owned(),
+        what(item),
+    ]
 }
 
 /// As it is typed after `call`.
 fn argument(name: &str, property: &Value) -> String {
-    let is_string = property["type"].as_str().is_none_or(|kind| kind == "string");
+    let is_string = property["type"]
+        .as_str()
+        .is_none_or(|kind| kind == "string");
     format!("{}{}", plain(name), if is_string { "=" } else { ":=" })
 }
 
@@ -180,11 +227,20 @@ fn effect(annotations: &Value) -> &'static str {
 
 fn resource(item: &Value) -> Vec<String> {
     let bytes = item["size"].as_u64().map(size).unwrap_or_default();
-    vec![text(&item["uri"]), text(&item["mimeType"]), bytes, what(item)]
+    vec![
+        text(&item["uri"]),
+        text(&item["mimeType"]),
+        bytes,
+        what(item),
+    ]
 }
 
 fn template(item: &Value) -> Vec<String> {
-    vec![text(&item["uriTemplate"]), text(&item["mimeType"]), what(item)]
+    vec![
+        text(&item["uriTemplate"]),
+        text(&item["mimeType"]),
+        what(item),
+    ]
 }
 
 fn prompt(item: &Value) -> Vec<String> {
@@ -192,10 +248,12 @@ fn prompt(item: &Value) -> Vec<String> {
         .as_array()
         .into_iter()
         .flatten()
-        .map(|argument| match (text(&argument["name"]), argument["required"].as_bool()) {
-            (name, Some(true)) => format!("{name}="),
-            (name, _) => format!("[{name}=]"),
-        })
+        .map(
+            |argument| match (text(&argument["name"]), argument["required"].as_bool()) {
+                (name, Some(true)) => format!("{name}="),
+                (name, _) => format!("[{name}=]"),
+            },
+        )
         .collect();
     vec![text(&item["name"]), arguments.join(" "), what(item)]
 }
@@ -217,17 +275,32 @@ mod tests {
             },
             "annotations": {"readOnlyHint": true}
         }));
-        assert_eq!(row, ["files__read_file", "path= [limit:=]", "reads", "Reads a file"]);
-        assert_eq!(tool(&json!({"name": "x\u{1b}[2J", "title": "X"})), ["x[2J", "", "", "X"]);
+        assert_eq!(
+            row,
+            [
+                "files__read_file",
+                "path= [limit:=]",
+                "reads",
+                "Reads a file"
+            ]
+        );
+        assert_eq!(
+            tool(&json!({"name": "x\u{1b}[2J", "title": "X"})),
+            ["x[2J", "", "", "X"]
+        );
         assert_eq!(effect(&json!({"destructiveHint": false})), "adds");
         assert_eq!(effect(&json!({})), "changes");
     }
 
     #[test]
     fn other_rows_show_what_is_needed_to_use_them() {
-        let row = prompt(&json!({"name": "p", "arguments": [{"name": "a", "required": true}, {"name": "b"}]}));
+        let row = prompt(
+            &json!({"name": "p", "arguments": [{"name": "a", "required": true}, {"name": "b"}]}),
+        );
         assert_eq!(row, ["p", "a= [b=]", ""]);
-        let row = resource(&json!({"uri": "file:///x", "size": 2048, "mimeType": "text/plain", "title": "x"}));
+        let row = resource(
+            &json!({"uri": "file:///x", "size": 2048, "mimeType": "text/plain", "title": "x"}),
+        );
         assert_eq!(row, ["file:///x", "text/plain", "2.0 KiB", "x"]);
     }
 }

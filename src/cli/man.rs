@@ -24,7 +24,8 @@ impl ManArgs {
     pub fn run(self, out: &mut Out) -> Result<Exit, Failure> {
         let command = Cli::command();
         if let Some(folder) = &self.out {
-            let fail = |cause| Failure::setup(format!("cannot write in `{}`: {cause}", folder.display()));
+            let fail =
+                |cause| Failure::setup(format!("cannot write in `{}`: {cause}", folder.display()));
             std::fs::create_dir_all(folder).map_err(fail)?;
             clap_mangen::generate_to(command, folder).map_err(fail)?;
             return Ok(Exit::Success);

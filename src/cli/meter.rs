@@ -27,10 +27,19 @@ impl Meter {
     /// Shows one event.
     pub fn hear(&mut self, event: Event) {
         match event {
-            Event::Progress { progress, total, message } => self.progress(progress, total, message.as_deref()),
-            Event::Log { level, logger, data } => {
+            Event::Progress {
+                progress,
+                total,
+                message,
+            } => self.progress(progress, total, message.as_deref()),
+            Event::Log {
+                level,
+                logger,
+                data,
+            } => {
                 let from = logger.map_or_else(String::new, |logger| format!(" {}", plain(&logger)));
-                let text = serde_json::from_str::<String>(data.get()).unwrap_or_else(|_| data.get().to_owned());
+                let text = serde_json::from_str::<String>(data.get())
+                    .unwrap_or_else(|_| data.get().to_owned());
                 self.say(&format!("{}{from}: {}", plain(&level), plain(&text)));
             }
         }
@@ -91,11 +100,17 @@ impl Drop for Meter {
 /// How much of the whole is done, where there is a whole.
 fn share(progress: f64, total: Option<f64>) -> Option<f64> {
     let total = total.filter(|total| total.is_finite() && *total > 0.0)?;
-    progress.is_finite().then(|| (progress / total).clamp(0.0, 1.0))
+    progress
+        .is_finite()
+        .then(|| (progress / total).clamp(0.0, 1.0))
 }
 
 fn steps(share: f64) -> u64 {
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0 to 1 times 1000")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "0 to 1 times 1000"
+    )]
     let steps = (share * STEPS) as u64;
     steps
 }
@@ -112,7 +127,12 @@ mod tests {
     fn a_share_is_between_nothing_and_all() {
         assert_eq!(share(50.0, Some(200.0)), Some(0.25));
         assert_eq!(share(300.0, Some(200.0)), Some(1.0));
-        for (progress, total) in [(1.0, None), (1.0, Some(0.0)), (f64::NAN, Some(1.0)), (1.0, Some(f64::INFINITY))] {
+        for (progress, total) in [
+            (1.0, None),
+            (1.0, Some(0.0)),
+            (f64::NAN, Some(1.0)),
+            (1.0, Some(f64::INFINITY)),
+        ] {
             assert_eq!(share(progress, total), None);
         }
         assert_eq!(steps(0.25), 250);

@@ -40,9 +40,14 @@ impl PingArgs {
             let connected = began.elapsed();
             let peer = self.reach.server.address();
             if !self.json {
-                let agreed = reach.client().agreed();
-                let tls = agreed.map_or_else(String::new, |a| format!(" ({}, {}, {})", a.version, a.suite, a.group));
-                out.line(&format!("connected to {peer} in {}{tls}", millis(connected)))?;
+                let agreed = reach.agreed();
+                let tls = agreed.map_or_else(String::new, |a| {
+                    format!(" ({}, {}, {})", a.version, a.suite, a.group)
+                });
+                out.line(&format!(
+                    "connected to {peer} in {}{tls}",
+                    millis(connected)
+                ))?;
             }
             let mut trips = Vec::new();
             for number in 1..=self.count {
@@ -50,7 +55,9 @@ impl PingArgs {
                     tokio::time::sleep(self.interval).await;
                 }
                 let sent = monotonic();
-                reach.ask(&Request::new("server/discover"), &mut |_| {}).await?;
+                reach
+                    .ask(&Request::new("server/discover"), &mut |_| {})
+                    .await?;
                 let trip = sent.elapsed();
                 trips.push(trip);
                 if !self.json {
@@ -63,16 +70,25 @@ impl PingArgs {
         Ok(Exit::Success)
     }
 
-    fn summary(&self, out: &mut Out, connected: Duration, trips: &mut [Duration]) -> Result<(), Failure> {
+    fn summary(
+        &self,
+        out: &mut Out,
+        connected: Duration,
+        trips: &mut [Duration],
+    ) -> Result<(), Failure> {
         let in_ms = |span: &Duration| span.as_secs_f64() * 1000.0;
         if self.json {
             let trips: Vec<f64> = trips.iter().map(in_ms).collect();
             return out.json(&json!({ "connect_ms": in_ms(&connected), "round_trips_ms": trips }));
         }
         trips.sort_unstable();
-        let (Some(least), Some(most)) = (trips.first(), trips.last()) else { return Ok(()) };
+        let (Some(least), Some(most)) = (trips.first(), trips.last()) else {
+            return Ok(());
+        };
         let median = &trips[trips.len() / 2];
         let [least, median, most] = [least, median, most].map(|span| millis(*span));
-        out.line(&format!("round trip: least {least}, median {median}, most {most}"))
+        out.line(&format!(
+            "round trip: least {least}, median {median}, most {most}"
+        ))
     }
 }

@@ -8,9 +8,10 @@ use serde_json::value::RawValue;
 
 use super::exit::Failure;
 use crate::client::{
-    ClientError, Credentials, CredentialsError, Dialer, Event, Folder, Listing, Request, Stop, Target,
-    TlsClient, Transport,
+    ClientError, Credentials, CredentialsError, Dialer, Event, Folder, Listing, Request, Stop,
+    Target, TlsClient, Transport,
 };
+use crate::peer::Agreed;
 use crate::secret::Secret;
 
 /// How long connecting and the handshake may take.
@@ -23,10 +24,22 @@ const LONGEST_PASSPHRASE: u64 = 4096;
 #[command(next_help_heading = "Connection")]
 pub struct ReachArgs {
     /// The server, as `host:port` or `mcps://host:port`
-    #[arg(short, long, env = "COUNTERSIGN_SERVER", value_name = "HOST:PORT", default_value = "127.0.0.1:8443")]
+    #[arg(
+        short,
+        long,
+        env = "COUNTERSIGN_SERVER",
+        value_name = "HOST:PORT",
+        default_value = "127.0.0.1:8443"
+    )]
     pub server: Target,
     /// The way in: the raw stream, a WebSocket, or Streamable HTTP (HTTP/2 where the server has it)
-    #[arg(long, env = "COUNTERSIGN_TRANSPORT", value_name = "TRANSPORT", default_value = "raw", value_parser = transports())]
+    #[arg(
+        long,
+        env = "COUNTERSIGN_TRANSPORT",
+        value_name = "TRANSPORT",
+        default_value = "raw",
+        value_parser = transports()
+    )]
     pub transport: Transport,
     /// The identity to present: `NAME.crt` and `NAME.key` of the credentials folder. Without it: the
     /// `operator` of a development folder, else the folder's only identity
@@ -54,7 +67,8 @@ pub struct ReachArgs {
 
 fn transports() -> impl clap::builder::TypedValueParser<Value = Transport> {
     use clap::builder::TypedValueParser as _;
-    clap::builder::PossibleValuesParser::new(Transport::NAMES).try_map(|name| name.parse::<Transport>())
+    clap::builder::PossibleValuesParser::new(Transport::NAMES)
+        .try_map(|name| name.parse::<Transport>())
 }
 
 impl ReachArgs {
@@ -81,7 +95,13 @@ impl ReachArgs {
                 beside
             }
         };
-        Ok(Credentials { name: None, cert: cert.clone(), key: key.clone(), ca, passphrase: None })
+        Ok(Credentials {
+            name: None,
+            cert: cert.clone(),
+            key: key.clone(),
+            ca,
+            passphrase: None,
+        })
     }
 
     /// The credentials, with the passphrase where the key needs one.
@@ -99,9 +119,17 @@ impl ReachArgs {
     /// # Errors
     /// Unusable credentials.
     pub fn dialer(&self) -> Result<Dialer, Failure> {
+        self.dialer_over(self.transport)
+    }
+
+    /// As [`Self::dialer`], by another transport.
+    ///
+    /// # Errors
+    /// Unusable credentials.
+    pub fn dialer_over(&self, transport: Transport) -> Result<Dialer, Failure> {
         let credentials = self.credentials()?;
         let (server, patience) = (self.server.clone(), CONNECTING.min(self.timeout));
-        Ok(Dialer::over(self.transport, server, &credentials, patience)?)
+        Ok(Dialer::over(transport, server, &credentials, patience)?)
     }
 
     /// Connects.
@@ -111,7 +139,11 @@ impl ReachArgs {
     pub async fn connect(&self) -> Result<Reach, Failure> {
         let dialer = self.dialer()?;
         let client = dialer.client().await?;
-        Ok(Reach { dialer, client, timeout: self.timeout })
+        Ok(Reach {
+            dialer,
+            client: Some(client),
+            timeout: self.timeout,
+        })
     }
 
     fn folder(&self) -> Folder {
@@ -140,8 +172,11 @@ impl ReachArgs {
         rpassword::prompt_password(format!("Passphrase of {}: ", key.display()))
             .map(|text| Some(Secret::from(text)))
             .map_err(|cause| {
-                Failure::setup(format!("`{}` is encrypted and no passphrase could be asked for: {cause}", key.display()))
-                    .with_hint("name a file with it by `--key-passphrase-file`")
+                Failure::setup(format!(
+                    "`{}` is encrypted and no passphrase could be asked for: {cause}",
+                    key.display()
+                ))
+                .with_hint("name a file with it by `--key-passphrase-file`")
             })
     }
 }
@@ -166,7 +201,8 @@ fn from_file(file: &Path) -> Result<Secret, Failure> {
 /// A connected client with its patience.
 pub struct Reach {
     dialer: Dialer,
-    client: TlsClient,
+    /// Gone once it was closed.
+    client: Option<TlsClient>,
     timeout: Duration,
 }
 
@@ -181,7 +217,7 @@ impl Reach {
         on: &mut (dyn FnMut(Event) + Send),
     ) -> Result<Box<RawValue>, Failure> {
         let mut stop = Box::pin(stop(self.timeout));
-        match self.client.request_until(request, on, &mut stop).await {
+        match self.open().request_until(request, on, &mut stop).await {
             Ok(result) => Ok(result),
             Err(error) => Err(self.failure(error).await),
         }
@@ -193,24 +229,40 @@ impl Reach {
     /// As [`Self::ask`].
     pub async fn list(&mut self, method: &str, key: &str) -> Result<Listing, Failure> {
         let mut stop = Box::pin(stop(self.timeout));
-        match self.client.list(method, key, &mut stop).await {
+        match self.open().list(method, key, &mut stop).await {
             Ok(listing) => Ok(listing),
             Err(error) => Err(self.failure(error).await),
         }
     }
 
-    /// The connection itself.
-    pub fn client(&self) -> &TlsClient {
-        &self.client
+    /// What the TLS handshake agreed on.
+    pub fn agreed(&self) -> Option<Agreed> {
+        self.client.as_ref().and_then(TlsClient::agreed)
     }
 
     /// Says goodbye.
-    pub async fn close(self) {
-        self.client.close().await;
+    pub async fn close(mut self) {
+        self.end().await;
+    }
+
+    fn open(&mut self) -> &mut TlsClient {
+        self.client
+            .as_mut()
+            .expect("nothing is asked after a failure")
+    }
+
+    async fn end(&mut self) {
+        if let Some(mut client) = self.client.take() {
+            client.close().await;
+        }
         self.dialer.farewells().finish().await;
     }
 
-    async fn failure(&self, error: ClientError) -> Failure {
+    async fn failure(&mut self, error: ClientError) -> Failure {
+        // The audit log should say that we left, not that the connection broke.
+        if matches!(error, ClientError::Answered(_)) {
+            self.end().await;
+        }
         self.dialer.reason(error).await.into()
     }
 }
@@ -238,24 +290,43 @@ mod tests {
     }
 
     fn parse(args: &[&str]) -> Result<ReachArgs, clap::Error> {
-        Line::try_parse_from(std::iter::once("x").chain(args.iter().copied())).map(|line| line.reach)
+        Line::try_parse_from(std::iter::once("x").chain(args.iter().copied()))
+            .map(|line| line.reach)
     }
 
     #[test]
     fn takes_a_folder_or_single_files() {
         let dir = tempfile::tempdir().unwrap();
         let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
-        for name in ["ca.pem", "operator.crt", "operator.key", "reader.crt", "reader.key"] {
+        for name in [
+            "ca.pem",
+            "operator.crt",
+            "operator.key",
+            "reader.crt",
+            "reader.key",
+        ] {
             std::fs::write(path(name), "").unwrap();
         }
         let pki = dir.path().to_str().unwrap();
         let chosen = parse(&["--pki", pki]).unwrap().files().unwrap();
         assert_eq!(chosen.name.as_deref(), Some("operator"));
-        let chosen = parse(&["--pki", pki, "--as", "reader", "--ca", "other.pem"]).unwrap().files().unwrap();
-        assert_eq!((chosen.key, chosen.ca), (path("reader.key").into(), "other.pem".into()));
+        let chosen = parse(&["--pki", pki, "--as", "reader", "--ca", "other.pem"])
+            .unwrap()
+            .files()
+            .unwrap();
+        assert_eq!(
+            (chosen.key, chosen.ca),
+            (path("reader.key").into(), "other.pem".into())
+        );
         let (cert, key) = (path("operator.crt"), path("reader.key"));
-        let chosen = parse(&["--cert", &cert, "--key", &key]).unwrap().files().unwrap();
-        assert_eq!((chosen.name, chosen.ca), (None, PathBuf::from(path("ca.pem"))));
+        let chosen = parse(&["--cert", &cert, "--key", &key])
+            .unwrap()
+            .files()
+            .unwrap();
+        assert_eq!(
+            (chosen.name, chosen.ca),
+            (None, PathBuf::from(path("ca.pem")))
+        );
         assert!(parse(&["--cert", &cert]).is_err());
         assert!(parse(&["--cert", &cert, "--key", &key, "--as", "reader"]).is_err());
         assert!(parse(&["--server", "https://x:1"]).is_err());
@@ -270,7 +341,10 @@ mod tests {
         for content in ["\n".to_owned(), "x".repeat(5000)] {
             std::fs::write(&file, content).unwrap();
             let message = from_file(&file).unwrap_err().message().unwrap().to_owned();
-            assert!(message.contains("holds no passphrase") && !message.contains("xx"), "{message}");
+            assert!(
+                message.contains("holds no passphrase") && !message.contains("xx"),
+                "{message}"
+            );
         }
     }
 }

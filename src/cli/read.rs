@@ -57,8 +57,9 @@ impl ReadArgs {
                 for block in &contents {
                     bytes.extend(block.bytes()?);
                 }
-                std::fs::write(file, bytes)
-                    .map_err(|cause| Failure::setup(format!("cannot write `{}`: {cause}", file.display())))?;
+                std::fs::write(file, bytes).map_err(|cause| {
+                    Failure::setup(format!("cannot write `{}`: {cause}", file.display()))
+                })?;
             }
             None => {
                 for block in &contents {

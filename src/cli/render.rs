@@ -18,7 +18,9 @@ impl Out {
     /// The process's stdout.
     #[must_use]
     pub fn new() -> Self {
-        Self { terminal: std::io::stdout().is_terminal() }
+        Self {
+            terminal: std::io::stdout().is_terminal(),
+        }
     }
 
     /// Whether a person reads it.
@@ -56,7 +58,11 @@ impl Out {
     /// # Errors
     /// stdout cannot be written.
     pub fn foreign(&mut self, text: &str) -> Result<(), Failure> {
-        self.ended(if self.terminal { tame(text) } else { text.to_owned() })
+        self.ended(if self.terminal {
+            tame(text)
+        } else {
+            text.to_owned()
+        })
     }
 
     /// A value as indented JSON.
@@ -87,7 +93,12 @@ impl Default for Out {
 /// Text on one line, without control characters.
 #[must_use]
 pub fn plain(text: &str) -> String {
-    text.split_whitespace().collect::<Vec<_>>().join(" ").chars().filter(|c| !c.is_control()).collect()
+    text.split_whitespace()
+        .collect::<Vec<_>>()
+        .join(" ")
+        .chars()
+        .filter(|c| !c.is_control())
+        .collect()
 }
 
 /// Text over several lines, control characters shown and not sent: a server's text must not move the
@@ -127,23 +138,6 @@ pub fn table(header: &[&str], rows: &[Vec<String>]) -> String {
     table.trim_fmt()
 }
 
-/// `3 min 20 s`, `6 days`: the two largest units as people say them.
-#[must_use]
-pub fn duration(span: Duration) -> String {
-    let seconds = span.as_secs();
-    let (days, hours, minutes) = (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60);
-    match seconds {
-        0 => format!("{} ms", span.as_millis()),
-        1..60 => format!("{seconds} s"),
-        60..600 => format!("{minutes} min {} s", seconds % 60),
-        600..3600 => format!("{minutes} min"),
-        3600..36_000 => format!("{hours} h {minutes} min"),
-        36_000..172_800 => format!("{} h", seconds / 3600),
-        172_800..864_000 if hours > 0 => format!("{days} days {hours} h"),
-        _ => format!("{days} days"),
-    }
-}
-
 /// `0.31 ms`.
 #[must_use]
 pub fn millis(span: Duration) -> String {
@@ -157,7 +151,10 @@ pub fn size(bytes: u64) -> String {
     if bytes < 1024 {
         return format!("{bytes} bytes");
     }
-    #[expect(clippy::cast_precision_loss, reason = "one digit after the point is shown")]
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "one digit after the point is shown"
+    )]
     let mut amount = bytes as f64 / 1024.0;
     let mut unit = 0;
     while amount >= 1024.0 && unit + 1 < UNITS.len() {
@@ -172,16 +169,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn says_durations_and_sizes_as_people_do() {
-        let said = |seconds| duration(Duration::from_secs(seconds));
-        assert_eq!(said(59), "59 s");
-        assert_eq!(said(200), "3 min 20 s");
-        assert_eq!(said(3599), "59 min");
-        assert_eq!(said(12 * 3600 - 60), "11 h");
-        assert_eq!(said(6 * 86_400 + 3600), "6 days 1 h");
-        assert_eq!(said(30 * 86_400), "30 days");
-        assert_eq!(duration(Duration::from_millis(7)), "7 ms");
-        assert_eq!((size(1023).as_str(), size(1536).as_str()), ("1023 bytes", "1.5 KiB"));
+    fn says_sizes_as_people_do() {
+        assert_eq!(
+            (size(1023).as_str(), size(1536).as_str()),
+            ("1023 bytes", "1.5 KiB")
+        );
         assert_eq!(size(5 << 40), "5.0 TiB");
     }
 
@@ -194,7 +186,13 @@ mod tests {
 
     #[test]
     fn a_row_is_a_line() {
-        let text = table(&["name", "what"], &[vec!["a".into(), "x y z ".repeat(60)], vec!["bb".into(), String::new()]]);
+        let text = table(
+            &["name", "what"],
+            &[
+                vec!["a".into(), "x y z ".repeat(60)],
+                vec!["bb".into(), String::new()],
+            ],
+        );
         assert_eq!(text.lines().count(), 3);
         assert!(text.starts_with("NAME  WHAT"));
     }

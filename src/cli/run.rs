@@ -17,7 +17,11 @@ pub fn main() -> ExitCode {
         Err(told) => {
             // `--help` and `--version` come this way too, with exit code 0. A closed stdout is no news.
             let _ = told.print();
-            return ExitCode::from(if told.use_stderr() { Exit::Usage } else { Exit::Success });
+            return ExitCode::from(if told.use_stderr() {
+                Exit::Usage
+            } else {
+                Exit::Success
+            });
         }
     };
     match run(cli) {
@@ -61,18 +65,29 @@ fn default_log(command: &Command) -> Option<&'static str> {
 }
 
 fn log(given: Option<&str>, default: Option<&str>) -> Result<(), Failure> {
-    let Some(filter) = given.or(default) else { return Ok(()) };
+    let Some(filter) = given.or(default) else {
+        return Ok(());
+    };
     let filter = EnvFilter::try_new(filter)
         .map_err(|cause| Failure::usage(format!("`{filter}` is not a log filter: {cause}")))?;
     let colours = std::io::IsTerminal::is_terminal(&std::io::stderr());
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(colours)
+        .init();
     Ok(())
 }
 
 /// A runtime on this thread only: it starts in no time, which is what a single call needs.
-pub(super) fn on_this_thread<T>(future: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|cause| Failure::setup(format!("cannot start the runtime: {cause}")))?;
+pub(super) fn on_this_thread<T>(
+    future: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    let runtime =
+        runtime.map_err(|cause| Failure::setup(format!("cannot start the runtime: {cause}")))?;
     let result = runtime.block_on(future);
     // A read of stdin that is still going on cannot be taken back, and is not waited for.
     runtime.shutdown_background();

@@ -8,6 +8,7 @@ use clap::Args;
 
 use super::configured::{ConfigFile, load, load_again};
 use super::exit::{Exit, Failure};
+use crate::audit::AuditError;
 use crate::config::Config;
 use crate::listener::ListenError;
 use crate::server::{Ready, ServerError, run};
@@ -48,7 +49,9 @@ pub async fn serve(
     ready: impl FnOnce(Ready) + Send,
 ) -> Result<Exit, Failure> {
     let again = move || load_again(&path, address.as_deref());
-    run(config, Box::new(again), ready).await.map_err(|error| failure(&error))?;
+    run(config, Box::new(again), ready)
+        .await
+        .map_err(|error| failure(&error))?;
     Ok(Exit::Success)
 }
 
@@ -57,8 +60,11 @@ pub async fn serve(
 /// # Errors
 /// The future's, or the system has no threads to give.
 pub fn on_all_threads<T>(future: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    let runtime = runtime.map_err(|cause| Failure::setup(format!("cannot start the runtime: {cause}")))?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build();
+    let runtime =
+        runtime.map_err(|cause| Failure::setup(format!("cannot start the runtime: {cause}")))?;
     runtime.block_on(future)
 }
 
@@ -84,13 +90,22 @@ fn hint(error: &ServerError) -> Option<&'static str> {
         ServerError::Registry(_) => {
             "`registry.path` must be a file that this user may write; `countersign up` makes everything in `pki/dev`"
         }
-        ServerError::Trust(_) => "`countersign config check` tells every mistake of the configuration",
+        ServerError::Trust(_) => {
+            "`countersign config check` tells every mistake of the configuration"
+        }
         ServerError::Identity(IdentityError::Key(_)) => {
             "the key is PKCS#8 in PEM with mode 0600; an encrypted one needs `tls.key_passphrase_file`"
         }
-        ServerError::Identity(_) => "issue a server certificate with `countersign ca issue NAME --profile server --dns HOST`",
+        ServerError::Identity(_) => {
+            "issue a server certificate with `countersign ca issue NAME --profile server --dns HOST`"
+        }
+        ServerError::Audit(AuditError::Busy { .. }) => {
+            "a server with this configuration is running already: stop it, or use another folder (`up --dir DIR`)"
+        }
         ServerError::Audit(_) => "the audit log must be writable: no call is served without it",
-        ServerError::Files(_) => "`root` of each `[[files]]` must be a folder that this user may read",
+        ServerError::Files(_) => {
+            "`root` of each `[[files]]` must be a folder that this user may read"
+        }
         _ => return None,
     })
 }

@@ -28,11 +28,16 @@ pub enum For {
 /// # Errors
 /// The path of this program or of the working folder cannot be found, or the credentials are not there.
 pub fn snippet(whose: For, reach: &ReachArgs) -> Result<Value, Failure> {
-    let program = std::env::current_exe()
-        .map_err(|cause| Failure::setup(format!("cannot find the path of this program: {cause}")))?;
+    let program = std::env::current_exe().map_err(|cause| {
+        Failure::setup(format!("cannot find the path of this program: {cause}"))
+    })?;
     // The credentials are looked up now, so that a snippet which cannot work is not handed out.
     let credentials = reach.files()?;
-    let mut args = vec!["connect".to_owned(), "--server".to_owned(), reach.server.address()];
+    let mut args = vec![
+        "connect".to_owned(),
+        "--server".to_owned(),
+        reach.server.address(),
+    ];
     if reach.transport != Transport::default() {
         args.extend(["--transport".to_owned(), reach.transport.to_string()]);
     }
@@ -42,7 +47,11 @@ pub fn snippet(whose: For, reach: &ReachArgs) -> Result<Value, Failure> {
     };
     match &credentials.name {
         Some(name) => {
-            let folder = credentials.cert.parent().map(Path::to_owned).unwrap_or_default();
+            let folder = credentials
+                .cert
+                .parent()
+                .map(Path::to_owned)
+                .unwrap_or_default();
             path("--pki", &folder)?;
             if credentials.ca != folder.join("ca.pem") {
                 path("--ca", &credentials.ca)?;
@@ -73,10 +82,17 @@ fn wrap(whose: For, program: &Path, args: &[String]) -> Value {
 }
 
 fn absolute(path: &Path) -> Result<String, Failure> {
-    let found: PathBuf = std::path::absolute(path)
-        .map_err(|cause| Failure::setup(format!("cannot make `{}` absolute: {cause}", path.display())))?;
+    let found: PathBuf = std::path::absolute(path).map_err(|cause| {
+        Failure::setup(format!(
+            "cannot make `{}` absolute: {cause}",
+            path.display()
+        ))
+    })?;
     found.into_os_string().into_string().map_err(|path| {
-        Failure::setup(format!("`{}` is not UTF-8 and cannot be written as JSON", path.to_string_lossy()))
+        Failure::setup(format!(
+            "`{}` is not UTF-8 and cannot be written as JSON",
+            path.to_string_lossy()
+        ))
     })
 }
 
@@ -88,8 +104,14 @@ mod tests {
     fn each_client_gets_its_own_shape() {
         let args = ["connect".to_owned()];
         let of = |whose| wrap(whose, Path::new("/bin/countersign"), &args);
-        assert_eq!(of(For::Generic), json!({"command": "/bin/countersign", "args": ["connect"]}));
-        assert_eq!(of(For::Claude)["mcpServers"]["countersign"], of(For::Generic));
+        assert_eq!(
+            of(For::Generic),
+            json!({"command": "/bin/countersign", "args": ["connect"]})
+        );
+        assert_eq!(
+            of(For::Claude)["mcpServers"]["countersign"],
+            of(For::Generic)
+        );
         assert_eq!(of(For::Cursor), of(For::Claude));
         let vscode = of(For::Vscode);
         assert_eq!(vscode["servers"]["countersign"]["type"], "stdio");

@@ -46,7 +46,9 @@ impl UpArgs {
     /// The folder cannot be written, or the server does not start.
     pub fn run(self, out: &mut Out) -> Result<Exit, Failure> {
         on_all_threads(async {
-            let dev = ensure(&self.dir, unix_now()).await.map_err(|error| self.failure(&error))?;
+            let dev = ensure(&self.dir, unix_now())
+                .await
+                .map_err(|error| self.failure(&error))?;
             let path = self.config(&dev)?;
             self.demo()?;
             let address = self.listen.map(|address| address.to_string());
@@ -71,7 +73,8 @@ impl UpArgs {
             DevError::Folder { .. } | DevError::File(_) => {
                 failure.with_hint("choose a folder that this user may write, by `--dir DIR`")
             }
-            DevError::Lock(_) => failure.with_hint("another `countersign` works in this folder: wait for it to finish"),
+            DevError::Lock(_) => failure
+                .with_hint("another `countersign` works in this folder: wait for it to finish"),
             DevError::Store(_) => failure.with_hint(format!(
                 "`{}` holds who is enrolled and is never thrown away; move it aside to begin anew",
                 self.dir.join("registry.db").display()
@@ -89,7 +92,9 @@ impl UpArgs {
         // Named as from the folder itself, where the configuration is, so that it can be moved.
         let named = |file: &Path| file.strip_prefix(&self.dir).unwrap_or(file).to_owned();
         let paths = DevPaths {
-            address: self.listen.map_or_else(|| ADDRESS.to_owned(), |address| address.to_string()),
+            address: self
+                .listen
+                .map_or_else(|| ADDRESS.to_owned(), |address| address.to_string()),
             certificate: named(&dev.server.certificate),
             key: named(&dev.server.key),
             bundle: named(&dev.ca_pem),
@@ -98,8 +103,9 @@ impl UpArgs {
             files: "files".into(),
             ca: named(dev.ca.dir()),
         };
-        write_atomic(&path, Config::dev_example(&paths).as_bytes(), 0o600)
-            .map_err(|cause| Failure::setup(cause).with_hint("choose another folder by `--dir DIR`"))?;
+        write_atomic(&path, Config::dev_example(&paths).as_bytes(), 0o600).map_err(|cause| {
+            Failure::setup(cause).with_hint("choose another folder by `--dir DIR`")
+        })?;
         Ok(path)
     }
 
@@ -109,7 +115,8 @@ impl UpArgs {
         if folder.exists() {
             return Ok(());
         }
-        let fail = |cause| Failure::setup(format!("cannot write in `{}`: {cause}", folder.display()));
+        let fail =
+            |cause| Failure::setup(format!("cannot write in `{}`: {cause}", folder.display()));
         // Filled before it gets its name: a run that is killed leaves all of it or nothing.
         let fresh = self.dir.join("files.new");
         std::fs::create_dir_all(&fresh).map_err(fail)?;
@@ -123,7 +130,12 @@ impl UpArgs {
         let listening: Vec<String> = ready.addresses.iter().map(ToString::to_string).collect();
         let now = unix_now();
         let row = |member: &Member| {
-            let grants: Vec<String> = member.grants.entries().iter().map(ToString::to_string).collect();
+            let grants: Vec<String> = member
+                .grants
+                .entries()
+                .iter()
+                .map(ToString::to_string)
+                .collect();
             vec![
                 member.role.to_owned(),
                 grants.join("\n"),
@@ -131,8 +143,15 @@ impl UpArgs {
                 member.certificate.display().to_string(),
             ]
         };
-        let who = table(&["who", "may use", "valid", "certificate"], &[row(&dev.operator), row(&dev.reader)]);
-        let commands: Vec<String> = self.commands(ready).iter().map(|command| format!("  {command}\n")).collect();
+        let who = table(
+            &["who", "may use", "valid", "certificate"],
+            &[row(&dev.operator), row(&dev.reader)],
+        );
+        let commands: Vec<String> = self
+            .commands(ready)
+            .iter()
+            .map(|command| format!("  {command}\n"))
+            .collect();
         format!(
             "\nCountersign listens on {}: MCP over TLS 1.3, a client certificate required.\n\n{who}\n\n\
              Configuration  {}\nAudit log      {}\nDemo files     {}\n\n\
@@ -157,13 +176,21 @@ impl UpArgs {
             at.push_str(&format!(" --pki {}", quoted(&self.dir.to_string_lossy())));
         }
         let config = quoted(&self.dir.join("countersign.toml").to_string_lossy());
-        let config = if elsewhere { format!(" --config {config}") } else { String::new() };
+        let config = if elsewhere {
+            format!(" --config {config}")
+        } else {
+            String::new()
+        };
         vec![
             format!("{program} whoami{at}"),
             format!("{program} tools --as reader{at}"),
             format!("{program} call files__read_file path=welcome.md --as reader{at}"),
-            format!("{program} call files__write_file path=hello.txt content='hello' --as operator{at}"),
-            format!("{program} call files__write_file path=hello.txt content='hello' --as reader{at}    # refused"),
+            format!(
+                "{program} call files__write_file path=hello.txt content='hello' --as operator{at}"
+            ),
+            format!(
+                "{program} call files__write_file path=hello.txt content='hello' --as reader{at}    # refused"
+            ),
             format!("{program} connect --print-config generic --as reader{at}"),
             format!("{program} audit tail{config}"),
             format!("{program} ca list{config}"),
@@ -187,14 +214,21 @@ impl UpArgs {
 
 /// How this program is called from the working folder.
 fn program() -> String {
-    let Ok(path) = std::env::current_exe() else { return "countersign".to_owned() };
+    let Ok(path) = std::env::current_exe() else {
+        return "countersign".to_owned();
+    };
     if found_by_name(&path) {
         return "countersign".to_owned();
     }
     let here = std::env::current_dir().ok();
-    match here.as_deref().and_then(|here| path.strip_prefix(here).ok()) {
+    match here
+        .as_deref()
+        .and_then(|here| path.strip_prefix(here).ok())
+    {
         // With a folder in it, a shell takes it for a path and not for a command.
-        Some(relative) if relative.components().count() > 1 => relative.to_string_lossy().into_owned(),
+        Some(relative) if relative.components().count() > 1 => {
+            relative.to_string_lossy().into_owned()
+        }
         Some(relative) => format!("./{}", relative.to_string_lossy()),
         None => path.to_string_lossy().into_owned(),
     }
@@ -202,9 +236,14 @@ fn program() -> String {
 
 /// Whether a shell finds this very file under the name `countersign`.
 fn found_by_name(program: &Path) -> bool {
-    #[expect(clippy::disallowed_methods, reason = "the command line reads the environment")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the command line reads the environment"
+    )]
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let first = std::env::split_paths(&path).map(|folder| folder.join("countersign")).find(|file| file.is_file());
+    let first = std::env::split_paths(&path)
+        .map(|folder| folder.join("countersign"))
+        .find(|file| file.is_file());
     let canonical = |file: &Path| file.canonicalize().ok();
     first.is_some_and(|first| canonical(&first) == canonical(program))
 }
@@ -223,26 +262,50 @@ mod tests {
     use super::*;
 
     fn up(dir: &str) -> UpArgs {
-        UpArgs { dir: dir.into(), listen: None }
+        UpArgs {
+            dir: dir.into(),
+            listen: None,
+        }
     }
 
     fn ready(address: &str) -> Ready {
-        Ready { addresses: vec![address.parse().unwrap()] }
+        Ready {
+            addresses: vec![address.parse().unwrap()],
+        }
     }
 
     #[test]
     fn commands_say_where_only_when_it_is_not_the_default() {
         let plain = up("pki/dev").commands(&ready(ADDRESS));
-        assert!(plain.iter().all(|command| !command.contains("--server") && !command.contains("--pki")), "{plain:?}");
+        assert!(
+            plain
+                .iter()
+                .all(|command| !command.contains("--server") && !command.contains("--pki")),
+            "{plain:?}"
+        );
         let other = up("my dir").commands(&ready("127.0.0.1:9000"));
-        assert!(other[0].ends_with(" whoami --server 127.0.0.1:9000 --pki 'my dir'"), "{}", other[0]);
-        assert!(other[6].ends_with(" audit tail --config 'my dir/countersign.toml'"), "{}", other[6]);
-        assert_eq!(up("x").server(&ready("0.0.0.0:8443")).as_deref(), Some("localhost:8443"));
+        assert!(
+            other[0].ends_with(" whoami --server 127.0.0.1:9000 --pki 'my dir'"),
+            "{}",
+            other[0]
+        );
+        assert!(
+            other[6].ends_with(" audit tail --config 'my dir/countersign.toml'"),
+            "{}",
+            other[6]
+        );
+        assert_eq!(
+            up("x").server(&ready("0.0.0.0:8443")).as_deref(),
+            Some("localhost:8443")
+        );
     }
 
     #[test]
     fn words_are_quoted_for_the_shell() {
-        assert_eq!(quoted("target/release/countersign"), "target/release/countersign");
+        assert_eq!(
+            quoted("target/release/countersign"),
+            "target/release/countersign"
+        );
         assert_eq!(quoted("it's $HOME"), "'it'\\''s $HOME'");
     }
 

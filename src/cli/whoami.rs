@@ -2,16 +2,31 @@
 
 use clap::Args;
 use serde_json::Value;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
 use super::content::{self, Members, ToolResult};
 use super::exit::{Exit, Failure};
 use super::reach::ReachArgs;
 use super::render::{Out, plain, table};
 use super::run::on_this_thread;
+use crate::ca::remaining;
 use crate::client::Request;
+use crate::clock::{UnixTime, unix_now};
 
 /// The tool that answers.
 const TOOL: &str = "self__whoami";
+
+/// What people ask first; the rest follows as the server tells it.
+const ORDER: [&str; 7] = [
+    "name",
+    "permissions",
+    "limited_by",
+    "not_before",
+    "not_after",
+    "fingerprint",
+    "serial",
+];
 
 /// What is typed after `whoami`.
 #[derive(Debug, Args)]
@@ -41,15 +56,31 @@ impl WhoamiArgs {
         }
         let answer: ToolResult = content::read(&result)?;
         if answer.is_error {
-            return Err(Failure::new(Exit::Found, format!("`{TOOL}` failed: {}", answer.complaint())));
+            return Err(Failure::new(
+                Exit::Found,
+                format!("`{TOOL}` failed: {}", answer.complaint()),
+            ));
         }
         if self.json {
             return Ok(Exit::Success);
         }
-        let members = answer.structured_content.as_deref().map(content::read::<Members>).transpose()?;
+        let members = answer
+            .structured_content
+            .as_deref()
+            .map(content::read::<Members>)
+            .transpose()?;
         match members {
-            Some(Members(members)) => {
+            Some(Members(mut members)) => {
                 let mut rows = Vec::new();
+                members.sort_by_key(|(key, _)| {
+                    ORDER
+                        .iter()
+                        .position(|first| first == key)
+                        .unwrap_or(ORDER.len())
+                });
+                if let Some(left) = left(&members) {
+                    members.insert(1, ("valid".to_owned(), left.into()));
+                }
                 flatten("", &members, &mut rows);
                 out.line(&table(&[], &rows))?;
             }
@@ -57,6 +88,20 @@ impl WhoamiArgs {
         }
         Ok(Exit::Success)
     }
+}
+
+/// How long the certificate is still good, where the server tells its end.
+fn left(members: &[(String, Value)]) -> Option<String> {
+    let time = |wanted: &str| {
+        let (_, value) = members.iter().find(|(key, _)| key == wanted)?;
+        let time = OffsetDateTime::parse(value.as_str()?, &Rfc3339).ok()?;
+        Some(UnixTime(time.unix_timestamp()))
+    };
+    Some(remaining(
+        time("not_before")?,
+        time("not_after")?,
+        unix_now(),
+    ))
 }
 
 /// One row a fact; a list of facts takes a row each, an object's members are indented below it.
@@ -68,13 +113,20 @@ fn flatten(indent: &str, members: &[(String, Value)], rows: &mut Vec<Vec<String>
             Value::Array(items) if items.is_empty() => rows.push(vec![label, "none".to_owned()]),
             Value::Array(items) => {
                 for (index, item) in items.iter().enumerate() {
-                    let label = if index == 0 { label.clone() } else { String::new() };
+                    let label = if index == 0 {
+                        label.clone()
+                    } else {
+                        String::new()
+                    };
                     rows.push(vec![label, said(item)]);
                 }
             }
             Value::Object(inner) => {
                 rows.push(vec![label, String::new()]);
-                let inner: Vec<_> = inner.iter().map(|(key, value)| (key.clone(), value.clone())).collect();
+                let inner: Vec<_> = inner
+                    .iter()
+                    .map(|(key, value)| (key.clone(), value.clone()))
+                    .collect();
                 flatten(&format!("{indent}  "), &inner, rows);
             }
             other => rows.push(vec![label, said(other)]),
@@ -88,12 +140,17 @@ fn said(value: &Value) -> String {
         Value::Bool(true) => "yes".to_owned(),
         Value::Bool(false) => "no".to_owned(),
         // A layer of the permission set, as `self__whoami` writes it.
-        Value::Object(members) if members.contains_key("grants") && members.contains_key("source") => {
+        Value::Object(members)
+            if members.contains_key("grants") && members.contains_key("source") =>
+        {
             let part = |key| members.get(key).map(said).unwrap_or_default();
             format!("{} {} {}", part("source"), part("effect"), part("grants"))
         }
         Value::Object(members) => {
-            let parts: Vec<String> = members.iter().map(|(key, value)| format!("{}: {}", spaced(key), said(value))).collect();
+            let parts: Vec<String> = members
+                .iter()
+                .map(|(key, value)| format!("{}: {}", spaced(key), said(value)))
+                .collect();
             parts.join(", ")
         }
         Value::Array(items) => items.iter().map(said).collect::<Vec<_>>().join(", "),
@@ -128,8 +185,14 @@ mod tests {
             ("name".to_owned(), json!("spiffe://d/operator")),
             ("notAfter".to_owned(), json!("2026-11-28T00:00:00Z")),
             ("permissions".to_owned(), json!(["tools:*", "resources:*"])),
-            ("tls".to_owned(), json!({"version": "TLSv1.3", "resumed": false})),
-            ("layers".to_owned(), json!([{"source": "pin ab", "effect": "allows", "grants": ["tools:*", "prompts:*"]}])),
+            (
+                "tls".to_owned(),
+                json!({"version": "TLSv1.3", "resumed": false}),
+            ),
+            (
+                "layers".to_owned(),
+                json!([{"source": "pin ab", "effect": "allows", "grants": ["tools:*", "prompts:*"]}]),
+            ),
             ("pin".to_owned(), Value::Null),
             ("roles".to_owned(), json!([])),
         ];

@@ -151,8 +151,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         Err(self.protocol("its list has more than 1000 pages"))
     }
 
-    /// Closes the write side, so that the server ends the session.
-    pub async fn close(mut self) {
+    /// Closes the write side, so that the server ends the session; nothing can be asked any more.
+    pub async fn close(&mut self) {
         // The server learns of the end one way or the other; nothing is waiting for an answer.
         let _ = self.stream.shutdown().await;
     }
@@ -314,11 +314,10 @@ mod tests {
     use serde_json::{Value, json};
     use tokio::io::{AsyncBufReadExt, BufReader, DuplexStream};
 
+    type Step = Box<dyn Fn(&Value) -> Vec<Value> + Send>;
+
     /// A scripted server: each step takes one line and writes what the step says.
-    async fn script(
-        far: DuplexStream,
-        steps: Vec<Box<dyn Fn(&Value) -> Vec<Value> + Send>>,
-    ) -> Vec<Value> {
+    async fn script(far: DuplexStream, steps: Vec<Step>) -> Vec<Value> {
         let (read, mut write) = tokio::io::split(far);
         let mut lines = BufReader::new(read).lines();
         let mut seen = Vec::new();

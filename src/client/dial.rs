@@ -66,7 +66,13 @@ impl Dialer {
         let tls = ClientTls::new(&identity, &credentials.ca, transport.alpn())
             .map_err(|cause| ClientError::Tls(cause.to_string()))?;
         let farewells = Farewells::default();
-        Ok(Self { tls, target, transport, patience, farewells })
+        Ok(Self {
+            tls,
+            target,
+            transport,
+            patience,
+            farewells,
+        })
     }
 
     /// Where it goes.
@@ -149,7 +155,10 @@ impl Dialer {
     }
 
     fn too_late(&self) -> ClientError {
-        ClientError::Timeout { peer: self.target.address(), after: self.patience }
+        ClientError::Timeout {
+            peer: self.target.address(),
+            after: self.patience,
+        }
     }
 }
 
@@ -187,7 +196,10 @@ impl Dial for Dialer {
 fn sort(peer: String, cause: ClientTlsError) -> ClientError {
     match cause {
         ClientTlsError::Connect { cause, .. } => ClientError::Unreachable { peer, cause },
-        ClientTlsError::Refused { class, .. } => ClientError::Refused { peer, alert: Alert::of_class(class) },
+        ClientTlsError::Refused { class, .. } => ClientError::Refused {
+            peer,
+            alert: Alert::of_class(class),
+        },
         ClientTlsError::Handshake { cause, .. } => ClientError::of_io(&peer, &cause, false),
         ClientTlsError::Tls(cause) => ClientError::Tls(cause),
     }

@@ -320,14 +320,29 @@ fn permissions(result: &RawValue) -> String {
     let value: serde_json::Value = serde_json::from_str(result.get()).unwrap_or_default();
     let facts = &value["structuredContent"];
     let name = plain(facts["name"].as_str().unwrap_or("this identity"));
-    let layers = facts["permissions"].as_array().into_iter().flatten().map(|layer| {
-        let grants: Vec<&str> =
-            layer["grants"].as_array().into_iter().flatten().filter_map(|grant| grant.as_str()).collect();
-        let (source, effect) = (layer["source"].as_str().unwrap_or("?"), layer["effect"].as_str().unwrap_or("allows"));
-        plain(&format!("{source} {effect} {}", grants.join(", ")))
-    });
+    let layers = facts["permissions"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .map(|layer| {
+            let grants: Vec<&str> = layer["grants"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .filter_map(|grant| grant.as_str())
+                .collect();
+            let (source, effect) = (
+                layer["source"].as_str().unwrap_or("?"),
+                layer["effect"].as_str().unwrap_or("allows"),
+            );
+            plain(&format!("{source} {effect} {}", grants.join(", ")))
+        });
     let layers: Vec<String> = layers.collect();
-    if layers.is_empty() { name } else { format!("{name}: {}", layers.join("; ")) }
+    if layers.is_empty() {
+        name
+    } else {
+        format!("{name}: {}", layers.join("; "))
+    }
 }
 
 /// A peer's text without control characters, which could drive a terminal.

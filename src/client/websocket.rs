@@ -32,7 +32,8 @@ const PROTOCOL: &str = "mcp";
 /// Bytes that may wait for a server that does not read.
 const MOST_WAITING: usize = 64 * 1024;
 /// What a line that is not UTF-8 is answered with: no text message can carry it.
-const NOT_UTF8: &[u8] = b"{\"jsonrpc\":\"2.0\",\"error\":{\"code\":-32700,\"message\":\"the message is not UTF-8\"}}\n";
+const NOT_UTF8: &[u8] =
+    b"{\"jsonrpc\":\"2.0\",\"error\":{\"code\":-32700,\"message\":\"the message is not UTF-8\"}}\n";
 
 type Inner = WsWire<TokioIo<Upgraded>>;
 
@@ -55,9 +56,11 @@ pub async fn open<S>(stream: S, peer: &str, farewells: Farewells) -> Result<WsLi
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let broken = |error: hyper::Error| ClientError::of_io(peer, &super::http::io_error(&error), false);
-    let (mut sender, connection) =
-        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
+    let broken =
+        |error: hyper::Error| ClientError::of_io(peer, &super::http::io_error(&error), false);
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+        .await
+        .map_err(broken)?;
     // It ends with the upgrade, or with the sender that is dropped below.
     tokio::spawn(connection.with_upgrades());
     let key = key().ok_or_else(|| ClientError::Tls("there is no randomness".to_owned()))?;
@@ -74,7 +77,12 @@ where
     agreed(&response, &key).map_err(|cause| protocol(peer, cause))?;
     let upgraded = hyper::upgrade::on(response).await.map_err(broken)?;
     let wire = WsWire::client(TokioIo::new(upgraded), MAX_LINE);
-    Ok(WsLines { wire: Some(wire), inbound: VecDeque::new(), outbound: Vec::new(), farewells })
+    Ok(WsLines {
+        wire: Some(wire),
+        inbound: VecDeque::new(),
+        outbound: Vec::new(),
+        farewells,
+    })
 }
 
 fn key() -> Option<String> {
@@ -84,12 +92,18 @@ fn key() -> Option<String> {
 }
 
 fn protocol(peer: &str, cause: String) -> ClientError {
-    ClientError::Protocol { peer: peer.to_owned(), cause }
+    ClientError::Protocol {
+        peer: peer.to_owned(),
+        cause,
+    }
 }
 
 fn agreed<B>(response: &Response<B>, key: &str) -> Result<(), String> {
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
-        return Err(format!("it answers the WebSocket handshake with `{}`", response.status()));
+        return Err(format!(
+            "it answers the WebSocket handshake with `{}`",
+            response.status()
+        ));
     }
     let headers = response.headers();
     let says = |name: &HeaderName, value: &str| {
@@ -119,13 +133,18 @@ fn one<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
 
 impl WsLines {
     fn wire(&mut self) -> io::Result<&mut Inner> {
-        self.wire.as_mut().ok_or_else(|| io::ErrorKind::NotConnected.into())
+        self.wire
+            .as_mut()
+            .ok_or_else(|| io::ErrorKind::NotConnected.into())
     }
 
     /// Takes over one line without its end.
     fn send(&mut self) -> io::Result<()> {
         let line = std::mem::take(&mut self.outbound);
-        let text = line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&line).trim_ascii();
+        let text = line
+            .strip_prefix(b"\xef\xbb\xbf")
+            .unwrap_or(&line)
+            .trim_ascii();
         if text.is_empty() {
             return Ok(());
         }
@@ -222,7 +241,8 @@ impl AsyncWrite for WsLines {
 impl Drop for WsLines {
     fn drop(&mut self) {
         if let Some(mut wire) = self.wire.take() {
-            self.farewells.say(async move { wire.close(Goodbye::Done).await });
+            self.farewells
+                .say(async move { wire.close(Goodbye::Done).await });
         }
     }
 }

@@ -51,7 +51,14 @@ impl Events {
     #[must_use]
     pub fn new(max: usize) -> Self {
         let event = Event::default();
-        Self { max, searched: 0, started: false, after_return: false, event, gathered: 0 }
+        Self {
+            max,
+            searched: 0,
+            started: false,
+            after_return: false,
+            event,
+            gathered: 0,
+        }
     }
 
     /// Takes the next whole event out of `buffer`, if there is one.
@@ -90,7 +97,11 @@ impl Events {
     }
 
     const fn fits(&self, more: usize) -> Result<(), EventTooLong> {
-        if self.gathered + more > self.max { Err(EventTooLong { max: self.max }) } else { Ok(()) }
+        if self.gathered + more > self.max {
+            Err(EventTooLong { max: self.max })
+        } else {
+            Ok(())
+        }
     }
 
     fn without_mark<'a>(&mut self, line: &'a [u8]) -> &'a [u8] {
@@ -121,7 +132,9 @@ impl Events {
             b"id" if !value.contains(&0) => self.event.id = text(value),
             b"event" => self.event.kind = text(value),
             b"retry" => {
-                let millis = std::str::from_utf8(value).ok().and_then(|text| text.parse().ok());
+                let millis = std::str::from_utf8(value)
+                    .ok()
+                    .and_then(|text| text.parse().ok());
                 self.event.retry = millis.map(Duration::from_millis).or(self.event.retry);
             }
             _ => (),
@@ -150,7 +163,10 @@ mod tests {
 
     #[test]
     fn reads_events_however_they_are_cut_and_ended() {
-        let data = |text: &str| Event { data: Some(text.into()), ..Event::default() };
+        let data = |text: &str| Event {
+            data: Some(text.into()),
+            ..Event::default()
+        };
         for end in ["\n", "\r\n", "\r"] {
             let text = "\u{feff}: hello\n\ndata: {\"a\":\ndata:1}\n\nid: 7\nretry: 250\ndata\n\nevent: x\nunknown: y\ndata:  z\n\ndata: cut"
                 .replace('\n', end);
@@ -158,9 +174,15 @@ mod tests {
                 let got = all(&text, step);
                 assert_eq!(got.len(), 3, "{end:?} {step}");
                 assert_eq!(got[0], data("{\"a\":\n1}"));
-                assert_eq!((got[1].id.as_deref(), got[1].data.as_deref()), (Some("7"), Some(&b""[..])));
+                assert_eq!(
+                    (got[1].id.as_deref(), got[1].data.as_deref()),
+                    (Some("7"), Some(&b""[..]))
+                );
                 assert_eq!(got[1].retry, Some(Duration::from_millis(250)));
-                assert_eq!((got[2].kind.as_deref(), got[2].data.as_deref()), (Some("x"), Some(&b" z"[..])));
+                assert_eq!(
+                    (got[2].kind.as_deref(), got[2].data.as_deref()),
+                    (Some("x"), Some(&b" z"[..]))
+                );
             }
         }
     }
@@ -169,7 +191,7 @@ mod tests {
     fn an_event_over_the_limit_is_an_error_before_it_is_whole() {
         let fits = format!("data: {}\n\n", "x".repeat(90));
         assert_eq!(all(&fits, 1000).len(), 1);
-        let lines = "data: xxxxxxxxxxxxxx\n".repeat(5);
+        let lines = "data: xxxxxxxxxxxxxx\n".repeat(6);
         for long in [format!("data: {}", "x".repeat(100)), lines] {
             let (mut events, mut buffer) = (Events::new(100), BytesMut::from(long.as_bytes()));
             let mut outcome = events.next(&mut buffer);

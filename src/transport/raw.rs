@@ -30,7 +30,12 @@ impl<S> RawWire<S> {
     /// `max_message`: bytes of one line.
     pub fn new(stream: S, max_message: usize) -> Self {
         let (input, output) = (BytesMut::new(), Outlet::default());
-        Self { stream, lines: Lines::new(max_message), input, output }
+        Self {
+            stream,
+            lines: Lines::new(max_message),
+            input,
+            output,
+        }
     }
 }
 

@@ -62,7 +62,11 @@ impl<S> WsWire<S> {
     }
 
     fn new(stream: S, max_message: usize, role: Role) -> Self {
-        Self { stream, talk: Talk::new(max_message, role), pulse: Pulse::new(QUIET) }
+        Self {
+            stream,
+            talk: Talk::new(max_message, role),
+            pulse: Pulse::new(QUIET),
+        }
     }
 
     /// With another time that the peer may be quiet.
@@ -79,7 +83,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WsWire<S> {
     /// # Errors
     /// As there.
     pub fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<Result<bool, WireError>> {
-        let Self { stream, talk, pulse } = self;
+        let Self {
+            stream,
+            talk,
+            pulse,
+        } = self;
         while talk.arrived.is_empty() && talk.over.is_none() {
             // What the codec has to say goes first: a peer that does not read is not read from.
             let read = match talk.output.poll_flush(stream, cx)? {
@@ -104,7 +112,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WsWire<S> {
     /// # Errors
     /// As there.
     pub fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), WireError>> {
-        Poll::Ready(Ok(ready!(self.talk.output.poll_flush(&mut self.stream, cx))?))
+        Poll::Ready(Ok(ready!(
+            self.talk.output.poll_flush(&mut self.stream, cx)
+        )?))
     }
 
     /// [`Wire::close`] as a poll.
@@ -231,7 +241,10 @@ impl Talk {
 
     /// Decodes what was read, to its end or to the end of the talk. The number of bytes.
     fn take(&mut self, bytes: &[u8]) -> usize {
-        let mut source = Memory { input: bytes, output: self.output.bytes() };
+        let mut source = Memory {
+            input: bytes,
+            output: self.output.bytes(),
+        };
         while self.over.is_none() && !bytes.is_empty() {
             match self.codec.read(&mut source) {
                 Ok(Message::Text(text)) => self.arrived.push_back(text.into()),
@@ -290,7 +303,10 @@ impl Talk {
     /// Through the codec, which writes to memory: what it still refuses is refused because the talk
     /// is over, and then there is nobody to say it to.
     fn say(&mut self, message: Message) {
-        let mut target = Memory { input: &[], output: self.output.bytes() };
+        let mut target = Memory {
+            input: &[],
+            output: self.output.bytes(),
+        };
         let _ = self.codec.write(&mut target, message);
     }
 }
@@ -305,7 +321,8 @@ fn put_text(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
     out.resize(start + header + length, 0);
     out.copy_within(start..start + length, start + header);
     let mut room = &mut out[start..start + header];
-    TEXT.format(length as u64, &mut room).expect("the room is as long as the header");
+    TEXT.format(length as u64, &mut room)
+        .expect("the room is as long as the header");
 }
 
 /// What the codec takes for a socket.
@@ -351,7 +368,11 @@ enum Beat {
 
 impl Pulse {
     const fn new(every: Duration) -> Self {
-        Self { every, timer: None, silent: 0 }
+        Self {
+            every,
+            timer: None,
+            silent: 0,
+        }
     }
 
     const fn heard(&mut self) {
@@ -360,7 +381,9 @@ impl Pulse {
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Beat> {
         let every = self.every;
-        let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(every)));
+        let timer = self
+            .timer
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep(every)));
         ready!(timer.as_mut().poll(cx));
         timer.as_mut().set(tokio::time::sleep(every));
         self.silent += 1;
@@ -391,7 +414,12 @@ mod tests {
             }
         }
         out.extend(MASK);
-        out.extend(payload.iter().zip(MASK.iter().cycle()).map(|(byte, key)| byte ^ key));
+        out.extend(
+            payload
+                .iter()
+                .zip(MASK.iter().cycle())
+                .map(|(byte, key)| byte ^ key),
+        );
         out
     }
 
@@ -465,7 +493,10 @@ mod tests {
             (long.clone(), 1009),
             // The limit holds before the message is there.
             (long[..8].to_vec(), 1009),
-            ([frame(0x01, &[b'x'; 120]), frame(0x80, &[b'x'; 81])].concat(), 1009),
+            (
+                [frame(0x01, &[b'x'; 120]), frame(0x80, &[b'x'; 81])].concat(),
+                1009,
+            ),
             // Not masked; a reserved bit (compression); a long control frame.
             (b"\x81\x02{}".to_vec(), 1002),
             (frame(0xc1, b"{}"), 1002),
@@ -488,7 +519,9 @@ mod tests {
     async fn a_close_is_answered_and_nothing_follows_it() {
         let close = frame(0x88, &1000u16.to_be_bytes());
         let (mut wire, mut far) = pair(100);
-        far.write_all(&[frame(0x81, b"1"), close].concat()).await.unwrap();
+        far.write_all(&[frame(0x81, b"1"), close].concat())
+            .await
+            .unwrap();
         assert!(wire.fill().await.unwrap());
         assert_eq!(wire.next().unwrap().unwrap(), &b"1"[..]);
         assert!(matches!(wire.next(), Err(WireError::Closed)));
@@ -503,9 +536,11 @@ mod tests {
 
     #[tokio::test]
     async fn every_deliberate_end_has_its_code() {
-        for (goodbye, expected) in
-            [(Goodbye::Done, 1000), (Goodbye::GoingAway, 1001), (Goodbye::Refused("no"), 1008)]
-        {
+        for (goodbye, expected) in [
+            (Goodbye::Done, 1000),
+            (Goodbye::GoingAway, 1001),
+            (Goodbye::Refused("no"), 1008),
+        ] {
             let (mut wire, mut far) = pair(100);
             wire.put(|out| out.extend_from_slice(b"last"));
             far.shutdown().await.unwrap();

@@ -259,9 +259,9 @@ impl Work<'_> {
         let passphrase = Secret::from(secret.clone());
         let new = new_authority(&passphrase, Some(("passphrase", secret.as_bytes())));
         let by = actor();
-        create_in_locked(&self.files, new, self.store, &by, self.now).await?;
+        let created = create_in_locked(&self.files, new, self.store, &by, self.now).await?;
         self.did("the CA", misfit);
-        self.reopen()
+        self.opened(created.issuing)
     }
 
     /// A new issuing CA below the root; where the root does not open either, a new CA.
@@ -272,13 +272,14 @@ impl Work<'_> {
             return self.new_authority(misfit).await;
         };
         let new = new_authority(&passphrase, None);
-        renew_issuing(&self.files, &root, new, self.store, &actor(), self.now).await?;
+        let (store, by) = (self.store, actor());
+        let issuing = renew_issuing(&self.files, &root, new, store, &by, self.now).await?;
         self.did("the issuing CA", misfit);
-        self.reopen()
+        self.opened(issuing)
     }
 
-    fn reopen(&mut self) -> Result<Above, DevError> {
-        self.open = Some(self.open_issuing()?);
+    fn opened(&mut self, issuing: Authority) -> Result<Above, DevError> {
+        self.open = Some(issuing);
         let (certificate, root) = (
             self.files.issuing_certificate(),
             self.files.root_certificate(),

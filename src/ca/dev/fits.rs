@@ -10,7 +10,7 @@ use crate::grant::WrittenGrants;
 use crate::identity::Name;
 use crate::registry::{Store, StoreError};
 
-use super::super::authority::{Above, is_signed_by};
+use super::super::authority::{Above, is_signed_by, public_key};
 use super::super::crl;
 use super::super::files::{CaFiles, State};
 use super::super::signer::Signer;
@@ -166,11 +166,6 @@ fn says_what_is_wanted(parsed: &Parsed, leaf: &[u8], wanted: &Wanted, name: &str
                 .filter_map(|ip| ip.parse().ok())
                 .collect::<Vec<IpAddr>>()
         && parsed.permissions.clone().unwrap_or_default() == grants.unwrap_or_default()
-}
-
-fn public_key(der: &[u8]) -> Option<Vec<u8>> {
-    let (_, certificate) = x509_parser::parse_x509_certificate(der).ok()?;
-    Some(certificate.public_key().raw.to_vec())
 }
 
 /// The IP addresses among the subject alternative names.

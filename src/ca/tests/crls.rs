@@ -40,7 +40,7 @@ async fn openssl_refuses_what_the_crl_names_and_accepts_the_rest() {
         .await
         .unwrap();
     let path = bench.files.issuing_crl();
-    let crl = write_crl(&bench.issuing(), &path, &bench.store, NOW)
+    let crl = write_crl(bench.issuing(), &path, &bench.store, NOW)
         .await
         .unwrap();
     assert_eq!(crl.entries, 1);
@@ -79,12 +79,12 @@ async fn the_number_only_grows_and_a_lost_registry_revokes_nothing_back() {
         .unwrap();
     let path = bench.files.issuing_crl();
     let authority = bench.issuing();
-    let first = write_crl(&authority, &path, &bench.store, NOW)
+    let first = write_crl(authority, &path, &bench.store, NOW)
         .await
         .unwrap();
     // The clock has gone back a year.
     let past = UnixTime(NOW.0 - 365 * DAY);
-    let second = write_crl(&authority, &path, &bench.store, past)
+    let second = write_crl(authority, &path, &bench.store, past)
         .await
         .unwrap();
     assert!(
@@ -97,12 +97,12 @@ async fn the_number_only_grows_and_a_lost_registry_revokes_nothing_back() {
     let lost = SqliteStore::open(&bench.path("empty.db"), true)
         .await
         .unwrap();
-    let third = write_crl(&authority, &path, &lost, NOW).await.unwrap();
+    let third = write_crl(authority, &path, &lost, NOW).await.unwrap();
     assert!(third.number > second.number);
     assert_eq!(third.entries, 1, "the last CRL still says it");
 
     fs::remove_file(&path).unwrap();
-    let fourth = write_crl(&authority, &path, &bench.store, UnixTime(NOW.0 + 60))
+    let fourth = write_crl(authority, &path, &bench.store, UnixTime(NOW.0 + 60))
         .await
         .unwrap();
     assert!(fourth.number > third.number, "even when the file was lost");
@@ -120,7 +120,7 @@ async fn an_entry_goes_some_time_after_its_certificate() {
     let (path, authority) = (bench.files.issuing_crl(), bench.issuing());
     let entries = async |days: i64| {
         let at = UnixTime(NOW.0 + days * DAY);
-        write_crl(&authority, &path, &bench.store, at)
+        write_crl(authority, &path, &bench.store, at)
             .await
             .unwrap()
             .entries
@@ -134,16 +134,12 @@ async fn an_entry_goes_some_time_after_its_certificate() {
 async fn a_damaged_or_foreign_crl_is_not_replaced() {
     let (bench, other) = (Bench::new().await, Bench::new().await);
     let (path, authority) = (bench.files.issuing_crl(), bench.issuing());
-    assert!(
-        write_crl(&authority, &path, &bench.store, NOW)
-            .await
-            .is_ok()
-    );
+    assert!(write_crl(authority, &path, &bench.store, NOW).await.is_ok());
     fs::copy(other.files.issuing_crl(), &path).unwrap();
-    let foreign = write_crl(&authority, &path, &bench.store, NOW).await;
+    let foreign = write_crl(authority, &path, &bench.store, NOW).await;
     assert!(matches!(foreign, Err(CrlError::Foreign { .. })));
     fs::write(&path, "junk").unwrap();
-    let damaged = write_crl(&authority, &path, &bench.store, NOW).await;
+    let damaged = write_crl(authority, &path, &bench.store, NOW).await;
     assert!(matches!(damaged, Err(CrlError::Damaged { .. })));
     assert_eq!(fs::read(&path).unwrap(), b"junk");
 }

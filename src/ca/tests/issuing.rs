@@ -190,9 +190,9 @@ async fn what_the_profile_or_the_name_does_not_allow_is_refused() {
     let bench = Bench::new().await;
     let issuing = bench.issuing();
     let agent = || Ask::agent("agent", &["tools:*"]);
-    let refused = |ask: Ask| ask.sign(&issuing).unwrap_err();
+    let refused = |ask: Ask| ask.sign(issuing).unwrap_err();
 
-    assert!(agent().sign(&issuing).is_ok());
+    assert!(agent().sign(issuing).is_ok());
     assert!(matches!(
         refused(Ask {
             grants: &[],
@@ -205,7 +205,7 @@ async fn what_the_profile_or_the_name_does_not_allow_is_refused() {
             ttl: Some(7 * DAY),
             ..agent()
         }
-        .sign(&issuing)
+        .sign(issuing)
         .is_ok()
     );
     let long = refused(Ask {
@@ -229,7 +229,7 @@ async fn what_the_profile_or_the_name_does_not_allow_is_refused() {
         SignError::ServerName(_)
     ));
 
-    assert!(Ask::server(&["*.example.org"], &[]).sign(&issuing).is_ok());
+    assert!(Ask::server(&["*.example.org"], &[]).sign(issuing).is_ok());
     assert!(matches!(
         refused(Ask::server(&[], &[])),
         SignError::NoServerName(_)
@@ -250,7 +250,7 @@ async fn what_the_profile_or_the_name_does_not_allow_is_refused() {
             name: fits,
             ..agent()
         }
-        .sign(&issuing)
+        .sign(issuing)
         .is_ok()
     );
     let long = "aa123456789012345678901234567890123456789012345678901234567890123";
@@ -283,7 +283,7 @@ async fn no_certificate_outlives_its_issuer() {
         now: end,
         ..Ask::agent("agent", &["tools:*"])
     }
-    .sign(&issuing)
+    .sign(issuing)
     .unwrap_err();
     assert!(matches!(over, SignError::IssuerEnded { .. }), "{over}");
     let early = Ask {
@@ -291,7 +291,7 @@ async fn no_certificate_outlives_its_issuer() {
         ..Ask::agent("agent", &["tools:*"])
     };
     assert!(matches!(
-        early.sign(&issuing).unwrap_err(),
+        early.sign(issuing).unwrap_err(),
         SignError::IssuerEnded { .. }
     ));
 }
@@ -462,12 +462,12 @@ async fn nothing_leaves_when_it_cannot_be_recorded() {
     let files = || std::fs::read_dir(&out).unwrap().count();
 
     let full = Full::default();
-    let refused = issue(&full, ask.sign(&bench.issuing()).unwrap(), "me", NOW).await;
+    let refused = issue(&full, ask.sign(bench.issuing()).unwrap(), "me", NOW).await;
     assert!(matches!(refused, Err(IssueError::Store(_))));
     assert!(full.was_asked());
     assert_eq!(files(), 0);
 
-    let (signed, key) = ask.sign_with_key(&bench.issuing()).unwrap();
+    let (signed, key) = ask.sign_with_key(bench.issuing()).unwrap();
     let issued = issue(&bench.store, signed, "me", NOW).await.unwrap();
     assert_eq!(files(), 0, "recorded, and not written yet");
     let written = write_out(&bench.store, &output, &issued, &key, NOW)
@@ -495,7 +495,7 @@ async fn what_could_not_be_written_is_revoked_and_what_is_in_the_way_stays() {
     let out = bench.path("out");
     let ask = Ask::agent("agent", &["tools:*"]);
     let output = prepare_output(&out, "agent", &root, false).unwrap();
-    let (signed, key) = ask.sign_with_key(&bench.issuing()).unwrap();
+    let (signed, key) = ask.sign_with_key(bench.issuing()).unwrap();
     let issued = issue(&bench.store, signed, "me", NOW).await.unwrap();
     // A folder where the certificate should go cannot be written over by a file.
     std::fs::create_dir_all(out.join("agent.crt/in the way")).unwrap();

@@ -8,6 +8,8 @@ mod outcome;
 mod passphrase;
 mod place;
 pub(super) mod run;
+#[cfg(test)]
+mod tests;
 mod view;
 
 pub use actor::actor;

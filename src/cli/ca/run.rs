@@ -87,11 +87,11 @@ impl Bench<'_> {
         let created = create(&files, new, &store, &actor(), self.now).await?;
         Ok(CaOutcome::Init(InitReport {
             dir: files.dir().to_owned(),
-            trust_domain: created.trust_domain,
+            trust_domain: created.issuing.trust_domain().to_owned(),
             root_fingerprint: created.root.fingerprint.to_string(),
             root_not_after: created.root.not_after.to_string(),
-            issuing_fingerprint: created.issuing.fingerprint.to_string(),
-            issuing_not_after: created.issuing.not_after.to_string(),
+            issuing_fingerprint: created.issuing.fingerprint().to_string(),
+            issuing_not_after: created.issuing.certificate().not_after.to_string(),
             registry: self.registry.clone(),
         }))
     }

@@ -12,15 +12,16 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::sync::{Notify, mpsc};
 
 use super::ledger::{Ledger, Opening, Up, error};
-use crate::client::peek::{Peek, negotiated, peek};
 use crate::client::fault::ClientError;
 use crate::client::lines::{LineError, Lines, MAX_LINE};
+use crate::client::peek::{Peek, negotiated, peek};
 
 /// How long a server may take to open a legacy session again.
 const REOPENING: Duration = Duration::from_secs(10);
 /// How long the reading side may take to find the reason for a failed write.
 const LAST_WORD: Duration = Duration::from_secs(1);
-/// How long listens may outlive a client that has closed its side.
+/// How long a server may take to end the session of a client that has closed its side and waits for
+/// nothing but listens. Until then lines still come: answers without an id, notifications.
 const LINGER: Duration = Duration::from_secs(2);
 
 /// The client's side of the bridge, which outlives every connection.
@@ -229,8 +230,8 @@ impl<S: AsyncRead + AsyncWrite, O: AsyncWrite + Unpin> Down<'_, S, O> {
         loop {
             match self.state() {
                 State::Going => {}
-                State::Finished => return self.rest(own).await,
-                State::Listening => {
+                State::Abandoned => return self.rest(own).await,
+                State::Leaving => {
                     linger.get_or_insert_with(|| Box::pin(tokio::time::sleep(LINGER)));
                 }
             }
@@ -263,13 +264,10 @@ impl<S: AsyncRead + AsyncWrite, O: AsyncWrite + Unpin> Down<'_, S, O> {
 
     fn state(&self) -> State {
         let ledger = locked(self.ledger);
-        let (idle, listens) = ledger.idle();
-        match (ledger.abandoned, ledger.closing) {
-            (true, _) => State::Finished,
+        match (ledger.abandoned, ledger.closing && ledger.only_listens()) {
+            (true, _) => State::Abandoned,
+            (false, true) => State::Leaving,
             (false, false) => State::Going,
-            (false, true) if idle => State::Finished,
-            (false, true) if listens => State::Listening,
-            (false, true) => State::Going,
         }
     }
 
@@ -289,7 +287,7 @@ impl<S: AsyncRead + AsyncWrite, O: AsyncWrite + Unpin> Down<'_, S, O> {
 
     fn ended(&self) -> End {
         let ledger = locked(self.ledger);
-        if ledger.closing && ledger.idle().1 {
+        if ledger.closing && ledger.only_listens() {
             End::Finished
         } else {
             self.closed()
@@ -306,9 +304,9 @@ impl<S: AsyncRead + AsyncWrite, O: AsyncWrite + Unpin> Down<'_, S, O> {
 
 enum State {
     Going,
-    /// Only listens are left.
-    Listening,
-    Finished,
+    /// The client has closed its side, and nothing but listens waits.
+    Leaving,
+    Abandoned,
 }
 
 fn fatal(peer: &str, cause: &str) -> End {

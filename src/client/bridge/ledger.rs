@@ -127,12 +127,9 @@ impl Ledger {
         self.opening.as_ref()
     }
 
-    /// Whether nothing waits; and whether only listens do, which end when the server ends them.
-    pub fn idle(&self) -> (bool, bool) {
-        (
-            self.waiting.is_empty(),
-            self.waiting.values().all(|w| w.listens),
-        )
+    /// Whether nothing waits, or only listens do, which end when the server ends them.
+    pub fn only_listens(&self) -> bool {
+        self.waiting.values().all(|waiting| waiting.listens)
     }
 
     /// An error for every request in flight, in no order; they wait no more. An unanswered
@@ -203,7 +200,7 @@ mod tests {
         let value: serde_json::Value = serde_json::from_slice(&failed[0]).unwrap();
         assert_eq!(value["id"], "1");
         assert_eq!(value["error"]["message"], "it \"broke\"");
-        assert!(ledger.idle().0);
+        assert!(ledger.only_listens());
     }
 
     #[test]
@@ -212,7 +209,7 @@ mod tests {
         note(&mut ledger, r#"{"id":0,"method":"initialize","params":{}}"#);
         // Unanswered: it is sent again, not failed.
         assert!(ledger.fail("x").is_empty());
-        assert!(!ledger.idle().0);
+        assert!(!ledger.only_listens());
         ledger.down(br#"{"id":0,"result":{"protocolVersion":"2025-11-25"}}"#);
         note(&mut ledger, r#"{"method":"notifications/initialized"}"#);
         let opening = ledger.opening().unwrap();

@@ -363,6 +363,10 @@ mod tests {
             server.says(answer).await;
             assert_eq!(desk.reads().await, "{\"method\":\"notifications/y\"}\r\n");
             assert_eq!(desk.reads().await, answer);
+            // What comes after the last answer and before the server's end is passed on as well.
+            server.says("{\"id\":null,\"error\":{}}\n").await;
+            drop(server);
+            assert_eq!(desk.reads().await, "{\"id\":null,\"error\":{}}\n");
             desk.ends().await.unwrap();
         })
         .await;
@@ -391,6 +395,9 @@ mod tests {
             assert_eq!(server.takes().await["id"], 3);
             server.says("{\"id\":3,\"result\":{}}\n").await;
             assert_eq!(desk.reads_json().await["id"], 3);
+            desk.input = None;
+            assert!(server.lines.next_line().await.unwrap().is_none());
+            drop(server);
             desk.ends().await.unwrap();
         })
         .await;
@@ -508,6 +515,22 @@ mod tests {
             assert_eq!(server.takes().await["id"], 1);
             server.says("{\"id\":1,\"result\":{}}\n").await;
             assert_eq!(desk.reads_json().await["id"], 1);
+            desk.input = None;
+            assert!(server.lines.next_line().await.unwrap().is_none());
+            drop(server);
+            desk.ends().await.unwrap();
+        })
+        .await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_does_not_end_the_session_is_left() {
+        local(async {
+            let mut desk = Desk::new(Duration::from_secs(60));
+            let mut server = desk.connect().await;
+            desk.writes("{\"id\":1,\"method\":\"subscriptions/listen\"}\n")
+                .await;
+            server.takes().await;
             desk.ends().await.unwrap();
         })
         .await;

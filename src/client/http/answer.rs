@@ -79,7 +79,10 @@ impl Exchange {
         let mut request = self.request(Method::POST, Full::new(line.clone()));
         let headers = request.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        headers.insert(ACCEPT, HeaderValue::from_static("application/json, text/event-stream"));
+        headers.insert(
+            ACCEPT,
+            HeaderValue::from_static("application/json, text/event-stream"),
+        );
         self.shared.headers(head, headers);
         self.send(request).await
     }
@@ -92,7 +95,10 @@ impl Exchange {
     }
 
     async fn send(&self, request: Request<Full<Bytes>>) -> Result<Response<Incoming>, Lost> {
-        self.http.request(request).await.map_err(|error| Lost(io_error(&error)))
+        self.http
+            .request(request)
+            .await
+            .map_err(|error| Lost(io_error(&error)))
     }
 
     /// Ends the session, if there is one.
@@ -141,7 +147,9 @@ impl Exchange {
 
     /// Reads the stream of one request to its answer, over breaks where the server can go on.
     async fn follow(&self, response: Response<Incoming>, head: &Head) -> Result<(), Lost> {
-        let Some(mut end) = self.read(response, head).await else { return Ok(()) };
+        let Some(mut end) = self.read(response, head).await else {
+            return Ok(());
+        };
         let mut idle = 0;
         while head.is_request() && head.revision.is_none() && idle < RESUMES {
             let Some(last) = end.last.take() else { break };
@@ -150,21 +158,32 @@ impl Exchange {
             if !response.status().is_success() || !matches!(kind(&response), Kind::Events) {
                 break;
             }
-            let Some(next) = self.read(response, head).await else { return Ok(()) };
+            let Some(next) = self.read(response, head).await else {
+                return Ok(());
+            };
             idle = if next.heard { 0 } else { idle + 1 };
-            end = Break { last: next.last.or(Some(last)), ..next };
+            end = Break {
+                last: next.last.or(Some(last)),
+                ..next
+            };
         }
         if let Some(error) = end.error {
             return Err(Lost(error));
         }
-        self.give_up(head, "the answer's stream ended without the answer").await;
+        self.give_up(head, "the answer's stream ended without the answer")
+            .await;
         Ok(())
     }
 
     /// Passes a stream's messages on; nothing is returned once the request's answer was among them
     /// or the client is gone.
     async fn read(&self, response: Response<Incoming>, head: &Head) -> Option<Break> {
-        let mut end = Break { last: None, wait: RESUME_AFTER, heard: false, error: None };
+        let mut end = Break {
+            last: None,
+            wait: RESUME_AFTER,
+            heard: false,
+            error: None,
+        };
         let (mut body, mut buffer) = (response.into_body(), BytesMut::new());
         let mut events = Events::new(MAX_LINE);
         loop {
@@ -241,14 +260,19 @@ impl Exchange {
         }
         if status.is_success() {
             if head.is_request() {
-                self.give_up(head, &format!("it is answered with `{status}` and no message")).await;
+                self.give_up(
+                    head,
+                    &format!("it is answered with `{status}` and no message"),
+                )
+                .await;
             }
             return Ok(());
         }
         let json = matches!(kind(&response), Kind::Json);
         let body = whole(response).await?;
         let error = if json { rpc_error(&body) } else { None };
-        if let (Some(HEADER_MISMATCH), Some(tool)) = (error.as_ref().map(|error| error.code), &head.name)
+        if let (Some(HEADER_MISMATCH), Some(tool)) =
+            (error.as_ref().map(|error| error.code), &head.name)
             && head.is("tools/call")
             && !self.shared.knows(tool)
         {
@@ -263,7 +287,10 @@ impl Exchange {
         };
         let text = match error {
             Some(error) => error_line(&id.token, error.raw.get()),
-            None => crate::client::bridge::error(&id.token, &format!("`{}` answered with `{status}`", self.peer)),
+            None => crate::client::bridge::error(
+                &id.token,
+                &format!("`{}` answered with `{status}`", self.peer),
+            ),
         };
         let _ = self.out.send(text).await;
         Ok(())
@@ -271,7 +298,9 @@ impl Exchange {
 
     /// Reads the tool list for the sake of the headers that its schemas ask for.
     async fn learn_tools(&self, head: &Head) -> Result<(), Lost> {
-        let Some(revision) = &head.revision else { return Ok(()) };
+        let Some(revision) = &head.revision else {
+            return Ok(());
+        };
         let mut cursor: Option<String> = None;
         for page in 0..PAGES {
             let mut params = serde_json::json!({"_meta": {
@@ -298,7 +327,10 @@ impl Exchange {
     async fn give_up(&self, head: &Head, why: &str) {
         if let Some(id) = head.id.as_ref().filter(|_| head.is_request()) {
             // Without a client there is nobody to tell.
-            let _ = self.out.send(crate::client::bridge::error(&id.token, why)).await;
+            let _ = self
+                .out
+                .send(crate::client::bridge::error(&id.token, why))
+                .await;
         }
     }
 
@@ -315,8 +347,17 @@ enum Kind {
 }
 
 fn kind<B>(response: &Response<B>) -> Kind {
-    let value = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    let essence = value.unwrap_or("").split(';').next().unwrap_or("").trim().to_ascii_lowercase();
+    let value = response
+        .headers()
+        .get(CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok());
+    let essence = value
+        .unwrap_or("")
+        .split(';')
+        .next()
+        .unwrap_or("")
+        .trim()
+        .to_ascii_lowercase();
     match essence.as_str() {
         "application/json" => Kind::Json,
         "text/event-stream" => Kind::Events,
@@ -326,7 +367,8 @@ fn kind<B>(response: &Response<B>) -> Kind {
 
 async fn whole(response: Response<Incoming>) -> Result<Bytes, Lost> {
     let body = Limited::new(response.into_body(), MAX_LINE).collect().await;
-    body.map(http_body_util::Collected::to_bytes).map_err(|error| Lost(io_error(&*error)))
+    body.map(http_body_util::Collected::to_bytes)
+        .map_err(|error| Lost(io_error(&*error)))
 }
 
 /// One message as one line.
@@ -359,7 +401,10 @@ fn rpc_error(body: &[u8]) -> Option<RpcFault> {
     }
     let message: Message = serde_json::from_slice(body).ok()?;
     let Code { code } = serde_json::from_str(message.error.get()).ok()?;
-    Some(RpcFault { code, raw: message.error })
+    Some(RpcFault {
+        code,
+        raw: message.error,
+    })
 }
 
 /// The error as the answer to this request: over HTTP it may come without an id.

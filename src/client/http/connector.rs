@@ -44,7 +44,10 @@ where
         .pool_max_idle_per_host(IDLE)
         .http2_keep_alive_interval(ALIVE)
         .http2_keep_alive_timeout(ALIVE)
-        .build(Connector { dialer, first: Arc::new(Mutex::new(Some(first))) })
+        .build(Connector {
+            dialer,
+            first: Arc::new(Mutex::new(Some(first))),
+        })
 }
 
 /// The endpoint's address.
@@ -53,9 +56,15 @@ where
 /// A host that cannot be written in a URI (an IPv6 address with a zone).
 pub fn endpoint(dialer: &Dialer) -> Result<Uri, ClientError> {
     let peer = dialer.target().address();
-    Uri::builder().scheme("https").authority(peer.as_str()).path_and_query(ENDPOINT).build().map_err(
-        |cause| ClientError::Protocol { peer, cause: format!("it has no HTTP address: {cause}") },
-    )
+    Uri::builder()
+        .scheme("https")
+        .authority(peer.as_str())
+        .path_and_query(ENDPOINT)
+        .build()
+        .map_err(|cause| ClientError::Protocol {
+            peer,
+            cause: format!("it has no HTTP address: {cause}"),
+        })
 }
 
 /// The cause of a failed request as the error of a connection: what TLS said, where it said it.
@@ -101,7 +110,11 @@ impl Service<Uri> for Connector {
     }
 
     fn call(&mut self, _: Uri) -> Self::Future {
-        let first = self.first.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let first = self
+            .first
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
         let dialer = Arc::clone(&self.dialer);
         Box::pin(async move {
             let stream = match first {

@@ -13,9 +13,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::io::{
-    AsyncRead, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf, ReadHalf, WriteHalf,
-};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf, ReadHalf, WriteHalf};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, Id, JoinSet};
@@ -64,8 +62,13 @@ pub fn open(
     let (out, queue) = mpsc::channel(QUEUE);
     let (present, absent) = mpsc::channel(1);
     let ended_by = Arc::new(Mutex::new(None));
-    let exchange =
-        Exchange { http: client(dialer, first), uri, peer, shared: Arc::default(), out };
+    let exchange = Exchange {
+        http: client(dialer, first),
+        uri,
+        peer,
+        shared: Arc::default(),
+        out,
+    };
     let engine = Engine {
         exchange,
         lines: Lines::new(MAX_LINE),
@@ -76,7 +79,11 @@ pub fn open(
         absent,
     };
     farewells.run(engine.run(write(writer, queue), Arc::clone(&ended_by)));
-    Ok(HttpLines { pipe: near, ended_by, _present: present })
+    Ok(HttpLines {
+        pipe: near,
+        ended_by,
+        _present: present,
+    })
 }
 
 async fn write(mut writer: WriteHalf<DuplexStream>, mut queue: mpsc::Receiver<Bytes>) {
@@ -168,7 +175,10 @@ impl Engine {
     }
 
     async fn line(&mut self, line: Bytes) -> Result<(), Lost> {
-        let text = line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&line).trim_ascii();
+        let text = line
+            .strip_prefix(b"\xef\xbb\xbf")
+            .unwrap_or(&line)
+            .trim_ascii();
         if text.is_empty() {
             return Ok(());
         }
@@ -198,7 +208,10 @@ impl Engine {
             Ok(sent) => sent?,
             Err(_) => return Err(Lost(io::ErrorKind::TimedOut.into())),
         }
-        if initialized && self.exchange.shared.is_open() && !std::mem::replace(&mut self.standing, true) {
+        if initialized
+            && self.exchange.shared.is_open()
+            && !std::mem::replace(&mut self.standing, true)
+        {
             self.start(None, false, self.exchange.clone().stand_by());
         }
         Ok(())
@@ -211,7 +224,14 @@ impl Engine {
         task: impl Future<Output = Result<(), Lost>> + Send + 'static,
     ) {
         let handle = self.running.spawn(task);
-        self.by_task.insert(handle.id(), Running { key, modern, handle });
+        self.by_task.insert(
+            handle.id(),
+            Running {
+                key,
+                modern,
+                handle,
+            },
+        );
     }
 
     /// Cancels a modern request by dropping its stream. False for any other: the server is told.

@@ -80,10 +80,14 @@ impl Head {
             arguments: None,
             cancels: None,
         };
-        let Ok(line) = serde_json::from_slice::<Line<'_>>(line) else { return head };
+        let Ok(line) = serde_json::from_slice::<Line<'_>>(line) else {
+            return head;
+        };
         head.id = line.id.and_then(Id::of);
         head.method = line.method.map(Cow::into_owned);
-        let params = line.params.and_then(|raw| serde_json::from_str::<Params<'_>>(raw.get()).ok());
+        let params = line
+            .params
+            .and_then(|raw| serde_json::from_str::<Params<'_>>(raw.get()).ok());
         let Some(params) = params else { return head };
         head.revision = params.meta.and_then(|meta| meta.revision);
         match head.method.as_deref() {
@@ -125,11 +129,15 @@ impl Head {
         put("mcp-name", name);
         let parameters = known.0.get(name).map_or(&[][..], Vec::as_slice);
         let arguments = self.arguments.as_ref().filter(|_| !parameters.is_empty());
-        let Some(Ok(arguments)) = arguments.map(|raw| serde_json::from_str::<Value>(raw.get())) else {
+        let Some(Ok(arguments)) = arguments.map(|raw| serde_json::from_str::<Value>(raw.get()))
+        else {
             return;
         };
         for parameter in parameters {
-            let value = parameter.path.iter().try_fold(&arguments, |value, key| value.get(key));
+            let value = parameter
+                .path
+                .iter()
+                .try_fold(&arguments, |value, key| value.get(key));
             if let Some(text) = value.and_then(written) {
                 put(&parameter.header, &text);
             }
@@ -215,7 +223,10 @@ fn search(schema: &Value, path: &mut Vec<String>, found: &mut Vec<Parameter>) {
         }
         path.push(name.clone());
         if let Some(header) = property.get("x-mcp-header").and_then(Value::as_str) {
-            found.push(Parameter { path: path.clone(), header: format!("mcp-param-{header}") });
+            found.push(Parameter {
+                path: path.clone(),
+                header: format!("mcp-param-{header}"),
+            });
         }
         search(property, path, found);
         path.pop();
@@ -249,23 +260,50 @@ mod tests {
                 r#"{{"id":1,"method":"tools/call","params":{{"name":"t","arguments":{arguments}}}}}"#
             );
             let all = mirrored(&line, &known);
-            assert_eq!(all[..2], [("mcp-method".into(), "tools/call".into()), ("mcp-name".into(), "t".into())]);
-            all[2..].iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>()
+            assert_eq!(
+                all[..2],
+                [
+                    ("mcp-method".into(), "tools/call".into()),
+                    ("mcp-name".into(), "t".into())
+                ]
+            );
+            all[2..]
+                .iter()
+                .map(|(name, value)| format!("{name}={value}"))
+                .collect::<Vec<_>>()
         };
         assert_eq!(
             call(r#"{"region":"eu","plain":"x","deep":{"n":-4}}"#),
             ["mcp-param-n=-4", "mcp-param-region=eu"]
         );
         assert_eq!(call(r#"{"region":null}"#), [""; 0]);
-        assert_eq!(call(r#"{"region":"ü"}"#), ["mcp-param-region==?base64?w7w=?="]);
+        assert_eq!(
+            call(r#"{"region":"ü"}"#),
+            ["mcp-param-region==?base64?w7w=?="]
+        );
         for (line, name) in [
-            (r#"{"id":1,"method":"resources/read","params":{"uri":"file:///a"}}"#, "file:///a"),
-            (r#"{"id":1,"method":"prompts/get","params":{"name":" p"}}"#, "=?base64?IHA=?="),
-            (r#"{"id":1,"method":"tasks/get","params":{"taskId":"7"}}"#, "7"),
+            (
+                r#"{"id":1,"method":"resources/read","params":{"uri":"file:///a"}}"#,
+                "file:///a",
+            ),
+            (
+                r#"{"id":1,"method":"prompts/get","params":{"name":" p"}}"#,
+                "=?base64?IHA=?=",
+            ),
+            (
+                r#"{"id":1,"method":"tasks/get","params":{"taskId":"7"}}"#,
+                "7",
+            ),
         ] {
-            assert_eq!(mirrored(line, &known)[1], ("mcp-name".to_owned(), name.to_owned()));
+            assert_eq!(
+                mirrored(line, &known)[1],
+                ("mcp-name".to_owned(), name.to_owned())
+            );
         }
-        assert_eq!(mirrored(r#"{"id":1,"method":"tools/list"}"#, &known).len(), 1);
+        assert_eq!(
+            mirrored(r#"{"id":1,"method":"tools/list"}"#, &known).len(),
+            1
+        );
         assert!(mirrored("[]", &known).is_empty());
     }
 

@@ -7,5 +7,5 @@ mod engine;
 mod mirror;
 mod session;
 
-pub use connector::{Connector, HttpClient, client, endpoint, io_error};
+pub use connector::{HttpClient, client, endpoint, io_error};
 pub use engine::{HttpLines, open};

@@ -4,3 +4,4 @@ pub mod client;
 pub mod echo;
 pub mod pki;
 pub mod program;
+pub mod served;
