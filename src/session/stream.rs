@@ -25,7 +25,7 @@ use crate::mcp::{Call, Method, Note, Revision, Severity, read_call};
 use crate::peer::Peer;
 use crate::policy::{Denied, Permitted};
 use crate::tls::{Class, Refusal};
-use crate::transport::{Wire, WireError};
+use crate::transport::{Goodbye, Wire, WireError};
 
 use super::answer::{Cause, denial, outcome, write_reply};
 use super::asks::{Asks, Open, can_be_asked};
@@ -53,6 +53,8 @@ pub enum End {
     Told(Close),
     /// The peer broke the protocol beyond repair: a message over the limit.
     TooLong,
+    /// The peer broke the rules of its transport.
+    Violation,
     /// The peer did not read what was sent to it.
     Unread,
     /// The peer said nothing for longer than it may.
@@ -76,11 +78,23 @@ impl End {
             Self::Told(Close::Expired) => "expired",
             Self::Told(Close::Draining) => "server stopping",
             Self::TooLong => "message over the limit",
+            Self::Violation => "transport rules broken",
             Self::Unread => "answers left unread",
             Self::Idle => "idle",
             Self::Slow => "request too slow",
             Self::Unruly => "protocol broken",
             Self::Broken(_) => "connection broken",
+        }
+    }
+
+    /// What the peer is told. A certificate's end is told as a TLS alert would tell it.
+    const fn goodbye(&self) -> Goodbye {
+        match self {
+            Self::Told(Close::Revoked) => Goodbye::Refused("the certificate was revoked"),
+            Self::Told(Close::Expired) => Goodbye::Refused("the certificate has expired"),
+            Self::Told(Close::Unpinned) => Goodbye::Refused("not admitted any more"),
+            Self::Told(Close::Draining) | Self::Idle => Goodbye::GoingAway,
+            _ => Goodbye::Done,
         }
     }
 }
@@ -89,6 +103,9 @@ impl From<WireError> for End {
     fn from(error: WireError) -> Self {
         match error {
             WireError::TooLong { .. } => Self::TooLong,
+            WireError::Violation(_) => Self::Violation,
+            WireError::Closed => Self::Closed,
+            WireError::Dead => Self::Broken(std::io::ErrorKind::TimedOut.into()),
             WireError::Io(error) => Self::Broken(error),
         }
     }
@@ -147,7 +164,6 @@ pub(super) fn gone(peer: &Peer, live: &Live, refusal: &Refusal) -> End {
     End::Told(live.close_reason().map_or(seen, |told| told.max(seen)))
 }
 
-
 struct Session<'a, W> {
     service: Arc<Service>,
     peer: Peer,
@@ -197,9 +213,14 @@ impl Batch {
     }
 
     fn has(&self, id: &[u8]) -> bool {
-        let permitted = self.permitted.iter().map(|pending| &pending.peek().call().id);
+        let permitted = self
+            .permitted
+            .iter()
+            .map(|pending| &pending.peek().call().id);
         let denied = self.denied.iter().map(|denied| &denied.call.id);
-        permitted.chain(denied).any(|known| RequestId::same(known, id))
+        permitted
+            .chain(denied)
+            .any(|known| RequestId::same(known, id))
     }
 }
 
@@ -220,7 +241,13 @@ impl<W: Wire> Session<'_, W> {
         let end = loop {
             match self.step().await {
                 Ok(true) => (),
-                Ok(false) => break if self.draining { End::Told(Close::Draining) } else { End::Closed },
+                Ok(false) => {
+                    break if self.draining {
+                        End::Told(Close::Draining)
+                    } else {
+                        End::Closed
+                    };
+                }
                 Err(end) => break end,
             }
         };
@@ -259,16 +286,20 @@ impl<W: Wire> Session<'_, W> {
     /// peer may be silent, or the next look at a wall clock that may have moved.
     fn arm(&mut self) {
         let left = self.basis.until.since(clock::unix_now()).min(LOOK_AGAIN);
-        let idle = self.idle_limit().map(|limit| {
-            limit.saturating_sub(clock::monotonic().duration_since(self.heard))
-        });
+        let idle = self
+            .idle_limit()
+            .map(|limit| limit.saturating_sub(clock::monotonic().duration_since(self.heard)));
         let wait = idle.map_or(left, |idle| left.min(idle));
         self.expiry.as_mut().set(tokio::time::sleep(wait));
     }
 
     /// How long the peer may be silent as things stand.
     fn idle_limit(&self) -> Option<Duration> {
-        if self.silent { Some(self.limits.first_byte_timeout) } else { self.limits.idle_timeout }
+        if self.silent {
+            Some(self.limits.first_byte_timeout)
+        } else {
+            self.limits.idle_timeout
+        }
     }
 
     /// The timer rang.
@@ -291,14 +322,21 @@ impl<W: Wire> Session<'_, W> {
     /// A stream keeps a connection open whose peer has closed its side; it cannot cancel any more,
     /// so only the transport's end or the server's ends it.
     fn has_stream(&self) -> bool {
-        !self.ended && !self.draining && self.subscriptions.as_ref().is_some_and(|all| all.streams() + all.watched() > 0)
+        !self.ended
+            && !self.draining
+            && self
+                .subscriptions
+                .as_ref()
+                .is_some_and(|all| all.streams() + all.watched() > 0)
     }
 
     /// Decides on the messages that are here: waiting ones first, then new ones.
     fn gather(&mut self) -> Result<Batch, End> {
         let mut batch = Batch::default();
         while batch.len() < BATCH && self.calls.len() + batch.len() < self.most_calls() {
-            let Some(message) = self.backlog.pop_front() else { break };
+            let Some(message) = self.backlog.pop_front() else {
+                break;
+            };
             self.refresh()?;
             self.on_message(message, &mut batch);
         }
@@ -356,8 +394,11 @@ impl<W: Wire> Session<'_, W> {
         self.arm();
         let changed = before.caller.grounds.steps() != self.basis.caller.grounds.steps();
         if changed && let Some(subscriptions) = &self.subscriptions {
-            let lists =
-                [Happening::ToolsChanged, Happening::PromptsChanged, Happening::ResourcesChanged];
+            let lists = [
+                Happening::ToolsChanged,
+                Happening::PromptsChanged,
+                Happening::ResourcesChanged,
+            ];
             for list in lists {
                 for message in subscriptions.notifications(&list, &self.basis.caller) {
                     self.wire.put(|out| out.extend_from_slice(&message));
@@ -385,7 +426,8 @@ impl<W: Wire> Session<'_, W> {
 
     fn on_fault(&mut self, error: &ScanError) {
         let reply = RpcError::new(error.code(), error.to_string());
-        self.wire.put(|out| write_error(out, error.id.as_deref(), &reply));
+        self.wire
+            .put(|out| write_error(out, error.id.as_deref(), &reply));
     }
 
     fn on_request(
@@ -400,12 +442,19 @@ impl<W: Wire> Session<'_, W> {
             || self.calls.has(id)
             || self.subscriptions.as_ref().is_some_and(|all| all.has(id));
         if in_use {
-            let error = RpcError::new(code::INVALID_REQUEST, "a request with this id is not answered yet");
+            let error = RpcError::new(
+                code::INVALID_REQUEST,
+                "a request with this id is not answered yet",
+            );
             return self.wire.put(|out| write_error(out, Some(id), &error));
         }
         let call = match read_call(frame, id, method, params, self.pinned) {
             Ok(call) => call,
-            Err(error) => return self.wire.put(|out| write_error(out, Some(id), &error.reply())),
+            Err(error) => {
+                return self
+                    .wire
+                    .put(|out| write_error(out, Some(id), &error.reply()));
+            }
         };
         match judge(&self.service, &self.facts, &self.basis.caller, call) {
             Judged::Permitted(pending) => {
@@ -428,7 +477,9 @@ impl<W: Wire> Session<'_, W> {
     }
 
     fn cancel(&mut self, params: Option<&[u8]>) {
-        let Some(id) = params.and_then(cancelled_id) else { return };
+        let Some(id) = params.and_then(cancelled_id) else {
+            return;
+        };
         if self.calls.cancel(id) {
             return;
         }
@@ -446,7 +497,9 @@ impl<W: Wire> Session<'_, W> {
 
     /// Has the decisions of the batch recorded, refuses what was denied, and runs the rest.
     async fn run_batch(&mut self, batch: Batch) -> Result<(), End> {
-        let Some(last) = batch.last else { return Ok(()) };
+        let Some(last) = batch.last else {
+            return Ok(());
+        };
         let written = match self.service.audit.commit(last).await {
             Ok(written) => written,
             Err(_) => {
@@ -456,7 +509,12 @@ impl<W: Wire> Session<'_, W> {
         };
         for denied in &batch.denied {
             let reply = denial(denied, self.basis.caller.grounds.denials());
-            self.answer(&denied.call.id, denied.call.method, denied.call.revision, reply);
+            self.answer(
+                &denied.call.id,
+                denied.call.method,
+                denied.call.revision,
+                reply,
+            );
         }
         let stale = self.service.registry_is_stale();
         let mut now = clock::monotonic();
@@ -482,7 +540,15 @@ impl<W: Wire> Session<'_, W> {
                     let (context, notes) = self.context(recorded.get().call());
                     let cancel = context.cancel.clone();
                     let (ticket, dispatched) = self.service.router.dispatch(recorded, context);
-                    let begun = Begun { id, method, revision, ticket, since: now, notes, cancel };
+                    let begun = Begun {
+                        id,
+                        method,
+                        revision,
+                        ticket,
+                        since: now,
+                        notes,
+                        cancel,
+                    };
                     self.dispatched(begun, dispatched, &mut now);
                 }
                 Err(_) => self.answer(&id, method, revision, Cause::Audit.reply(method)),
@@ -521,7 +587,11 @@ impl<W: Wire> Session<'_, W> {
             return (context, None);
         }
         let outbox = Arc::clone(self.outbox.get_or_insert_default());
-        let notes = Arc::new(CallNotes::new(outbox, call.meta.progress_token.clone(), level));
+        let notes = Arc::new(CallNotes::new(
+            outbox,
+            call.meta.progress_token.clone(),
+            level,
+        ));
         context.notes = Some(Arc::clone(&notes) as Arc<dyn Notes>);
         (context, Some(notes))
     }
@@ -563,7 +633,9 @@ impl<W: Wire> Session<'_, W> {
         let after = clock::monotonic();
         let took = after.duration_since(*now);
         *now = after;
-        self.service.audit.outcome(&self.facts, begun.ticket, outcome(&reply), took);
+        self.service
+            .audit
+            .outcome(&self.facts, begun.ticket, outcome(&reply), took);
         self.answer(&begun.id, begun.method, begun.revision, reply);
     }
 
@@ -602,7 +674,9 @@ impl<W: Wire> Session<'_, W> {
         let acknowledged = self.subscriptions().listen(begun.id, listening);
         self.count_watches();
         self.wire.put(|out| out.extend_from_slice(&acknowledged));
-        self.service.audit.outcome(&self.facts, begun.ticket, Outcome::Ok, Duration::ZERO);
+        self.service
+            .audit
+            .outcome(&self.facts, begun.ticket, Outcome::Ok, Duration::ZERO);
     }
 
     fn has_room_for(&mut self, more: usize) -> bool {
@@ -641,10 +715,14 @@ impl<W: Wire> Session<'_, W> {
         self.put_notes();
         let took = clock::monotonic().duration_since(running.since);
         let Some(reply) = reply else {
-            self.service.audit.outcome(&self.facts, running.ticket, Outcome::Cancelled, took);
+            self.service
+                .audit
+                .outcome(&self.facts, running.ticket, Outcome::Cancelled, took);
             return;
         };
-        self.service.audit.outcome(&self.facts, running.ticket, outcome(&reply), took);
+        self.service
+            .audit
+            .outcome(&self.facts, running.ticket, outcome(&reply), took);
         self.answer(&running.id, running.method, running.revision, reply);
     }
 
@@ -725,7 +803,12 @@ impl<W: Wire> Session<'_, W> {
     async fn finish(&mut self, end: &End) {
         for running in self.calls.abandon() {
             let took = clock::monotonic().duration_since(running.since);
-            self.service.audit.outcome(&self.facts, running.ticket, Outcome::ConnectionClosed, took);
+            self.service.audit.outcome(
+                &self.facts,
+                running.ticket,
+                Outcome::ConnectionClosed,
+                took,
+            );
         }
         if let Some(subscriptions) = &mut self.subscriptions {
             for id in subscriptions.end() {
@@ -737,7 +820,7 @@ impl<W: Wire> Session<'_, W> {
             if !matches!(end, End::Broken(_) | End::Unread) {
                 let _ = self.wire.flush().await;
             }
-            self.wire.close().await;
+            self.wire.close(end.goodbye()).await;
         };
         let _ = tokio::time::timeout(Duration::from_secs(1), farewell).await;
     }

@@ -1,10 +1,14 @@
-//! Framing over an admitted connection. Knows no MCP semantics beyond framing and headers.
+//! Bytes on a connection to whole messages and back, and which way they are framed. Knows framing
+//! and headers, nothing of MCP.
 
 pub mod choose;
 pub mod http;
+mod pipe;
 mod raw;
+mod websocket;
 mod wire;
 
 pub use choose::{ChooseError, Way, choose};
 pub use raw::RawWire;
-pub use wire::{Wire, WireError};
+pub use websocket::WsWire;
+pub use wire::{Goodbye, Wire, WireError};
