@@ -11,6 +11,7 @@ mod support;
 mod admission;
 mod configuration;
 mod handshake;
+mod http;
 mod life;
 mod protocol;
 mod revocation;
