@@ -98,9 +98,7 @@ impl Alert {
             }
             Self::BadCertificate => "it cannot use this certificate",
             Self::CertificateRequired => "it wants a client certificate and got none",
-            Self::NoApplicationProtocol => {
-                "it does not offer this transport at this address"
-            }
+            Self::NoApplicationProtocol => "it does not offer this transport at this address",
             Self::ProtocolVersion => "there is no TLS version in common",
             Self::Other(_) => "the handshake failed",
         }

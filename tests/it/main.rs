@@ -10,9 +10,12 @@ mod support;
 
 mod admission;
 mod configuration;
+mod connect_listen;
 mod handshake;
 mod http;
 mod life;
 mod protocol;
 mod revocation;
 mod rmcp;
+mod transports;
+mod websocket;

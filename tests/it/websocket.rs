@@ -26,8 +26,14 @@ async fn the_upgrade_agrees_on_the_subprotocol_and_on_no_extension() {
         ("", false),
         ("Sec-WebSocket-Protocol: mcp\r\n", true),
         ("Sec-WebSocket-Protocol: other, mcp\r\n", true),
-        ("Sec-WebSocket-Protocol: other\r\nSec-WebSocket-Protocol: mcp\r\n", true),
-        ("Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n", false),
+        (
+            "Sec-WebSocket-Protocol: other\r\nSec-WebSocket-Protocol: mcp\r\n",
+            true,
+        ),
+        (
+            "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n",
+            false,
+        ),
         ("Origin: https://good.example\r\n", false),
     ];
     for (fields, agreed) in cases {
@@ -36,7 +42,11 @@ async fn the_upgrade_agrees_on_the_subprotocol_and_on_no_extension() {
         assert!(head.starts_with("HTTP/1.1 101 "), "{fields} {head}");
         let lower = head.to_ascii_lowercase();
         assert!(head.contains(ws::ACCEPT), "{head}");
-        assert_eq!(lower.contains("sec-websocket-protocol: mcp\r\n"), agreed, "{fields} {head}");
+        assert_eq!(
+            lower.contains("sec-websocket-protocol: mcp\r\n"),
+            agreed,
+            "{fields} {head}"
+        );
         assert!(!lower.contains("sec-websocket-extensions"), "{head}");
     }
     for (fields, status) in [
@@ -45,11 +55,20 @@ async fn the_upgrade_agrees_on_the_subprotocol_and_on_no_extension() {
     ] {
         let mut stream = ws::https(&site, &served, &operator).await;
         let head = ws::upgrade(&mut stream, fields).await;
-        assert!(head.starts_with(&format!("HTTP/1.1 {status} ")), "{fields} {head}");
+        assert!(
+            head.starts_with(&format!("HTTP/1.1 {status} ")),
+            "{fields} {head}"
+        );
     }
     for (wrong, status) in [
-        ("Sec-WebSocket-Version: 8\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n", "426"),
-        ("Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: c2hvcnQ=\r\n", "400"),
+        (
+            "Sec-WebSocket-Version: 8\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n",
+            "426",
+        ),
+        (
+            "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: c2hvcnQ=\r\n",
+            "400",
+        ),
         ("Sec-WebSocket-Version: 13\r\n", "400"),
     ] {
         let mut stream = ws::https(&site, &served, &operator).await;
@@ -57,7 +76,10 @@ async fn the_upgrade_agrees_on_the_subprotocol_and_on_no_extension() {
             "GET /mcp HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n{wrong}\r\n"
         );
         let head = ws::answer(&mut stream, &request).await;
-        assert!(head.starts_with(&format!("HTTP/1.1 {status} ")), "{wrong} {head}");
+        assert!(
+            head.starts_with(&format!("HTTP/1.1 {status} ")),
+            "{wrong} {head}"
+        );
     }
     served.stop().await;
 }
@@ -68,20 +90,36 @@ async fn both_eras_are_served_and_the_lists_are_those_of_the_raw_stream() {
     let (served, operator) = open(&site).await;
     let mut ws = Ws::open(&site, &served, &operator).await;
     let mut raw = site.reach(&served, &operator).await;
-    for list in ["tools/list", "resources/list", "resources/templates/list", "prompts/list"] {
+    for list in [
+        "tools/list",
+        "resources/list",
+        "resources/templates/list",
+        "prompts/list",
+    ] {
         let over_ws = ws.ask(list, json!({})).await;
         let over_raw = raw.ask(list, json!({})).await;
-        assert_eq!(over_ws["result"].to_string(), over_raw["result"].to_string());
+        assert_eq!(
+            over_ws["result"].to_string(),
+            over_raw["result"].to_string()
+        );
     }
     let mut ws = Ws::open(&site, &served, &operator).await;
     let initialize = json!({"jsonrpc":"2.0","id":"i","method":"initialize","params":{
         "protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"t","version":"1"}}});
-    ws.send(&frame(TEXT, initialize.to_string().as_bytes())).await;
-    assert_eq!(ws.message().await["result"]["protocolVersion"], "2025-11-25");
-    let call = json!({"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"self__whoami"}});
+    ws.send(&frame(TEXT, initialize.to_string().as_bytes()))
+        .await;
+    assert_eq!(
+        ws.message().await["result"]["protocolVersion"],
+        "2025-11-25"
+    );
+    let call =
+        json!({"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"self__whoami"}});
     ws.send(&frame(TEXT, call.to_string().as_bytes())).await;
     let answer = ws.message().await;
-    assert!(answer["result"]["structuredContent"]["name"].is_string(), "{answer}");
+    assert!(
+        answer["result"]["structuredContent"]["name"].is_string(),
+        "{answer}"
+    );
     assert!(answer["result"]["resultType"].is_null());
     served.stop().await;
 }
@@ -91,13 +129,21 @@ async fn a_message_may_be_cut_and_pings_may_come_between() {
     let site = Site::new().await;
     let (served, operator) = open(&site).await;
     let mut ws = Ws::open(&site, &served, &operator).await;
-    let request = modern(7, "tools/call", json!({"name": "self__whoami", "arguments": {}}));
+    let request = modern(
+        7,
+        "tools/call",
+        json!({"name": "self__whoami", "arguments": {}}),
+    );
     let request = request.to_string();
     let (first, rest) = request.as_bytes().split_at(9);
     let (second, third) = rest.split_at(30);
-    for piece in
-        [frame(0x01, first), frame(PING, b"one"), frame(0x00, second), frame(PING, b""), frame(0x80, third)]
-    {
+    for piece in [
+        frame(0x01, first),
+        frame(PING, b"one"),
+        frame(0x00, second),
+        frame(PING, b""),
+        frame(0x80, third),
+    ] {
         for byte in piece {
             ws.send(&[byte]).await;
         }
@@ -165,7 +211,10 @@ async fn a_close_is_answered_with_its_code() {
     served.stop().await;
     let audit = site.audit();
     let mut closed = audit.iter().filter(|record| record["event"] == "closed");
-    assert!(closed.all(|record| record["reason"] == "closed by the peer"), "{audit:?}");
+    assert!(
+        closed.all(|record| record["reason"] == "closed by the peer"),
+        "{audit:?}"
+    );
     let admitted = audit.iter().filter(|record| record["event"] == "decision");
     assert!(admitted.clone().count() > 0);
     for record in admitted {
@@ -202,7 +251,12 @@ async fn whoever_sends_and_never_reads_is_not_read_from_and_then_gone() {
     let request = modern(1, "tools/list", json!({})).to_string();
     let mut requests = Vec::new();
     for id in 1..1000 {
-        requests.extend(frame(TEXT, request.replace("\"id\":1,", &format!("\"id\":{id},")).as_bytes()));
+        requests.extend(frame(
+            TEXT,
+            request
+                .replace("\"id\":1,", &format!("\"id\":{id},"))
+                .as_bytes(),
+        ));
     }
     let mut ws = Ws::open(&site, &served, &operator).await;
     works(&mut ws).await;
@@ -213,12 +267,21 @@ async fn whoever_sends_and_never_reads_is_not_read_from_and_then_gone() {
         }
         sent
     };
-    let sent = tokio::time::timeout(PATIENCE, flood).await.expect("the server ends it in time");
+    let sent = tokio::time::timeout(PATIENCE, flood)
+        .await
+        .expect("the server ends it in time");
     // What the system's own buffers hold, and one read of the server.
     assert!(sent < 32 << 20, "{sent}");
     let mut ws = Ws::open(&site, &served, &operator).await;
     works(&mut ws).await;
     served.stop().await;
-    let reasons: Vec<_> = site.audit().into_iter().filter(|r| r["event"] == "closed").collect();
-    assert!(reasons.iter().any(|r| r["reason"] == "answers left unread"), "{reasons:?}");
+    let reasons: Vec<_> = site
+        .audit()
+        .into_iter()
+        .filter(|r| r["event"] == "closed")
+        .collect();
+    assert!(
+        reasons.iter().any(|r| r["reason"] == "answers left unread"),
+        "{reasons:?}"
+    );
 }

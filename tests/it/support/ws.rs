@@ -30,7 +30,12 @@ pub struct Ws {
 /// A masked frame with this first byte.
 pub fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     let mut out = head(first, payload.len());
-    out.extend(payload.iter().zip(MASK.iter().cycle()).map(|(byte, key)| byte ^ key));
+    out.extend(
+        payload
+            .iter()
+            .zip(MASK.iter().cycle())
+            .map(|(byte, key)| byte ^ key),
+    );
     out
 }
 
@@ -58,7 +63,10 @@ pub async fn https(site: &Site, served: &Served, who: &Certified) -> TlsStream<T
     let tcp = TcpStream::connect(served.address).await.unwrap();
     tcp.set_nodelay(true).unwrap();
     let connector = TlsConnector::from(std::sync::Arc::new(client.config));
-    connector.connect(ServerName::try_from("localhost").unwrap(), tcp).await.unwrap()
+    connector
+        .connect(ServerName::try_from("localhost").unwrap(), tcp)
+        .await
+        .unwrap()
 }
 
 /// Asks for the upgrade with these fields beside the necessary ones; the answer's head in lower case.
@@ -80,7 +88,9 @@ pub async fn answer(stream: &mut TlsStream<TcpStream>, request: &str) -> String 
         }
         String::from_utf8(head).unwrap()
     };
-    tokio::time::timeout(PATIENCE, reading).await.expect("an answer in time")
+    tokio::time::timeout(PATIENCE, reading)
+        .await
+        .expect("an answer in time")
 }
 
 impl Ws {
@@ -111,7 +121,9 @@ impl Ws {
             self.stream.read_exact(&mut payload).await.ok()?;
             Some((first, payload))
         };
-        tokio::time::timeout(PATIENCE, reading).await.expect("a frame in time")
+        tokio::time::timeout(PATIENCE, reading)
+            .await
+            .expect("a frame in time")
     }
 
     /// The next message.
@@ -126,7 +138,10 @@ impl Ws {
         loop {
             match self.frame().await.expect("a close frame before the end") {
                 (CLOSE, payload) => {
-                    assert!(self.frame().await.is_none(), "nothing follows a close frame");
+                    assert!(
+                        self.frame().await.is_none(),
+                        "nothing follows a close frame"
+                    );
                     return u16::from_be_bytes([payload[0], payload[1]]);
                 }
                 (TEXT | PING | PONG, _) => (),
