@@ -9,10 +9,13 @@
 mod support;
 
 mod admission;
+mod authorization;
 mod configuration;
 mod handshake;
 mod http;
+mod pressure;
 mod life;
 mod protocol;
 mod revocation;
 mod rmcp;
+mod streams;
