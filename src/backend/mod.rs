@@ -21,8 +21,8 @@ pub use offer::{
     Annotations, Completion, Page, Prompt, PromptArgument, Resource, ResourceTemplate, Tool,
 };
 pub use provider::{
-    Answer, Caller, Cancel, CompletionTarget, Context, Events, Happening, Note, Notes,
-    Provider, RawJson,
+    Answer, Caller, Cancel, CompletionTarget, Context, Events, Happening, Note, Notes, Provider,
+    RawJson,
 };
 pub use result::{
     Body, Content, Failure, PromptResult, ReadResult, ToolResult, encode_input_required,

@@ -3,8 +3,8 @@
 
 mod cursor;
 mod lists;
-mod router;
 mod reply;
+mod router;
 
 pub use cursor::{Cursors, NoRandom};
 pub use reply::{Dispatched, Effect, Listening, Reply, Watch};

@@ -30,7 +30,11 @@ pub struct RouterOptions {
 
 impl Default for RouterOptions {
     fn default() -> Self {
-        Self { page_size: 100, list_ttl_ms: 5_000, max_uris: 256 }
+        Self {
+            page_size: 100,
+            list_ttl_ms: 5_000,
+            max_uris: 256,
+        }
     }
 }
 
@@ -53,7 +57,13 @@ impl Router {
         options: RouterOptions,
     ) -> Self {
         let discover = info.discover().into();
-        Self { catalogue, cursors, options, info, discover }
+        Self {
+            catalogue,
+            cursors,
+            options,
+            info,
+            discover,
+        }
     }
 
     /// What the server says of itself.
@@ -82,7 +92,12 @@ impl Router {
     /// does not exist: the two must not differ in a byte.
     #[must_use]
     pub fn missing(call: &Call) -> Reply {
-        Reply::Error(missing_error(call.method, call.revision, &call.name, target_of(call)))
+        Reply::Error(missing_error(
+            call.method,
+            call.revision,
+            &call.name,
+            target_of(call),
+        ))
     }
 
     /// Takes a recorded call to its answer. The ticket is for the outcome.
@@ -97,7 +112,9 @@ impl Router {
 
     fn route(self: &Arc<Self>, call: Call, mut context: Context) -> Dispatched {
         let (method, revision) = (call.method, call.revision);
-        context.client_capabilities.clone_from(&call.meta.capabilities);
+        context
+            .client_capabilities
+            .clone_from(&call.meta.capabilities);
         match call.detail {
             Detail::Nothing => self.own(method, &call.name, revision),
             Detail::Initialize(requested) => {
@@ -106,7 +123,11 @@ impl Router {
                 Dispatched::Effect(Reply::members(members), Effect::Pin(revision))
             }
             Detail::List(cursor) => self.list(method, &context.caller, cursor),
-            Detail::Tool { name, arguments, retry } => {
+            Detail::Tool {
+                name,
+                arguments,
+                retry,
+            } => {
                 take_retry(&mut context, retry);
                 self.call_tool(&name, arguments, context, revision)
             }
@@ -114,13 +135,20 @@ impl Router {
                 take_retry(&mut context, retry);
                 self.resource(method, revision, uri, context)
             }
-            Detail::Prompt { name, arguments, retry } => {
+            Detail::Prompt {
+                name,
+                arguments,
+                retry,
+            } => {
                 take_retry(&mut context, retry);
                 self.prompt(name, arguments, context, revision)
             }
-            Detail::Completion { reference, argument, value, given } => {
-                self.complete(reference, &argument, &value, given, context, revision)
-            }
+            Detail::Completion {
+                reference,
+                argument,
+                value,
+                given,
+            } => self.complete(reference, &argument, &value, given, context, revision),
             Detail::Level(level) => {
                 Dispatched::Effect(Reply::members(Bytes::new()), Effect::Level(level))
             }
@@ -213,7 +241,11 @@ impl Router {
             move |result| {
                 let mut members = Vec::new();
                 result.encode_members(&mut members);
-                Reply::Result { members: members.into(), tool_error: false, ttl_ms }
+                Reply::Result {
+                    members: members.into(),
+                    tool_error: false,
+                    ttl_ms,
+                }
             },
             move || missing_error(method, revision, "", &uri),
         )
@@ -263,7 +295,11 @@ impl Router {
             }
             Reference::Resource(uri) => {
                 let by_template = || {
-                    let listed = self.catalogue.templates().iter().find(|one| one.key == uri)?;
+                    let listed = self
+                        .catalogue
+                        .templates()
+                        .iter()
+                        .find(|one| one.key == uri)?;
                     self.catalogue.provider(listed.provider)
                 };
                 let provider = by_template().or_else(|| self.catalogue.owner(&uri));
@@ -333,7 +369,10 @@ struct Disclosure {
 impl Disclosure {
     fn may_show(&self, value: &str) -> bool {
         let mut expanded = self.template.clone();
-        let known = self.given.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        let known = self
+            .given
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_str()));
         // A folder is a beginning, not an end: what lies below it counts.
         let open = if value.ends_with('/') { "{rest}" } else { "" };
         let value = format!("{value}{open}");
@@ -366,7 +405,11 @@ fn tool_reply(result: ToolResult) -> Reply {
             members.into()
         }
     };
-    Reply::Result { members, tool_error, ttl_ms: 0 }
+    Reply::Result {
+        members,
+        tool_error,
+        ttl_ms: 0,
+    }
 }
 
 /// Turns a provider's answer into a reply, now or later.
@@ -399,12 +442,14 @@ fn missing_error(method: Method, revision: Revision, name: &str, target: &str) -
         write_string(&mut data, target);
         data.push(b'}');
         let data = Some(String::from_utf8_lossy(&data).into_owned());
-        RpcError { code: error_code, message: message.to_owned(), data }
+        RpcError {
+            code: error_code,
+            message: message.to_owned(),
+            data,
+        }
     };
     match method {
-        Method::ToolsCall => {
-            RpcError::new(code::INVALID_PARAMS, format!("unknown tool: {target}"))
-        }
+        Method::ToolsCall => RpcError::new(code::INVALID_PARAMS, format!("unknown tool: {target}")),
         Method::PromptsGet => {
             RpcError::new(code::INVALID_PARAMS, format!("unknown prompt: {target}"))
         }
@@ -413,7 +458,11 @@ fn missing_error(method: Method, revision: Revision, name: &str, target: &str) -
         }
         Method::ResourcesRead | Method::Subscribe | Method::Unsubscribe => {
             let modern = revision.is_modern();
-            let number = if modern { code::INVALID_PARAMS } else { code::RESOURCE_NOT_FOUND };
+            let number = if modern {
+                code::INVALID_PARAMS
+            } else {
+                code::RESOURCE_NOT_FOUND
+            };
             about_uri(number, "resource not found")
         }
         _ => RpcError::new(code::METHOD_NOT_FOUND, format!("unknown method: {name}")),

@@ -137,7 +137,15 @@ pub async fn assemble(
         limits: config.limits.clone(),
         max_staleness: config.registry.max_staleness,
     });
-    Ok(Assembled { service, tls, index, feed, counters, trust, view })
+    Ok(Assembled {
+        service,
+        tls,
+        index,
+        feed,
+        counters,
+        trust,
+        view,
+    })
 }
 
 /// The server's certificate and key.
@@ -146,11 +154,18 @@ pub(super) fn load_identity(config: &Config) -> Result<Identity, ServerError> {
         None => None,
         Some(path) => Some(read_passphrase(path)?),
     };
-    Ok(Identity::load(&config.tls.certificate, &config.tls.key, passphrase.as_ref())?)
+    Ok(Identity::load(
+        &config.tls.certificate,
+        &config.tls.key,
+        passphrase.as_ref(),
+    )?)
 }
 
 fn read_passphrase(path: &Path) -> Result<Secret, ServerError> {
-    let failed = |cause| ServerError::Passphrase { path: path.display().to_string(), cause };
+    let failed = |cause| ServerError::Passphrase {
+        path: path.display().to_string(),
+        cause,
+    };
     let text = std::fs::read_to_string(path).map_err(failed)?;
     Ok(Secret::from(text.trim_end_matches(['\r', '\n']).to_owned()))
 }
@@ -182,5 +197,9 @@ fn server_name() -> String {
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let host = host.trim();
     let host = if host.is_empty() { "localhost" } else { host };
-    format!("{host}/{}/{}", std::process::id(), clock::since_epoch().as_micros() % 1_000_000)
+    format!(
+        "{host}/{}/{}",
+        std::process::id(),
+        clock::since_epoch().as_micros() % 1_000_000
+    )
 }

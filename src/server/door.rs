@@ -50,7 +50,10 @@ impl Entrance {
     async fn serve_wire<W: Wire>(&self, peer: crate::peer::Peer, live: Live, wire: W) {
         let audit = self.service.audit();
         let facts = ConnectionFacts::new(&peer, live.id(), W::NAME);
-        let admitted = Event::Admitted { facts: &facts, agreed: peer.agreed() };
+        let admitted = Event::Admitted {
+            facts: &facts,
+            agreed: peer.agreed(),
+        };
         if let Err(error) = audit.event(admitted).await {
             tracing::error!(%error, "a connection is closed because its admission cannot be recorded");
             return;
@@ -59,7 +62,11 @@ impl Entrance {
         let since = clock::monotonic();
         let end = serve(Arc::clone(&self.service), peer, &live, facts.clone(), wire).await;
         let lasted = clock::monotonic().duration_since(since);
-        let closed = Event::Closed { facts: &facts, reason: end.reason(), lasted };
+        let closed = Event::Closed {
+            facts: &facts,
+            reason: end.reason(),
+            lasted,
+        };
         let _ = audit.event(closed).await;
     }
 }

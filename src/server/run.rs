@@ -60,9 +60,18 @@ pub async fn serve(
     let addresses = listener.local_addresses();
     let (stopping, stopped) = watch::channel(false);
     let audit = parts.service.audit().clone();
-    let listen = addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
+    let listen = addresses
+        .iter()
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join(" ");
     let version = env!("CARGO_PKG_VERSION");
-    audit.event(Event::ServerStarted { version, listen: &listen }).await?;
+    audit
+        .event(Event::ServerStarted {
+            version,
+            listen: &listen,
+        })
+        .await?;
     let entrance = Arc::new(Entrance {
         service: Arc::clone(&parts.service),
         counters: Arc::clone(&parts.counters),
@@ -116,7 +125,14 @@ pub(super) async fn when_stopped(mut stopped: watch::Receiver<bool>) {
 /// Follows the registry: each change closes exactly the connections that it touches, before the
 /// feed confirms it, and is then recorded.
 async fn follow(parts: Assembled, stopped: watch::Receiver<bool>) {
-    let Assembled { service, index, feed, counters, trust, .. } = parts;
+    let Assembled {
+        service,
+        index,
+        feed,
+        counters,
+        trust,
+        ..
+    } = parts;
     let (sender, receiver) = mpsc::channel(CHANGES);
     let recording = tokio::spawn(record_changes(service.audit().clone(), receiver));
     let on_applied = move |applied: &Applied| {
@@ -130,7 +146,10 @@ async fn follow(parts: Assembled, stopped: watch::Receiver<bool>) {
             }
             // The feed must not wait for the log: what does not fit is in the registry itself.
             if sender.try_send(change.clone()).is_err() {
-                tracing::warn!(seq = change.seq, "a change of the registry is not in the audit log");
+                tracing::warn!(
+                    seq = change.seq,
+                    "a change of the registry is not in the audit log"
+                );
             }
         }
         counters.applied.store(applied.upto, Ordering::Relaxed);

@@ -138,7 +138,6 @@ fn gone(peer: &Peer, live: &Live, refusal: &Refusal) -> End {
     End::Told(live.close_reason().map_or(seen, |told| told.max(seen)))
 }
 
-
 struct Session<'a, W> {
     service: Arc<Service>,
     peer: Peer,
@@ -184,9 +183,14 @@ impl Batch {
     }
 
     fn has(&self, id: &[u8]) -> bool {
-        let permitted = self.permitted.iter().map(|pending| &pending.peek().call().id);
+        let permitted = self
+            .permitted
+            .iter()
+            .map(|pending| &pending.peek().call().id);
         let denied = self.denied.iter().map(|denied| &denied.call.id);
-        permitted.chain(denied).any(|known| RequestId::same(known, id))
+        permitted
+            .chain(denied)
+            .any(|known| RequestId::same(known, id))
     }
 }
 
@@ -207,7 +211,13 @@ impl<W: Wire> Session<'_, W> {
         let end = loop {
             match self.step().await {
                 Ok(true) => (),
-                Ok(false) => break if self.draining { End::Told(Close::Draining) } else { End::Closed },
+                Ok(false) => {
+                    break if self.draining {
+                        End::Told(Close::Draining)
+                    } else {
+                        End::Closed
+                    };
+                }
                 Err(end) => break end,
             }
         };
@@ -246,16 +256,20 @@ impl<W: Wire> Session<'_, W> {
     /// peer may be silent, or the next look at a wall clock that may have moved.
     fn arm(&mut self) {
         let left = self.basis.until.since(clock::unix_now()).min(LOOK_AGAIN);
-        let idle = self.idle_limit().map(|limit| {
-            limit.saturating_sub(clock::monotonic().duration_since(self.heard))
-        });
+        let idle = self
+            .idle_limit()
+            .map(|limit| limit.saturating_sub(clock::monotonic().duration_since(self.heard)));
         let wait = idle.map_or(left, |idle| left.min(idle));
         self.expiry.as_mut().set(tokio::time::sleep(wait));
     }
 
     /// How long the peer may be silent as things stand.
     fn idle_limit(&self) -> Option<Duration> {
-        if self.silent { Some(self.limits.first_byte_timeout) } else { self.limits.idle_timeout }
+        if self.silent {
+            Some(self.limits.first_byte_timeout)
+        } else {
+            self.limits.idle_timeout
+        }
     }
 
     /// The timer rang.
@@ -278,14 +292,21 @@ impl<W: Wire> Session<'_, W> {
     /// A stream keeps a connection open whose peer has closed its side; it cannot cancel any more,
     /// so only the transport's end or the server's ends it.
     fn has_stream(&self) -> bool {
-        !self.ended && !self.draining && self.subscriptions.as_ref().is_some_and(|all| all.streams() + all.watched() > 0)
+        !self.ended
+            && !self.draining
+            && self
+                .subscriptions
+                .as_ref()
+                .is_some_and(|all| all.streams() + all.watched() > 0)
     }
 
     /// Decides on the messages that are here: waiting ones first, then new ones.
     fn gather(&mut self) -> Result<Batch, End> {
         let mut batch = Batch::default();
         while batch.len() < BATCH && self.calls.len() + batch.len() < self.most_calls() {
-            let Some(message) = self.backlog.pop_front() else { break };
+            let Some(message) = self.backlog.pop_front() else {
+                break;
+            };
             self.refresh()?;
             self.on_message(message, &mut batch);
         }
@@ -343,8 +364,11 @@ impl<W: Wire> Session<'_, W> {
         self.arm();
         let changed = before.caller.grounds.steps() != self.basis.caller.grounds.steps();
         if changed && let Some(subscriptions) = &self.subscriptions {
-            let lists =
-                [Happening::ToolsChanged, Happening::PromptsChanged, Happening::ResourcesChanged];
+            let lists = [
+                Happening::ToolsChanged,
+                Happening::PromptsChanged,
+                Happening::ResourcesChanged,
+            ];
             for list in lists {
                 for message in subscriptions.notifications(&list, &self.basis.caller) {
                     self.wire.put(|out| out.extend_from_slice(&message));
@@ -368,7 +392,8 @@ impl<W: Wire> Session<'_, W> {
 
     fn on_fault(&mut self, error: &ScanError) {
         let reply = RpcError::new(error.code(), error.to_string());
-        self.wire.put(|out| write_error(out, error.id.as_deref(), &reply));
+        self.wire
+            .put(|out| write_error(out, error.id.as_deref(), &reply));
     }
 
     fn on_request(
@@ -383,12 +408,19 @@ impl<W: Wire> Session<'_, W> {
             || self.calls.has(id)
             || self.subscriptions.as_ref().is_some_and(|all| all.has(id));
         if in_use {
-            let error = RpcError::new(code::INVALID_REQUEST, "a request with this id is not answered yet");
+            let error = RpcError::new(
+                code::INVALID_REQUEST,
+                "a request with this id is not answered yet",
+            );
             return self.wire.put(|out| write_error(out, Some(id), &error));
         }
         let mut call = match read_call(frame, id, method, params, self.pinned) {
             Ok(call) => call,
-            Err(error) => return self.wire.put(|out| write_error(out, Some(id), &error.reply())),
+            Err(error) => {
+                return self
+                    .wire
+                    .put(|out| write_error(out, Some(id), &error.reply()));
+            }
         };
         self.service.router.complete_call(&mut call);
         self.note_denied_entries(&call);
@@ -408,7 +440,9 @@ impl<W: Wire> Session<'_, W> {
     /// A `subscriptions/listen` is answered with what it may hear of; each URI that it may not is
     /// recorded as a denial of its own.
     fn note_denied_entries(&self, call: &Call) {
-        let Detail::Listen(filter) = &call.detail else { return };
+        let Detail::Listen(filter) = &call.detail else {
+            return;
+        };
         for uri in &filter.uris {
             if let Err(denied) = decide(&self.basis.caller.grounds, Entry { call, uri }) {
                 self.service.audit.denied(&self.facts, &denied);
@@ -425,7 +459,9 @@ impl<W: Wire> Session<'_, W> {
     }
 
     fn cancel(&mut self, params: Option<&[u8]>) {
-        let Some(id) = params.and_then(cancelled_id) else { return };
+        let Some(id) = params.and_then(cancelled_id) else {
+            return;
+        };
         if self.calls.cancel(id) {
             return;
         }
@@ -443,7 +479,9 @@ impl<W: Wire> Session<'_, W> {
 
     /// Has the decisions of the batch recorded, refuses what was denied, and runs the rest.
     async fn run_batch(&mut self, batch: Batch) -> Result<(), End> {
-        let Some(last) = batch.last else { return Ok(()) };
+        let Some(last) = batch.last else {
+            return Ok(());
+        };
         let written = match self.service.audit.commit(last).await {
             Ok(written) => written,
             Err(_) => {
@@ -453,7 +491,12 @@ impl<W: Wire> Session<'_, W> {
         };
         for denied in &batch.denied {
             let reply = denial(denied, self.basis.caller.grounds.denials());
-            self.answer(&denied.call.id, denied.call.method, denied.call.revision, reply);
+            self.answer(
+                &denied.call.id,
+                denied.call.method,
+                denied.call.revision,
+                reply,
+            );
         }
         let stale = self.service.registry_is_stale();
         let mut now = clock::monotonic();
@@ -479,7 +522,15 @@ impl<W: Wire> Session<'_, W> {
                     let (context, notes) = self.context(recorded.get().call());
                     let cancel = context.cancel.clone();
                     let (ticket, dispatched) = self.service.router.dispatch(recorded, context);
-                    let begun = Begun { id, method, revision, ticket, since: now, notes, cancel };
+                    let begun = Begun {
+                        id,
+                        method,
+                        revision,
+                        ticket,
+                        since: now,
+                        notes,
+                        cancel,
+                    };
                     self.dispatched(begun, dispatched, &mut now);
                 }
                 Err(_) => self.answer(&id, method, revision, Cause::Audit.reply(method)),
@@ -517,12 +568,20 @@ impl<W: Wire> Session<'_, W> {
     fn context(&mut self, call: &Call) -> (Context, Option<Arc<CallNotes>>) {
         let mut context = Context::new(Arc::clone(&self.basis.caller));
         context.cancel = Cancel::new();
-        let level = if call.revision.is_modern() { call.meta.log_level } else { self.level };
+        let level = if call.revision.is_modern() {
+            call.meta.log_level
+        } else {
+            self.level
+        };
         if call.meta.progress_token.is_none() && level.is_none() {
             return (context, None);
         }
         let outbox = Arc::clone(self.outbox.get_or_insert_default());
-        let notes = Arc::new(CallNotes::new(outbox, call.meta.progress_token.clone(), level));
+        let notes = Arc::new(CallNotes::new(
+            outbox,
+            call.meta.progress_token.clone(),
+            level,
+        ));
         context.notes = Some(Arc::clone(&notes) as Arc<dyn Notes>);
         (context, Some(notes))
     }
@@ -564,7 +623,9 @@ impl<W: Wire> Session<'_, W> {
         let after = clock::monotonic();
         let took = after.duration_since(*now);
         *now = after;
-        self.service.audit.outcome(&self.facts, begun.ticket, outcome(&reply), took);
+        self.service
+            .audit
+            .outcome(&self.facts, begun.ticket, outcome(&reply), took);
         self.answer(&begun.id, begun.method, begun.revision, reply);
     }
 
@@ -598,7 +659,9 @@ impl<W: Wire> Session<'_, W> {
         let acknowledged = self.subscriptions().listen(begun.id, listening);
         self.count_watches();
         self.wire.put(|out| out.extend_from_slice(&acknowledged));
-        self.service.audit.outcome(&self.facts, begun.ticket, Outcome::Ok, Duration::ZERO);
+        self.service
+            .audit
+            .outcome(&self.facts, begun.ticket, Outcome::Ok, Duration::ZERO);
     }
 
     fn has_room_for(&mut self, more: usize) -> bool {
@@ -624,14 +687,26 @@ impl<W: Wire> Session<'_, W> {
         let info = self.service.router.info();
         match reply {
             Reply::Error(error) => self.wire.put(|out| write_error(out, Some(id), &error)),
-            Reply::Result { members, ttl_ms, .. } => {
-                let finish = Finish { revision, method, ttl_ms, input_required: false };
+            Reply::Result {
+                members, ttl_ms, ..
+            } => {
+                let finish = Finish {
+                    revision,
+                    method,
+                    ttl_ms,
+                    input_required: false,
+                };
                 self.wire.put(|out| info.write(out, id, finish, &members));
             }
             Reply::InputRequired(requests, state) if revision.is_modern() => {
                 let mut members = Vec::new();
                 crate::backend::encode_input_required(&mut members, &requests, state.as_deref());
-                let finish = Finish { revision, method, ttl_ms: 0, input_required: true };
+                let finish = Finish {
+                    revision,
+                    method,
+                    ttl_ms: 0,
+                    input_required: true,
+                };
                 self.wire.put(|out| info.write(out, id, finish, &members));
             }
             Reply::InputRequired(..) => {
@@ -653,10 +728,14 @@ impl<W: Wire> Session<'_, W> {
         self.put_notes();
         let took = clock::monotonic().duration_since(running.since);
         let Some(reply) = reply else {
-            self.service.audit.outcome(&self.facts, running.ticket, Outcome::Cancelled, took);
+            self.service
+                .audit
+                .outcome(&self.facts, running.ticket, Outcome::Cancelled, took);
             return;
         };
-        self.service.audit.outcome(&self.facts, running.ticket, outcome(&reply), took);
+        self.service
+            .audit
+            .outcome(&self.facts, running.ticket, outcome(&reply), took);
         self.answer(&running.id, running.method, running.revision, reply);
     }
 
@@ -737,7 +816,12 @@ impl<W: Wire> Session<'_, W> {
     async fn finish(&mut self, end: &End) {
         for running in self.calls.abandon() {
             let took = clock::monotonic().duration_since(running.since);
-            self.service.audit.outcome(&self.facts, running.ticket, Outcome::ConnectionClosed, took);
+            self.service.audit.outcome(
+                &self.facts,
+                running.ticket,
+                Outcome::ConnectionClosed,
+                took,
+            );
         }
         if let Some(subscriptions) = &mut self.subscriptions {
             for id in subscriptions.end() {
@@ -800,7 +884,11 @@ impl Ask for Entry<'_> {
 
 /// Ready when the connection must end; while it drains already, only for a sterner reason.
 async fn told(live: &Live, draining: bool) -> Close {
-    if draining { live.told_to_stop().await } else { live.told_to_close().await }
+    if draining {
+        live.told_to_stop().await
+    } else {
+        live.told_to_close().await
+    }
 }
 
 async fn next_event(all: &mut Subscriptions) -> Event {

@@ -40,7 +40,13 @@ impl<S> RawWire<S> {
     /// `max_message`: bytes of one line.
     pub fn new(stream: S, max_message: usize) -> Self {
         let (input, output) = (BytesMut::new(), Vec::new());
-        Self { stream, lines: Lines::new(max_message), input, output, written: 0 }
+        Self {
+            stream,
+            lines: Lines::new(max_message),
+            input,
+            output,
+            written: 0,
+        }
     }
 }
 
