@@ -6,7 +6,9 @@
 //! changes its speed changes it for both; of the turns the median counts.
 #![allow(
     clippy::disallowed_methods,
-    reason = "a load generator reads the clock and the environment"
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a load generator reads the clock and the environment, and its output is a table"
 )]
 
 mod floor;

@@ -172,7 +172,7 @@ impl Router {
             let room = self.options.page_size - writer.count;
             let page = match source.resources(after.take(), room).wait().await {
                 Ok(page) => page,
-                Err(failure) => return Reply::failure(failure, || bad_provider_page()),
+                Err(failure) => return Reply::failure(failure, bad_provider_page),
             };
             for item in &page.items {
                 if caller.grounds.allows(Kind::Resources, &item.uri) {

@@ -14,7 +14,7 @@ use crate::config::Config;
 use crate::dispatch::{Cursors, Router, RouterOptions};
 use crate::listener::{ListenError, LiveIndex};
 use crate::mcp::ServerInfo;
-use crate::registry::{Feed, SqliteStore, Store, StoreError, View};
+use crate::registry::{Feed, SqliteStore, Store, StoreError};
 use crate::secret::Secret;
 use crate::session::{Service, ServiceParts};
 use crate::tls::{
@@ -85,7 +85,6 @@ pub struct Assembled {
     /// What has been counted.
     pub counters: Arc<Counters>,
     pub(super) trust: Arc<Trust>,
-    pub(super) view: Arc<View>,
 }
 
 /// Puts the parts together. `extra` providers come before the built-in ones, by their names.
@@ -132,7 +131,7 @@ pub async fn assemble(
         router: Arc::new(Router::new(catalogue, Cursors::new()?, info, options)),
         audit,
         trust: Arc::clone(&trust),
-        view: Arc::clone(&view),
+        view,
         policy: config.policy.clone(),
         limits: config.limits.clone(),
         max_staleness: config.registry.max_staleness,
@@ -144,7 +143,6 @@ pub async fn assemble(
         feed,
         counters,
         trust,
-        view,
     })
 }
 
@@ -170,11 +168,14 @@ fn read_passphrase(path: &Path) -> Result<Secret, ServerError> {
     Ok(Secret::from(text.trim_end_matches(['\r', '\n']).to_owned()))
 }
 
+/// Providers by their names.
+type Named = Vec<(String, Arc<dyn Provider>)>;
+
 fn providers(
     config: &Config,
-    extra: Vec<(String, Arc<dyn Provider>)>,
+    extra: Named,
     counters: &Arc<Counters>,
-) -> Result<Vec<(String, Arc<dyn Provider>)>, ServerError> {
+) -> Result<Named, ServerError> {
     let mut all = extra;
     for options in &config.files {
         let name = options.name.clone();

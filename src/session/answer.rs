@@ -68,9 +68,8 @@ impl Cause {
 /// What a denied peer is told.
 #[must_use]
 pub fn denial(denied: &Denied<Call>, denials: Denials) -> Reply {
-    let missing = match (&denied.missing, denials) {
-        (Some(missing), Denials::Explain) => missing,
-        _ => return Router::missing(&denied.call),
+    let (Some(missing), Denials::Explain) = (&denied.missing, denials) else {
+        return Router::missing(&denied.call);
     };
     let mut data = br#"{"missing":"#.to_vec();
     crate::jsonrpc::write_string(&mut data, missing);

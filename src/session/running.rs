@@ -34,6 +34,7 @@ pub struct Running {
     /// Its notes, where it may send some.
     pub notes: Option<Arc<CallNotes>>,
     /// Its place among the identity's calls.
+    #[expect(dead_code, reason = "held for its Drop")]
     pub place: Place,
 }
 

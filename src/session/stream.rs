@@ -173,7 +173,7 @@ struct Session<'a, W> {
 #[derive(Default)]
 struct Batch {
     permitted: Vec<Pending<Permitted<Call>>>,
-    denied: Vec<Box<Denied<Call>>>,
+    denied: Vec<Denied<Call>>,
     last: Option<Ticket>,
 }
 
@@ -432,7 +432,7 @@ impl<W: Wire> Session<'_, W> {
             }
             Err(denied) => {
                 batch.last = Some(self.service.audit.denied(&self.facts, &denied));
-                batch.denied.push(denied);
+                batch.denied.push(*denied);
             }
         }
     }
@@ -482,12 +482,9 @@ impl<W: Wire> Session<'_, W> {
         let Some(last) = batch.last else {
             return Ok(());
         };
-        let written = match self.service.audit.commit(last).await {
-            Ok(written) => written,
-            Err(_) => {
-                self.refuse_all(&batch);
-                return Ok(());
-            }
+        let Ok(written) = self.service.audit.commit(last).await else {
+            self.refuse_all(&batch);
+            return Ok(());
         };
         for denied in &batch.denied {
             let reply = denial(denied, self.basis.caller.grounds.denials());

@@ -53,10 +53,14 @@ impl Site {
         let issuing = root.sign(pki::ca("issuing", 1));
         let server_root = pki::root("server root");
         let path = folder.path();
-        std::fs::write(path.join("anchor.pem"), pki::pem(&[root.der.clone()])).unwrap();
+        std::fs::write(
+            path.join("anchor.pem"),
+            pki::pem(std::slice::from_ref(&root.der)),
+        )
+        .unwrap();
         std::fs::write(
             path.join("servers.pem"),
-            pki::pem(&[server_root.der.clone()]),
+            pki::pem(std::slice::from_ref(&server_root.der)),
         )
         .unwrap();
         server_root.sign(pki::server()).write(path, "server");
@@ -357,11 +361,6 @@ impl Lines {
             .as_str()
             .unwrap()
             .to_owned()
-    }
-
-    pub async fn close(mut self) {
-        self.stream.get_mut().shutdown().await.unwrap();
-        self.ended().await;
     }
 }
 
