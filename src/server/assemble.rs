@@ -95,17 +95,19 @@ pub async fn assemble(
     config: &Config,
     extra: Vec<(String, Arc<dyn Provider>)>,
 ) -> Result<Assembled, ServerError> {
+    // What may be taken or unreadable comes before the registry: with the first heartbeat,
+    // revocations wait for this server.
+    let identity = load_identity(config)?;
+    let (audit, _) = AuditLog::open(config.audit.clone())?;
     let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&config.registry.path, true).await?);
     let (feed, view) = Feed::load(store, server_name()).await?;
     let trust = Trust::load(&config.anchors, &config.permission_oid, Arc::clone(&view));
     let trust = Arc::new(trust.map_err(ServerError::Trust)?);
-    let identity = load_identity(config)?;
     let options = ServerTlsOptions {
         alpn: vec![RAW.to_vec()],
         allow_tls12: config.tls.allow_tls12,
     };
     let tls = Arc::new(ServerTls::new(&identity, Arc::clone(&trust), &options)?);
-    let (audit, _) = AuditLog::open(config.audit.clone())?;
     let index = Arc::new(LiveIndex::default());
     let counters = Arc::new(Counters::new(
         Arc::clone(&index),

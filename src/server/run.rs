@@ -55,8 +55,9 @@ pub async fn serve(
     stop: impl Future<Output = &'static str> + Send,
     ready: impl FnOnce(Ready) + Send,
 ) -> Result<(), ServerError> {
-    let parts = assemble(&config, providers).await?;
+    // The port first: who finds it taken must not have told the registry that a server is here.
     let listener = Listener::bind(config.listen.clone()).await?;
+    let parts = assemble(&config, providers).await?;
     let addresses = listener.local_addresses();
     let (stopping, stopped) = watch::channel(false);
     let audit = parts.service.audit().clone();
