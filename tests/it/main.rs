@@ -12,6 +12,7 @@
 mod support;
 
 mod admission;
+mod cli;
 mod configuration;
 mod handshake;
 mod life;
