@@ -215,7 +215,7 @@ fn a_new_identity_calls_at_once_until_it_is_revoked() {
     let folder = Folder::new();
     let up = folder.up();
     folder
-        .run("ca issue bot --grant tools:files__read_file --out pki/dev")
+        .run("ca issue bot --grant tools:files__read_file --grant tools:self__* --out pki/dev")
         .well();
     up.run("call files__read_file path=notes.txt --as bot")
         .well();
