@@ -62,6 +62,7 @@ pub async fn serve(
         None => None,
         Some(address) => Some(Health::bind(address).await?),
     };
+    let parts = assemble(&config, providers).await?;
     let addresses = listener.local_addresses();
     let (stopping, stopped) = watch::channel(false);
     let audit = parts.service.audit().clone();

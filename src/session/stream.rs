@@ -463,7 +463,7 @@ impl<W: Wire> Session<'_, W> {
             }
             Judged::Denied(denied, ticket) => {
                 batch.last = Some(ticket);
-                batch.denied.push(denied);
+                batch.denied.push(*denied);
             }
         }
     }
