@@ -11,6 +11,7 @@ use tokio::sync::broadcast;
 
 use crate::grant::Kind;
 
+use super::header::{HeaderError, ParamHeader, param_headers};
 use super::provider::{Events, Happening, Provider};
 use super::schema::Schema;
 
@@ -50,6 +51,8 @@ pub struct ToolEntry {
     pub listed: Listed,
     /// Checked before it runs.
     pub input: Arc<Schema>,
+    /// Arguments that HTTP clients repeat in headers, from the schema.
+    pub headers: Arc<[ParamHeader]>,
     /// Grants that it needs besides its own.
     pub requires: Arc<[(Kind, String)]>,
 }
@@ -67,6 +70,14 @@ pub enum CatalogueError {
         kind: &'static str,
         /// The full name.
         name: String,
+    },
+    /// An `x-mcp-header` in a tool's schema that clients would refuse the tool for.
+    #[error("tool `{tool}`: {why}")]
+    Header {
+        /// The full name.
+        tool: String,
+        /// What is wrong.
+        why: HeaderError,
     },
     /// A name that MCP does not allow.
     #[error("`{0}` cannot be the name of a tool: it must be 1 to 128 of `A-Z a-z 0-9 _ - .`")]
@@ -123,11 +134,9 @@ impl Catalogue {
                 local: tool.name,
             };
             let requires = tool.requires.into();
-            self.tools.push(ToolEntry {
-                listed,
-                input: tool.input,
-                requires,
-            });
+            let headers = param_headers(tool.input.text())
+                .map_err(|why| CatalogueError::Header { tool: listed.key.clone(), why })?;
+            self.tools.push(ToolEntry { listed, input: tool.input, headers: headers.into(), requires });
         }
         for prompt in provider.prompts() {
             let key = full_name(&name, &prompt.name);

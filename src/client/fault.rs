@@ -275,6 +275,10 @@ impl ClientError {
             | io::ErrorKind::ConnectionAborted
             | io::ErrorKind::BrokenPipe
             | io::ErrorKind::NotConnected => Self::Closed { peer, heard },
+            io::ErrorKind::InvalidData => Self::Protocol {
+                peer,
+                cause: cause.to_string(),
+            },
             _ => Self::Unreachable {
                 peer,
                 cause: cause.to_string(),

@@ -17,8 +17,8 @@ pub struct Cursors {
 #[error("the operating system gives no random bytes")]
 pub struct NoRandom;
 
-/// Bytes of a cursor's text at the most.
-const MAX: usize = 8192;
+/// Bytes of a cursor's text at the most; the state of a call of several rounds may need as much.
+const MAX: usize = 64 * 1024;
 
 impl Cursors {
     /// A fresh key.
@@ -97,7 +97,7 @@ mod tests {
             cursors.open("ann", "tools/list", &changed).is_none()
                 || cursors.open("ann", "tools/list", &other).is_none()
         );
-        for nonsense in ["", "!", "AAAA", &"A".repeat(9000)] {
+        for nonsense in ["", "!", "AAAA", &"A".repeat(70_000)] {
             assert_eq!(cursors.open("ann", "tools/list", nonsense), None);
         }
     }

@@ -4,6 +4,7 @@
 mod cursor;
 mod lists;
 mod reply;
+mod rounds;
 mod router;
 
 pub use cursor::{Cursors, NoRandom};

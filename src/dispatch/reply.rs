@@ -81,8 +81,9 @@ pub enum Dispatched {
 /// What a call changes in its session.
 #[derive(Debug)]
 pub enum Effect {
-    /// `initialize`: the connection speaks this revision.
-    Pin(Revision),
+    /// `initialize`: the connection speaks this revision, and the client can do this (a raw
+    /// object).
+    Pin(Revision, Option<Bytes>),
     /// `logging/setLevel`.
     Level(Severity),
     /// `resources/subscribe`.

@@ -21,10 +21,9 @@ use crate::tls::{
     Identity, IdentityError, ServerTls, ServerTlsError, ServerTlsOptions, Trust, TrustError,
 };
 
-use super::status::Counters;
+use crate::transport::choose;
 
-/// ALPN of the raw stream.
-const RAW: &[u8] = b"mcp";
+use super::status::Counters;
 
 /// Why a server does not start. Every message names the file, the address or the key.
 #[derive(Debug, thiserror::Error)]
@@ -104,7 +103,7 @@ pub async fn assemble(
     let trust = Trust::load(&config.anchors, &config.permission_oid, Arc::clone(&view));
     let trust = Arc::new(trust.map_err(ServerError::Trust)?);
     let options = ServerTlsOptions {
-        alpn: vec![RAW.to_vec()],
+        alpn: alpn(config.http.enabled),
         allow_tls12: config.tls.allow_tls12,
     };
     let tls = Arc::new(ServerTls::new(&identity, Arc::clone(&trust), &options)?);
@@ -136,6 +135,7 @@ pub async fn assemble(
         view,
         policy: config.policy.clone(),
         limits: config.limits.clone(),
+        http: config.http.clone(),
         max_staleness: config.registry.max_staleness,
     });
     Ok(Assembled {
@@ -146,6 +146,12 @@ pub async fn assemble(
         counters,
         trust,
     })
+}
+
+/// What the server agrees to speak, best first.
+fn alpn(http: bool) -> Vec<Vec<u8>> {
+    let all = [choose::ALPN_RAW, choose::ALPN_HTTP2, choose::ALPN_HTTP1];
+    all[..if http { 3 } else { 1 }].iter().map(|name| name.to_vec()).collect()
 }
 
 /// The server's certificate and key.

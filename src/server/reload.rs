@@ -128,8 +128,8 @@ impl Reloader {
                 .map_err(|error| error.to_string())
         });
         self.tell("certificate", identity).await;
-        self.service
-            .reload(config.policy.clone(), config.limits.clone());
+        let (policy, limits) = (config.policy.clone(), config.limits.clone());
+        self.service.reload(policy, limits, config.http.clone());
         self.tell("policy and limits", Ok(())).await;
         let anchors = std::mem::take(&mut self.config.anchors);
         let oid = std::mem::take(&mut self.config.permission_oid);
@@ -149,14 +149,18 @@ impl Reloader {
         let registry = old.registry.path != new.registry.path;
         let audit = old.audit.path != new.audit.path;
         let offers = old.files != new.files || old.prompts != new.prompts;
-        [
+        let http = old.http.enabled != new.http.enabled;
+        let health = old.health != new.health;
+        let all = [
             ("listen", listen),
             ("registry.path", registry),
             ("audit.path", audit),
             ("files, prompt", offers),
-        ]
-        .into_iter()
-        .find_map(|(name, changed)| changed.then_some(name))
+            ("http.enabled", http),
+            ("health.listen", health),
+        ];
+        all.into_iter()
+            .find_map(|(name, changed)| changed.then_some(name))
     }
 
     async fn tell(&self, what: &str, result: Result<(), String>) {

@@ -15,6 +15,7 @@ use crate::registry::{Applied, Change, ChangeKind};
 
 use super::assemble::{Assembled, ServerError, assemble};
 use super::door::Entrance;
+use super::health::Health;
 use super::reload::Reloader;
 
 /// Changes of the registry that may wait to be recorded.
@@ -57,6 +58,10 @@ pub async fn serve(
 ) -> Result<(), ServerError> {
     // The port first: who finds it taken must not have told the registry that a server is here.
     let listener = Listener::bind(config.listen.clone()).await?;
+    let health = match config.health {
+        None => None,
+        Some(address) => Some(Health::bind(address).await?),
+    };
     let parts = assemble(&config, providers).await?;
     let addresses = listener.local_addresses();
     let (stopping, stopped) = watch::channel(false);
@@ -79,6 +84,8 @@ pub async fn serve(
     });
     let reloader = Reloader::new(&parts, config, again);
     let (tls, index) = (Arc::clone(&parts.tls), Arc::clone(&parts.index));
+    let service = Arc::clone(&parts.service);
+    let probes = health.map(|health| tokio::spawn(health.run(service.clone(), stopped.clone())));
     let feed = tokio::spawn(follow(parts, stopped.clone()));
     let reloading = tokio::spawn(reloader.run(stopped));
     ready(Ready { addresses });
@@ -89,9 +96,13 @@ pub async fn serve(
     };
     // The registry is followed until the last connection is gone: a revocation counts to the end.
     listener.run(tls, index, entrance, until).await;
+    service.close().await;
     let _ = stopping.send(true);
     let _ = feed.await;
     let _ = reloading.await;
+    if let Some(probes) = probes {
+        let _ = probes.await;
+    }
     let _ = audit.event(Event::ServerStopped { reason }).await;
     Ok(audit.close()?)
 }

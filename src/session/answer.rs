@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use crate::audit::Outcome;
 use crate::dispatch::{Reply, Router};
-use crate::jsonrpc::{RpcError, code};
-use crate::mcp::{Call, Method};
+use crate::jsonrpc::{RpcError, code, write_error};
+use crate::mcp::{Call, Finish, Method, Revision, ServerInfo};
 use crate::policy::{Denials, Denied};
 
 /// Why a call that was understood is not carried out.
@@ -90,6 +90,30 @@ pub const fn outcome(reply: &Reply) -> Outcome {
         } => Outcome::ToolError,
         Reply::Result { .. } | Reply::InputRequired(..) => Outcome::Ok,
         Reply::Error(error) => Outcome::ProtocolError(error.code),
+    }
+}
+
+/// Appends the whole message that answers a request.
+pub fn write_reply(
+    info: &ServerInfo,
+    out: &mut Vec<u8>,
+    id: &[u8],
+    method: Method,
+    revision: Revision,
+    reply: &Reply,
+) {
+    match reply {
+        Reply::Error(error) => write_error(out, Some(id), error),
+        Reply::Result { members, ttl_ms, .. } => {
+            let finish = Finish { revision, method, ttl_ms: *ttl_ms, input_required: false };
+            info.write(out, id, finish, members);
+        }
+        Reply::InputRequired(requests, state) => {
+            let mut members = Vec::new();
+            crate::backend::encode_input_required(&mut members, requests, state.as_deref());
+            let finish = Finish { revision, method, ttl_ms: 0, input_required: true };
+            info.write(out, id, finish, &members);
+        }
     }
 }
 

@@ -33,45 +33,48 @@ pub struct Outbox {
 struct Queue {
     messages: VecDeque<Vec<u8>>,
     bytes: usize,
+    rung: bool,
 }
 
 impl Outbox {
-    /// Appends a message unless the queue is full.
-    pub fn push(&self, message: Vec<u8>) {
+    /// Appends a message unless the queue is full; whether it did.
+    pub fn push(&self, message: Vec<u8>) -> bool {
         let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
         if queue.messages.len() >= QUEUE || queue.bytes + message.len() > QUEUE_BYTES {
-            return;
+            return false;
         }
         queue.bytes += message.len();
         queue.messages.push_back(message);
         drop(queue);
         self.reader.wake();
+        true
     }
 
     /// Takes all that waits.
     pub fn take(&self) -> VecDeque<Vec<u8>> {
         let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
         queue.bytes = 0;
+        queue.rung = false;
         std::mem::take(&mut queue.messages)
     }
 
-    fn is_empty(&self) -> bool {
-        self.queue
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .messages
-            .is_empty()
+    /// Wakes the reader although nothing may wait.
+    pub fn ring(&self) {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner).rung = true;
+        self.reader.wake();
+    }
+
+    /// Whether nothing waits.
+    pub fn is_empty(&self) -> bool {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner).messages.is_empty()
     }
 
     /// Ready when something waits. One reader.
     pub async fn ready(&self) {
         poll_fn(|cx| {
             self.reader.register(cx.waker());
-            if self.is_empty() {
-                Poll::Pending
-            } else {
-                Poll::Ready(())
-            }
+            let queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+            if queue.messages.is_empty() && !queue.rung { Poll::Pending } else { Poll::Ready(()) }
         })
         .await;
     }
@@ -84,6 +87,7 @@ pub struct CallNotes {
     token: Option<Bytes>,
     level: Option<Severity>,
     over: AtomicBool,
+    release: AtomicBool,
     /// The last progress, as the bits of an `f64`; it must grow.
     last: AtomicU64,
 }
@@ -93,18 +97,17 @@ impl CallNotes {
     #[must_use]
     pub fn new(outbox: Arc<Outbox>, token: Option<Bytes>, level: Option<Severity>) -> Self {
         let last = AtomicU64::new(f64::NEG_INFINITY.to_bits());
-        Self {
-            outbox,
-            token,
-            level,
-            over: AtomicBool::new(false),
-            last,
-        }
+        Self { outbox, token, level, over: AtomicBool::new(false), release: AtomicBool::new(false), last }
     }
 
     /// The call is answered: what comes after this is dropped.
     pub fn finish(&self) {
         self.over.store(true, Ordering::Release);
+    }
+
+    /// Whether the call lets its stream go, since it was last asked.
+    pub fn takes_release(&self) -> bool {
+        self.release.swap(false, Ordering::AcqRel)
     }
 
     fn progress(&self, progress: f64, total: Option<f64>, message: Option<&str>) {
@@ -162,11 +165,11 @@ impl Notes for CallNotes {
             } => {
                 self.progress(progress, total, message.as_deref());
             }
-            Note::Log {
-                level,
-                logger,
-                data,
-            } => self.log(level, logger.as_deref(), &data),
+            Note::Log { level, logger, data } => self.log(level, logger.as_deref(), &data),
+            Note::Release => {
+                self.release.store(true, Ordering::Release);
+                self.outbox.ring();
+            }
         }
     }
 }

@@ -19,17 +19,18 @@ use crate::audit::{ConnectionFacts, Outcome, Pending, Ticket};
 use crate::backend::{Cancel, Context, Happening, Notes};
 use crate::clock;
 use crate::dispatch::{Dispatched, Effect, Listening, Reply};
-use crate::grant::Kind;
 use crate::jsonrpc::{Message, RequestId, RpcError, ScanError, code, scan, write_error};
 use crate::listener::{Close, Live};
-use crate::mcp::{Call, Detail, Finish, Method, Note, Revision, Severity, read_call};
+use crate::mcp::{Call, Method, Note, Revision, Severity, read_call};
 use crate::peer::Peer;
-use crate::policy::{Action, Ask, Denied, Permitted, decide};
+use crate::policy::{Denied, Permitted};
 use crate::tls::{Class, Refusal};
-use crate::transport::{Wire, WireError};
+use crate::transport::{Goodbye, Wire, WireError};
 
-use super::answer::{Cause, denial, outcome};
+use super::answer::{Cause, denial, outcome, write_reply};
+use super::asks::{Asks, Open, can_be_asked};
 use super::identities::{Identity, Watches};
+use super::judge::{Judged, cause, judge};
 use super::limits::Limits;
 use super::notes::{CallNotes, Outbox};
 use super::running::{Calls, Running};
@@ -41,7 +42,7 @@ const BATCH: usize = 64;
 /// Answers that may gather before they are written, bytes.
 const FLUSH_AT: usize = 256 * 1024;
 /// The longest sleep until a connection's certificate is looked at again: wall clocks move.
-const LOOK_AGAIN: Duration = Duration::from_secs(3600);
+pub(super) const LOOK_AGAIN: Duration = Duration::from_secs(3600);
 
 /// How a session ended.
 #[derive(Debug)]
@@ -52,10 +53,16 @@ pub enum End {
     Told(Close),
     /// The peer broke the protocol beyond repair: a message over the limit.
     TooLong,
+    /// The peer broke the rules of its transport.
+    Violation,
     /// The peer did not read what was sent to it.
     Unread,
     /// The peer said nothing for longer than it may.
     Idle,
+    /// The peer took too long over a request.
+    Slow,
+    /// The peer broke HTTP, or gave up request after request.
+    Unruly,
     /// The connection broke.
     Broken(std::io::Error),
 }
@@ -71,9 +78,23 @@ impl End {
             Self::Told(Close::Expired) => "expired",
             Self::Told(Close::Draining) => "server stopping",
             Self::TooLong => "message over the limit",
+            Self::Violation => "transport rules broken",
             Self::Unread => "answers left unread",
             Self::Idle => "idle",
+            Self::Slow => "request too slow",
+            Self::Unruly => "protocol broken",
             Self::Broken(_) => "connection broken",
+        }
+    }
+
+    /// What the peer is told. A certificate's end is told as a TLS alert would tell it.
+    const fn goodbye(&self) -> Goodbye {
+        match self {
+            Self::Told(Close::Revoked) => Goodbye::Refused("the certificate was revoked"),
+            Self::Told(Close::Expired) => Goodbye::Refused("the certificate has expired"),
+            Self::Told(Close::Unpinned) => Goodbye::Refused("not admitted any more"),
+            Self::Told(Close::Draining) | Self::Idle => Goodbye::GoingAway,
+            _ => Goodbye::Done,
         }
     }
 }
@@ -82,6 +103,9 @@ impl From<WireError> for End {
     fn from(error: WireError) -> Self {
         match error {
             WireError::TooLong { .. } => Self::TooLong,
+            WireError::Violation(_) => Self::Violation,
+            WireError::Closed => Self::Closed,
+            WireError::Dead => Self::Broken(std::io::ErrorKind::TimedOut.into()),
             WireError::Io(error) => Self::Broken(error),
         }
     }
@@ -115,6 +139,8 @@ pub async fn serve<W: Wire>(
         limits,
         identity,
         pinned: None,
+        capabilities: None,
+        open: None,
         level: None,
         calls: Calls::default(),
         backlog: VecDeque::new(),
@@ -128,7 +154,7 @@ pub async fn serve<W: Wire>(
 }
 
 /// A peer that may no longer stay, found by looking before it was told.
-fn gone(peer: &Peer, live: &Live, refusal: &Refusal) -> End {
+pub(super) fn gone(peer: &Peer, live: &Live, refusal: &Refusal) -> End {
     tracing::info!(name = %peer.name(), %refusal, "may no longer stay");
     let seen = match refusal.class {
         Class::Revoked => Close::Revoked,
@@ -149,6 +175,10 @@ struct Session<'a, W> {
     identity: Arc<Identity>,
     /// The revision that an `initialize` fixed.
     pinned: Option<Revision>,
+    /// What `initialize` declared.
+    capabilities: Option<Bytes>,
+    /// The server's own requests to a legacy client that can be asked.
+    open: Option<Arc<Open>>,
     /// `logging/setLevel` of a legacy client.
     level: Option<Severity>,
     calls: Calls,
@@ -384,8 +414,12 @@ impl<W: Wire> Session<'_, W> {
                 self.on_request(&frame, id.raw(), &method, params, batch);
             }
             Ok(Message::Notification { method, params }) => self.on_notification(&method, params),
-            // Nothing was asked of the peer, so there is nothing that this could answer.
-            Ok(Message::Response { .. }) => (),
+            Ok(Message::Response { id, result, error }) => {
+                // Nothing was asked of the peer, or this is no answer to it: nobody is waiting.
+                if let (Some(asks), Some(id)) = (&self.open, id) {
+                    asks.answered(id.raw(), result, error);
+                }
+            }
             Err(error) => self.on_fault(&error),
         }
     }
@@ -414,7 +448,7 @@ impl<W: Wire> Session<'_, W> {
             );
             return self.wire.put(|out| write_error(out, Some(id), &error));
         }
-        let mut call = match read_call(frame, id, method, params, self.pinned) {
+        let call = match read_call(frame, id, method, params, self.pinned) {
             Ok(call) => call,
             Err(error) => {
                 return self
@@ -422,30 +456,14 @@ impl<W: Wire> Session<'_, W> {
                     .put(|out| write_error(out, Some(id), &error.reply()));
             }
         };
-        self.service.router.complete_call(&mut call);
-        self.note_denied_entries(&call);
-        match decide(&self.basis.caller.grounds, call) {
-            Ok(permitted) => {
-                let pending = self.service.audit.permitted(&self.facts, permitted);
+        match judge(&self.service, &self.facts, &self.basis.caller, call) {
+            Judged::Permitted(pending) => {
                 batch.last = Some(pending.ticket());
                 batch.permitted.push(pending);
             }
-            Err(denied) => {
-                batch.last = Some(self.service.audit.denied(&self.facts, &denied));
+            Judged::Denied(denied, ticket) => {
+                batch.last = Some(ticket);
                 batch.denied.push(*denied);
-            }
-        }
-    }
-
-    /// A `subscriptions/listen` is answered with what it may hear of; each URI that it may not is
-    /// recorded as a denial of its own.
-    fn note_denied_entries(&self, call: &Call) {
-        let Detail::Listen(filter) = &call.detail else {
-            return;
-        };
-        for uri in &filter.uris {
-            if let Err(denied) = decide(&self.basis.caller.grounds, Entry { call, uri }) {
-                self.service.audit.denied(&self.facts, &denied);
             }
         }
     }
@@ -482,9 +500,12 @@ impl<W: Wire> Session<'_, W> {
         let Some(last) = batch.last else {
             return Ok(());
         };
-        let Ok(written) = self.service.audit.commit(last).await else {
-            self.refuse_all(&batch);
-            return Ok(());
+        let written = match self.service.audit.commit(last).await {
+            Ok(written) => written,
+            Err(_) => {
+                self.refuse_all(&batch);
+                return Ok(());
+            }
         };
         for denied in &batch.denied {
             let reply = denial(denied, self.basis.caller.grounds.denials());
@@ -503,7 +524,7 @@ impl<W: Wire> Session<'_, W> {
                 (call.id.clone(), call.method, call.revision)
             };
             let ticket = pending.ticket();
-            if let Some(cause) = self.cause(method, stale) {
+            if let Some(cause) = cause(&self.identity, method, stale) {
                 let reply = cause.reply(method);
                 self.service.audit.outcome(
                     &self.facts,
@@ -536,19 +557,6 @@ impl<W: Wire> Session<'_, W> {
         Ok(())
     }
 
-    /// What stands in the way of a permitted call now.
-    fn cause(&self, method: Method, stale: bool) -> Option<Cause> {
-        if stale {
-            return Some(Cause::Registry);
-        }
-        if matches!(method, Method::ToolsCall | Method::Complete)
-            && let Err(wait) = self.identity.check_rate()
-        {
-            return Some(Cause::Rate(wait));
-        }
-        None
-    }
-
     fn refuse_all(&mut self, batch: &Batch) {
         let permitted = batch.permitted.iter().map(|pending| pending.peek().call());
         let denied = batch.denied.iter().map(|denied| &denied.call);
@@ -568,6 +576,11 @@ impl<W: Wire> Session<'_, W> {
         let level = if call.revision.is_modern() {
             call.meta.log_level
         } else {
+            context.client_capabilities.clone_from(&self.capabilities);
+            if let Some(open) = &self.open {
+                let outbox = Arc::clone(self.outbox.get_or_insert_default());
+                context.asker = Some(Asks::new(Arc::clone(open), outbox));
+            }
             self.level
         };
         if call.meta.progress_token.is_none() && level.is_none() {
@@ -628,7 +641,12 @@ impl<W: Wire> Session<'_, W> {
 
     fn apply(&mut self, effect: Effect, method: Method, reply: Reply) -> Reply {
         match effect {
-            Effect::Pin(revision) => self.pinned = Some(revision),
+            Effect::Pin(revision, capabilities) => {
+                self.pinned = Some(revision);
+                // Copied: it would keep the whole message in memory.
+                self.capabilities = capabilities.map(|raw| Bytes::copy_from_slice(&raw));
+                self.open = can_be_asked(self.capabilities.as_deref()).then(Arc::default);
+            }
             Effect::Level(level) => self.level = Some(level),
             Effect::Subscribe(watch) => {
                 if !self.has_room_for(1) {
@@ -682,35 +700,7 @@ impl<W: Wire> Session<'_, W> {
 
     fn answer(&mut self, id: &[u8], method: Method, revision: Revision, reply: Reply) {
         let info = self.service.router.info();
-        match reply {
-            Reply::Error(error) => self.wire.put(|out| write_error(out, Some(id), &error)),
-            Reply::Result {
-                members, ttl_ms, ..
-            } => {
-                let finish = Finish {
-                    revision,
-                    method,
-                    ttl_ms,
-                    input_required: false,
-                };
-                self.wire.put(|out| info.write(out, id, finish, &members));
-            }
-            Reply::InputRequired(requests, state) if revision.is_modern() => {
-                let mut members = Vec::new();
-                crate::backend::encode_input_required(&mut members, &requests, state.as_deref());
-                let finish = Finish {
-                    revision,
-                    method,
-                    ttl_ms: 0,
-                    input_required: true,
-                };
-                self.wire.put(|out| info.write(out, id, finish, &members));
-            }
-            Reply::InputRequired(..) => {
-                let error = RpcError::new(code::INTERNAL, "this call needs revision 2026-07-28");
-                self.wire.put(|out| write_error(out, Some(id), &error));
-            }
-        }
+        self.wire.put(|out| write_reply(info, out, id, method, revision, &reply));
     }
 
     fn put_notes(&mut self) {
@@ -830,7 +820,7 @@ impl<W: Wire> Session<'_, W> {
             if !matches!(end, End::Broken(_) | End::Unread) {
                 let _ = self.wire.flush().await;
             }
-            self.wire.close().await;
+            self.wire.close(end.goodbye()).await;
         };
         let _ = tokio::time::timeout(Duration::from_secs(1), farewell).await;
     }
@@ -847,45 +837,9 @@ struct Begun {
     cancel: Cancel,
 }
 
-/// One entry of `resourceSubscriptions`, asked for by itself.
-struct Entry<'a> {
-    call: &'a Call,
-    uri: &'a str,
-}
-
-impl Ask for Entry<'_> {
-    fn action(&self) -> Action<'_> {
-        Action::Use(Kind::Resources, self.uri)
-    }
-
-    fn method(&self) -> &str {
-        self.call.method()
-    }
-
-    fn target(&self) -> &str {
-        self.uri
-    }
-
-    fn request_id(&self) -> &[u8] {
-        self.call.request_id()
-    }
-
-    fn arguments(&self) -> Option<&[u8]> {
-        None
-    }
-
-    fn revision(&self) -> &'static str {
-        self.call.revision()
-    }
-}
-
 /// Ready when the connection must end; while it drains already, only for a sterner reason.
-async fn told(live: &Live, draining: bool) -> Close {
-    if draining {
-        live.told_to_stop().await
-    } else {
-        live.told_to_close().await
-    }
+pub(super) async fn told(live: &Live, draining: bool) -> Close {
+    if draining { live.told_to_stop().await } else { live.told_to_close().await }
 }
 
 async fn next_event(all: &mut Subscriptions) -> Event {
@@ -910,7 +864,7 @@ async fn next_event(all: &mut Subscriptions) -> Event {
 }
 
 /// `requestId` of `notifications/cancelled`, raw.
-fn cancelled_id(params: &[u8]) -> Option<&[u8]> {
+pub(super) fn cancelled_id(params: &[u8]) -> Option<&[u8]> {
     let fields = crate::jsonrpc::fields(params).ok()?;
     let found = fields.flatten().find(|(key, _)| key == "requestId");
     found.map(|(_, value)| value)

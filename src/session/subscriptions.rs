@@ -16,28 +16,41 @@ pub struct Subscriptions {
     pub events: broadcast::Receiver<Happening>,
     /// Grows when the policy or the registry changes.
     pub changes: watch::Receiver<u64>,
+    wanted: Wanted,
+}
+
+impl Subscriptions {
+    /// None yet.
+    #[must_use]
+    pub fn new(events: broadcast::Receiver<Happening>, changes: watch::Receiver<u64>) -> Self {
+        Self { events, changes, wanted: Wanted::default() }
+    }
+}
+
+impl std::ops::Deref for Subscriptions {
+    type Target = Wanted;
+
+    fn deref(&self) -> &Wanted {
+        &self.wanted
+    }
+}
+
+impl std::ops::DerefMut for Subscriptions {
+    fn deref_mut(&mut self) -> &mut Wanted {
+        &mut self.wanted
+    }
+}
+
+/// What is subscribed to.
+#[derive(Debug, Default)]
+pub struct Wanted {
     /// Whether a legacy client finished its handshake: it hears of changed lists unasked.
     pub unasked: bool,
     legacy: Vec<Watch>,
     listens: Vec<(Bytes, Listening)>,
 }
 
-impl Subscriptions {
-    /// None yet.
-    #[must_use]
-    pub const fn new(
-        events: broadcast::Receiver<Happening>,
-        changes: watch::Receiver<u64>,
-    ) -> Self {
-        Self {
-            events,
-            changes,
-            unasked: false,
-            legacy: Vec::new(),
-            listens: Vec::new(),
-        }
-    }
-
+impl Wanted {
     /// Resources that are watched, over all subscriptions.
     #[must_use]
     pub fn watched(&self) -> usize {

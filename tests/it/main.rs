@@ -15,6 +15,7 @@ mod admission;
 mod cli;
 mod configuration;
 mod handshake;
+mod http;
 mod life;
 mod protocol;
 mod revocation;
