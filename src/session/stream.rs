@@ -500,12 +500,9 @@ impl<W: Wire> Session<'_, W> {
         let Some(last) = batch.last else {
             return Ok(());
         };
-        let written = match self.service.audit.commit(last).await {
-            Ok(written) => written,
-            Err(_) => {
-                self.refuse_all(&batch);
-                return Ok(());
-            }
+        let Ok(written) = self.service.audit.commit(last).await else {
+            self.refuse_all(&batch);
+            return Ok(());
         };
         for denied in &batch.denied {
             let reply = denial(denied, self.basis.caller.grounds.denials());

@@ -320,6 +320,37 @@ fn the_printed_configuration_starts_a_bridge_from_anywhere() {
 }
 
 #[test]
+fn openssl_talks_by_hand_as_the_guide_says() {
+    let folder = Folder::new();
+    let up = folder.up();
+    let guide = include_str!("../../docs/integrate.md");
+    let line = guide
+        .split_once("$ openssl ")
+        .and_then(|(_, rest)| rest.split_once("\n{"))
+        .map(|(line, _)| line.replace("\\\n", " "))
+        .unwrap();
+    let port = up.address.rsplit(':').next().unwrap();
+    let line = line.replace("localhost:8443", &format!("localhost:{port}"));
+    let mut openssl = Command::new("openssl")
+        .args(line.split_whitespace())
+        .current_dir(folder.path())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    writeln!(openssl.stdin.as_mut().unwrap(), "{INITIALIZE}").unwrap();
+    let mut answer = String::new();
+    let read = BufReader::new(openssl.stdout.take().unwrap()).read_line(&mut answer);
+    openssl.kill().unwrap();
+    openssl.wait().unwrap();
+    assert!(
+        read.is_ok() && answer.contains(r#""protocolVersion":"2025-11-25""#),
+        "{answer}"
+    );
+}
+
+#[test]
 fn what_programs_read_is_json() {
     let folder = Folder::new();
     let up = folder.up();
