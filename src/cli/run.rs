@@ -61,7 +61,11 @@ fn run(cli: Cli) -> Result<Exit, Failure> {
 
 /// Clients are quiet: what went wrong is told once, as an error.
 fn default_log(command: &Command) -> Option<&'static str> {
-    matches!(command, Command::Up(_) | Command::Serve(_)).then_some("info")
+    match command {
+        Command::Up(_) | Command::Serve(_) => Some("info"),
+        Command::Ca(args) if args.is_server() => Some("info"),
+        _ => None,
+    }
 }
 
 fn log(given: Option<&str>, default: Option<&str>) -> Result<(), Failure> {
