@@ -8,9 +8,11 @@ use clap::Args;
 use super::exit::{Exit, Failure};
 use super::reach::ReachArgs;
 use super::render::{Out, plain};
+use super::renew::{cert_files, told};
 use super::run::on_this_thread;
 use super::snippet::{For, snippet};
 use crate::client::{Bridge, BridgeOptions};
+use crate::enrol::keep;
 
 const ABOUT: &str = "\
 Lines pass unchanged in both directions. When the connection breaks, each request that was waiting is
@@ -42,7 +44,9 @@ impl ConnectArgs {
             out.json(&snippet(whose, &self.reach)?)?;
             return Ok(Exit::Success);
         }
-        let dialer = self.reach.dialer()?;
+        let credentials = self.reach.credentials()?;
+        let dialer = self.reach.dialer_of(&credentials)?;
+        let files = cert_files(&credentials);
         let options = BridgeOptions {
             first: self.patience,
             patience: self.patience,
@@ -58,6 +62,7 @@ impl ConnectArgs {
             );
             tokio::select! {
                 ended = bridge.run() => Ok(ended.map(|()| Exit::Success)?),
+                never = keep(files, |outcome| report(&told(&outcome))) => match never {},
                 _ = tokio::signal::ctrl_c() => Ok(Exit::Interrupted),
             }
         })

@@ -7,10 +7,12 @@ use clap::Args;
 use serde_json::value::RawValue;
 
 use super::exit::Failure;
+use super::renew::{cert_files, renew_in_background};
 use crate::client::{
     ClientError, Credentials, CredentialsError, Dialer, Event, Folder, Listing, Request, Stop,
     Target, TlsClient,
 };
+use crate::enrol::CertFiles;
 use crate::secret::Secret;
 
 /// How long connecting and the handshake may take.
@@ -103,10 +105,17 @@ impl ReachArgs {
     /// # Errors
     /// Unusable credentials.
     pub fn dialer(&self) -> Result<Dialer, Failure> {
-        let credentials = self.credentials()?;
+        self.dialer_of(&self.credentials()?)
+    }
+
+    /// As [`Self::dialer`], with these credentials.
+    ///
+    /// # Errors
+    /// As [`Self::dialer`].
+    pub fn dialer_of(&self, credentials: &Credentials) -> Result<Dialer, Failure> {
         Ok(Dialer::new(
             self.server.clone(),
-            &credentials,
+            credentials,
             CONNECTING.min(self.timeout),
         )?)
     }
@@ -116,9 +125,11 @@ impl ReachArgs {
     /// # Errors
     /// Unusable credentials, no server, or refused.
     pub async fn connect(&self) -> Result<Reach, Failure> {
-        let dialer = self.dialer()?;
+        let credentials = self.credentials()?;
+        let dialer = self.dialer_of(&credentials)?;
         let client = dialer.client().await?;
         Ok(Reach {
+            files: cert_files(&credentials),
             dialer,
             client,
             timeout: self.timeout,
@@ -179,6 +190,8 @@ fn from_file(file: &Path) -> Result<Secret, Failure> {
 
 /// A connected client with its patience.
 pub struct Reach {
+    /// For a renewal, which begins only when the answer is there.
+    files: CertFiles,
     dialer: Dialer,
     client: TlsClient,
     timeout: Duration,
@@ -221,6 +234,7 @@ impl Reach {
     /// Says goodbye.
     pub async fn close(mut self) {
         self.client.close().await;
+        renew_in_background(&self.files, self.dialer.identity());
     }
 
     async fn failure(&mut self, error: ClientError) -> Failure {
@@ -228,6 +242,7 @@ impl Reach {
         if matches!(error, ClientError::Answered(_)) {
             self.client.close().await;
         }
+        renew_in_background(&self.files, self.dialer.identity());
         self.dialer.reason(error).await.into()
     }
 }

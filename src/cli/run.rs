@@ -53,6 +53,8 @@ fn run(cli: Cli) -> Result<Exit, Failure> {
         Command::Whoami(args) => args.run(out),
         Command::Ping(args) => args.run(out),
         Command::Connect(args) => args.run(out),
+        Command::Join(args) => args.run(out),
+        Command::Renew(args) => args.run(out),
         Command::Doctor(args) => args.run(out),
         Command::Completions(args) => args.run(out),
         Command::Man(args) => args.run(out),

@@ -10,6 +10,7 @@ use super::caller::Client;
 use super::credentials::Credentials;
 use super::fault::{Alert, ClientError};
 use super::target::Target;
+use crate::identity::Fingerprint;
 use crate::tls::{ClientTls, ClientTlsError, Identity, agreed_with};
 
 /// The raw stream's ALPN name.
@@ -23,6 +24,8 @@ pub type TlsClient = Client<TlsStream<TcpStream>>;
 /// Everything that a connection needs, loaded once.
 pub struct Dialer {
     tls: ClientTls,
+    identity: Identity,
+    credentials: Credentials,
     target: Target,
     patience: Duration,
 }
@@ -37,18 +40,31 @@ impl Dialer {
         credentials: &Credentials,
         patience: Duration,
     ) -> Result<Self, ClientError> {
-        let identity = Identity::load(
-            &credentials.cert,
-            &credentials.key,
-            credentials.passphrase.as_ref(),
-        )?;
-        let tls = ClientTls::new(&identity, &credentials.ca, ALPN)
-            .map_err(|cause| ClientError::Tls(cause.to_string()))?;
+        let (tls, identity) = load(credentials)?;
         Ok(Self {
             tls,
+            identity,
+            credentials: credentials.clone(),
             target,
             patience,
         })
+    }
+
+    /// Whom it presents.
+    #[must_use]
+    pub fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// Takes a certificate that was renewed since; one that cannot be used is not taken.
+    pub fn refresh(&mut self) {
+        let leaf = crate::cert::load_chain(&self.credentials.cert)
+            .map(|chain| Fingerprint::of_der(&chain[0]));
+        if leaf.is_ok_and(|leaf| leaf != self.identity.fingerprint())
+            && let Ok((tls, identity)) = load(&self.credentials)
+        {
+            (self.tls, self.identity) = (tls, identity);
+        }
     }
 
     /// Where it goes.
@@ -119,6 +135,7 @@ impl Dial for Dialer {
     type Stream = TlsStream<TcpStream>;
 
     async fn dial(&mut self) -> Result<Self::Stream, ClientError> {
+        self.refresh();
         self.stream().await
     }
 
@@ -129,6 +146,17 @@ impl Dial for Dialer {
     fn peer(&self) -> String {
         self.target.address()
     }
+}
+
+fn load(credentials: &Credentials) -> Result<(ClientTls, Identity), ClientError> {
+    let identity = Identity::load(
+        &credentials.cert,
+        &credentials.key,
+        credentials.passphrase.as_ref(),
+    )?;
+    let tls = ClientTls::new(&identity, &credentials.ca, ALPN)
+        .map_err(|cause| ClientError::Tls(cause.to_string()))?;
+    Ok((tls, identity))
 }
 
 fn sort(peer: String, cause: ClientTlsError) -> ClientError {

@@ -9,11 +9,13 @@ use tokio::sync::{mpsc, watch};
 
 use crate::audit::{AuditLog, Event};
 use crate::backend::Provider;
+use crate::clock::UnixTime;
 use crate::config::Config;
+use crate::enrol::{CertFiles, EnrolError, keep};
 use crate::listener::{Close, Listener, LiveIndex};
 use crate::registry::{Applied, Change, ChangeKind};
 
-use super::assemble::{Assembled, ServerError, assemble};
+use super::assemble::{Assembled, ServerError, assemble, passphrase};
 use super::door::Entrance;
 use super::reload::Reloader;
 
@@ -67,10 +69,20 @@ pub async fn serve(
         service: Arc::clone(&parts.service),
         counters: Arc::clone(&parts.counters),
     });
+    let files = CertFiles {
+        passphrase: passphrase(&config)?,
+        ..CertFiles::new(&config.tls.certificate, &config.tls.key)
+    };
     let reloader = Reloader::new(&parts, config, again);
     let (tls, index) = (Arc::clone(&parts.tls), Arc::clone(&parts.index));
     let feed = tokio::spawn(follow(parts, stopped.clone()));
-    let reloading = tokio::spawn(reloader.run(stopped));
+    let reloading = tokio::spawn(reloader.run(stopped.clone()));
+    let renewing = tokio::spawn(async move {
+        tokio::select! {
+            () = when_stopped(stopped) => {}
+            never = keep(files, renewed) => match never {},
+        }
+    });
     ready(Ready { addresses });
     let mut reason = "";
     let until = async {
@@ -82,8 +94,17 @@ pub async fn serve(
     let _ = stopping.send(true);
     let _ = feed.await;
     let _ = reloading.await;
+    let _ = renewing.await;
     let _ = audit.event(Event::ServerStopped { reason }).await;
     Ok(audit.close()?)
+}
+
+/// The files are watched: what was renewed is taken up like any other change of them.
+fn renewed(outcome: Result<UnixTime, &EnrolError>) {
+    match outcome {
+        Ok(end) => tracing::info!(%end, "the server's certificate was renewed"),
+        Err(error) => tracing::error!(%error, "the server's certificate was not renewed"),
+    }
 }
 
 /// The signals that end a server.
