@@ -17,6 +17,7 @@ mod content;
 mod doctor;
 mod exit;
 mod join;
+mod listen;
 mod lists;
 mod man;
 mod meter;

@@ -10,9 +10,10 @@ use super::exit::Failure;
 use super::renew::{cert_files, renew_in_background};
 use crate::client::{
     ClientError, Credentials, CredentialsError, Dialer, Event, Folder, Listing, Request, Stop,
-    Target, TlsClient,
+    Target, TlsClient, Transport,
 };
 use crate::enrol::CertFiles;
+use crate::peer::Agreed;
 use crate::secret::Secret;
 
 /// How long connecting and the handshake may take.
@@ -33,6 +34,15 @@ pub struct ReachArgs {
         default_value = "127.0.0.1:8443"
     )]
     pub server: Target,
+    /// The way in: the raw stream, a WebSocket, or Streamable HTTP (HTTP/2 where the server has it)
+    #[arg(
+        long,
+        env = "COUNTERSIGN_TRANSPORT",
+        value_name = "TRANSPORT",
+        default_value = "raw",
+        value_parser = transports()
+    )]
+    pub transport: Transport,
     /// The identity to present: `NAME.crt` and `NAME.key` of the credentials folder. Without it: the
     /// `operator` of a development folder, else the folder's only identity
     #[arg(long = "as", env = "COUNTERSIGN_AS", value_name = "NAME", conflicts_with_all = ["cert", "key"])]
@@ -55,6 +65,12 @@ pub struct ReachArgs {
     /// How long an answer may take, for example `30s` or `5m`
     #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = humantime::parse_duration)]
     pub timeout: Duration,
+}
+
+fn transports() -> impl clap::builder::TypedValueParser<Value = Transport> {
+    use clap::builder::TypedValueParser as _;
+    clap::builder::PossibleValuesParser::new(Transport::NAMES)
+        .try_map(|name| name.parse::<Transport>())
 }
 
 impl ReachArgs {
@@ -105,19 +121,28 @@ impl ReachArgs {
     /// # Errors
     /// Unusable credentials.
     pub fn dialer(&self) -> Result<Dialer, Failure> {
-        self.dialer_of(&self.credentials()?)
+        self.dialer_over(self.transport)
+    }
+
+    /// As [`Self::dialer`], by another transport.
+    ///
+    /// # Errors
+    /// Unusable credentials.
+    pub fn dialer_over(&self, transport: Transport) -> Result<Dialer, Failure> {
+        self.dialer_of(transport, &self.credentials()?)
     }
 
     /// As [`Self::dialer`], with these credentials.
     ///
     /// # Errors
     /// As [`Self::dialer`].
-    pub fn dialer_of(&self, credentials: &Credentials) -> Result<Dialer, Failure> {
-        Ok(Dialer::new(
-            self.server.clone(),
-            credentials,
-            CONNECTING.min(self.timeout),
-        )?)
+    pub fn dialer_of(
+        &self,
+        transport: Transport,
+        credentials: &Credentials,
+    ) -> Result<Dialer, Failure> {
+        let (server, patience) = (self.server.clone(), CONNECTING.min(self.timeout));
+        Ok(Dialer::over(transport, server, credentials, patience)?)
     }
 
     /// Connects.
@@ -126,12 +151,12 @@ impl ReachArgs {
     /// Unusable credentials, no server, or refused.
     pub async fn connect(&self) -> Result<Reach, Failure> {
         let credentials = self.credentials()?;
-        let dialer = self.dialer_of(&credentials)?;
+        let dialer = self.dialer_of(self.transport, &credentials)?;
         let client = dialer.client().await?;
         Ok(Reach {
             files: cert_files(&credentials),
             dialer,
-            client,
+            client: Some(client),
             timeout: self.timeout,
         })
     }
@@ -193,7 +218,8 @@ pub struct Reach {
     /// For a renewal, which begins only when the answer is there.
     files: CertFiles,
     dialer: Dialer,
-    client: TlsClient,
+    /// Gone once it was closed.
+    client: Option<TlsClient>,
     timeout: Duration,
 }
 
@@ -208,7 +234,7 @@ impl Reach {
         on: &mut (dyn FnMut(Event) + Send),
     ) -> Result<Box<RawValue>, Failure> {
         let mut stop = Box::pin(stop(self.timeout));
-        match self.client.request_until(request, on, &mut stop).await {
+        match self.open().request_until(request, on, &mut stop).await {
             Ok(result) => Ok(result),
             Err(error) => Err(self.failure(error).await),
         }
@@ -220,29 +246,42 @@ impl Reach {
     /// As [`Self::ask`].
     pub async fn list(&mut self, method: &str, key: &str) -> Result<Listing, Failure> {
         let mut stop = Box::pin(stop(self.timeout));
-        match self.client.list(method, key, &mut stop).await {
+        match self.open().list(method, key, &mut stop).await {
             Ok(listing) => Ok(listing),
             Err(error) => Err(self.failure(error).await),
         }
     }
 
-    /// The connection itself.
-    pub fn client(&self) -> &TlsClient {
-        &self.client
+    /// What the TLS handshake agreed on.
+    pub fn agreed(&self) -> Option<Agreed> {
+        self.client.as_ref().and_then(TlsClient::agreed)
     }
 
     /// Says goodbye.
     pub async fn close(mut self) {
-        self.client.close().await;
-        renew_in_background(&self.files, self.dialer.identity());
+        self.end().await;
+        renew_in_background(&self.files, &self.dialer.identity());
+    }
+
+    fn open(&mut self) -> &mut TlsClient {
+        self.client
+            .as_mut()
+            .expect("nothing is asked after a failure")
+    }
+
+    async fn end(&mut self) {
+        if let Some(mut client) = self.client.take() {
+            client.close().await;
+        }
+        self.dialer.farewells().finish().await;
     }
 
     async fn failure(&mut self, error: ClientError) -> Failure {
         // The audit log should say that we left, not that the connection broke.
         if matches!(error, ClientError::Answered(_)) {
-            self.client.close().await;
+            self.end().await;
         }
-        renew_in_background(&self.files, self.dialer.identity());
+        renew_in_background(&self.files, &self.dialer.identity());
         self.dialer.reason(error).await.into()
     }
 }

@@ -1,37 +1,55 @@
 //! From a target and credentials to a connection, and from a silent end to its reason.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::io::AsyncReadExt;
+use arc_swap::ArcSwap;
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
 use super::bridge::Dial;
 use super::caller::Client;
+use super::carrier::Carrier;
 use super::credentials::Credentials;
+use super::farewell::Farewells;
 use super::fault::{Alert, ClientError};
 use super::target::Target;
+use super::transport::Transport;
+use super::{http, websocket};
+use crate::cert::load_chain;
+use crate::clock::unix_now;
+use crate::enrol::is_due;
 use crate::identity::Fingerprint;
+use crate::peer::Agreed;
 use crate::tls::{ClientTls, ClientTlsError, Identity, agreed_with};
 
-/// The raw stream's ALPN name.
-const ALPN: &[&[u8]] = &[b"mcp"];
 /// How long the alert of a refused client may take after the handshake.
 const LAST_WORD: Duration = Duration::from_secs(1);
 
-/// A client over TLS.
-pub type TlsClient = Client<TlsStream<TcpStream>>;
+/// A client over TLS, by any transport.
+pub type TlsClient = Client<Carrier>;
 
-/// Everything that a connection needs, loaded once.
-pub struct Dialer {
+/// Whom a connection presents, and its TLS.
+struct Current {
     tls: ClientTls,
     identity: Identity,
+}
+
+/// Everything that a connection needs, loaded once. Cheap to clone.
+#[derive(Clone)]
+pub struct Dialer {
+    /// Shared by all clones, so that a renewed certificate is taken up by all.
+    current: Arc<ArcSwap<Current>>,
     credentials: Credentials,
     target: Target,
+    transport: Transport,
     patience: Duration,
+    farewells: Farewells,
 }
 
 impl Dialer {
-    /// `patience`: how long connecting and the handshake may take together.
+    /// By the raw stream. `patience`: how long connecting and the handshakes may take together.
     ///
     /// # Errors
     /// The certificate, the key or the CA bundle cannot be used.
@@ -40,30 +58,56 @@ impl Dialer {
         credentials: &Credentials,
         patience: Duration,
     ) -> Result<Self, ClientError> {
-        let (tls, identity) = load(credentials)?;
+        Self::over(Transport::Raw, target, credentials, patience)
+    }
+
+    /// By any transport; otherwise as [`Self::new`].
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn over(
+        transport: Transport,
+        target: Target,
+        credentials: &Credentials,
+        patience: Duration,
+    ) -> Result<Self, ClientError> {
+        let current = load(credentials, transport)?;
+        let farewells = Farewells::default();
         Ok(Self {
-            tls,
-            identity,
+            current: Arc::new(ArcSwap::from_pointee(current)),
             credentials: credentials.clone(),
             target,
+            transport,
             patience,
+            farewells,
         })
     }
 
     /// Whom it presents.
     #[must_use]
-    pub fn identity(&self) -> &Identity {
-        &self.identity
+    pub fn identity(&self) -> Identity {
+        self.current.load().identity.clone()
     }
 
-    /// Takes a certificate that was renewed since; one that cannot be used is not taken.
-    pub fn refresh(&mut self) {
-        let leaf = crate::cert::load_chain(&self.credentials.cert)
-            .map(|chain| Fingerprint::of_der(&chain[0]));
-        if leaf.is_ok_and(|leaf| leaf != self.identity.fingerprint())
-            && let Ok((tls, identity)) = load(&self.credentials)
-        {
-            (self.tls, self.identity) = (tls, identity);
+    /// Whom to present now. One that is due to be renewed may have been: then the files are read
+    /// again, and what cannot be used is not taken.
+    fn current(&self) -> Arc<Current> {
+        let current = self.current.load_full();
+        if !is_due(&current.identity, unix_now()) {
+            return current;
+        }
+        let chain = load_chain(&self.credentials.cert);
+        let leaf = chain.map(|chain| Fingerprint::of_der(&chain[0]));
+        if leaf.is_ok_and(|leaf| leaf == current.identity.fingerprint()) {
+            return current;
+        }
+        match load(&self.credentials, self.transport) {
+            Ok(renewed) => {
+                let renewed = Arc::new(renewed);
+                self.current.store(Arc::clone(&renewed));
+                renewed
+            }
+            Err(_) => current,
         }
     }
 
@@ -73,32 +117,57 @@ impl Dialer {
         &self.target
     }
 
-    /// A new connection after its handshake. In TLS 1.3 a server judges the client only then: its
-    /// refusal comes with the first read.
+    /// What is still to be said when connections are dropped. Wait for it before the runtime ends.
+    #[must_use]
+    pub fn farewells(&self) -> Farewells {
+        self.farewells.clone()
+    }
+
+    /// A new connection after the TLS handshake. In TLS 1.3 a server judges the client only then:
+    /// its refusal comes with the first read.
     ///
     /// # Errors
     /// Not reachable, not in time, refused, or not trusted.
-    pub async fn stream(&self) -> Result<TlsStream<TcpStream>, ClientError> {
+    pub async fn tls(&self) -> Result<TlsStream<TcpStream>, ClientError> {
         let address = self.target.address();
-        let connecting = self.tls.connect(&address, self.target.host());
+        let current = self.current();
+        let connecting = current.tls.connect(&address, self.target.host());
         match tokio::time::timeout(self.patience, connecting).await {
-            Err(_) => Err(ClientError::Timeout {
-                peer: address,
-                after: self.patience,
-            }),
+            Err(_) => Err(self.too_late()),
             Ok(Err(cause)) => Err(sort(address, cause)),
             Ok(Ok(stream)) => Ok(stream),
         }
     }
 
+    /// A new stream of lines, and what the TLS handshake agreed on.
+    async fn carrier(&self) -> Result<(Carrier, Agreed), ClientError> {
+        let stream = self.tls().await?;
+        let agreed = agreed_with(&stream);
+        let carrier = match self.transport {
+            Transport::Raw => Carrier::Raw(Box::new(stream)),
+            Transport::WebSocket => {
+                let peer = self.target.address();
+                let opening = websocket::open(stream, &peer, self.farewells());
+                let opened = tokio::time::timeout(self.patience, opening).await;
+                Carrier::WebSocket(Box::new(opened.map_err(|_| self.too_late())??))
+            }
+            Transport::Http => {
+                Carrier::Http(http::open(Arc::new(self.clone()), stream, &self.farewells)?)
+            }
+        };
+        Ok((carrier, agreed))
+    }
+
     /// A new connection as a client.
     ///
     /// # Errors
-    /// As [`Self::stream`].
+    /// As [`Self::tls`], or the server does not speak the transport.
     pub async fn client(&self) -> Result<TlsClient, ClientError> {
-        let stream = self.stream().await?;
-        let agreed = agreed_with(&stream);
-        Ok(Client::over(stream, self.target.address()).with_agreed(agreed))
+        let (carrier, agreed) = match self.carrier().await {
+            Ok(opened) => opened,
+            Err(error) => return Err(self.reason(error).await),
+        };
+        Ok(Client::over(carrier, self.target.address()).with_agreed(agreed))
     }
 
     /// The reason behind a connection that ended without a word. A refusing server's alert can be lost
@@ -107,20 +176,31 @@ impl Dialer {
         if !matches!(error, ClientError::Closed { heard: false, .. }) {
             return error;
         }
-        let mut client = match self.client().await {
-            Ok(client) => client,
+        let mut stream = match self.tls().await {
+            Ok(stream) => stream,
             Err(told @ ClientError::Refused { .. }) => return told,
             Err(_) => return error,
         };
-        match tokio::time::timeout(LAST_WORD, client.listen()).await {
-            Ok(Err(told @ ClientError::Refused { .. })) => told,
+        // Over HTTP/2 a server that does not refuse speaks first; that is no reason either.
+        match tokio::time::timeout(LAST_WORD, stream.read(&mut [0])).await {
+            Ok(Err(cause)) => match ClientError::of_io(&self.target.address(), &cause, false) {
+                told @ ClientError::Refused { .. } => told,
+                _ => error,
+            },
             _ => error,
+        }
+    }
+
+    fn too_late(&self) -> ClientError {
+        ClientError::Timeout {
+            peer: self.target.address(),
+            after: self.patience,
         }
     }
 }
 
 impl TlsClient {
-    /// Loads the credentials and connects; ten seconds of patience.
+    /// Loads the credentials and connects by the raw stream; ten seconds of patience.
     ///
     /// # Errors
     /// As [`Dialer::new`] and [`Dialer::client`].
@@ -132,11 +212,13 @@ impl TlsClient {
 }
 
 impl Dial for Dialer {
-    type Stream = TlsStream<TcpStream>;
+    type Stream = Carrier;
 
     async fn dial(&mut self) -> Result<Self::Stream, ClientError> {
-        self.refresh();
-        self.stream().await
+        match self.carrier().await {
+            Ok((carrier, _)) => Ok(carrier),
+            Err(error) => Err(Self::reason(self, error).await),
+        }
     }
 
     async fn reason(&mut self, error: ClientError) -> ClientError {
@@ -148,15 +230,18 @@ impl Dial for Dialer {
     }
 }
 
-fn load(credentials: &Credentials) -> Result<(ClientTls, Identity), ClientError> {
+fn load(
+    credentials: &Credentials,
+    transport: Transport,
+) -> Result<Current, ClientError> {
     let identity = Identity::load(
         &credentials.cert,
         &credentials.key,
         credentials.passphrase.as_ref(),
     )?;
-    let tls = ClientTls::new(&identity, &credentials.ca, ALPN)
+    let tls = ClientTls::new(&identity, &credentials.ca, transport.alpn())
         .map_err(|cause| ClientError::Tls(cause.to_string()))?;
-    Ok((tls, identity))
+    Ok(Current { tls, identity })
 }
 
 fn sort(peer: String, cause: ClientTlsError) -> ClientError {

@@ -31,7 +31,7 @@ pub struct Call {
     /// What it is about.
     pub detail: Detail,
     /// Grants that the thing it names needs besides its own (a tool's `requires`).
-    pub also: std::sync::Arc<[(Kind, String)]>,
+    pub also: Option<std::sync::Arc<[(Kind, String)]>>,
 }
 
 /// What a request is about, by method.
@@ -39,8 +39,13 @@ pub struct Call {
 pub enum Detail {
     /// Nothing more: `ping`, `server/discover`, unknown methods.
     Nothing,
-    /// `initialize`: the `protocolVersion` that the client asks for.
-    Initialize(String),
+    /// `initialize`.
+    Initialize {
+        /// The `protocolVersion` that the client asks for.
+        version: String,
+        /// What it can do, a raw object.
+        capabilities: Option<Bytes>,
+    },
     /// A list, from behind this cursor.
     List(Option<String>),
     /// `tools/call`: raw arguments, and the members of a retry (2026-07-28).
@@ -161,25 +166,28 @@ pub fn read_call(
     Ok(Call {
         id: frame.slice_ref(id),
         method,
-        name: Cow::Owned(name.to_owned()),
+        name: method
+            .name()
+            .map_or_else(|| Cow::Owned(name.to_owned()), Cow::Borrowed),
         revision,
         meta,
         detail,
-        also: std::sync::Arc::from([]),
+        also: None,
     })
 }
 
 fn revision_of(name: &str, meta: &Meta, pinned: Option<Revision>) -> Result<Revision, CallError> {
-    if let Some(version) = &meta.version {
-        return match Revision::named(version) {
-            Some(revision) if revision.is_modern() => {
-                if meta.capabilities.is_none() {
-                    return Err(CallError::NoCapabilities);
-                }
-                Ok(revision)
+    match &meta.version {
+        Some(Ok(revision)) if revision.is_modern() => {
+            if meta.capabilities.is_none() {
+                return Err(CallError::NoCapabilities);
             }
-            _ => Err(CallError::Version(version.clone())),
-        };
+            return Ok(*revision);
+        }
+        // A legacy revision has no such requests, whoever names it here.
+        Some(Ok(revision)) => return Err(CallError::Version(revision.to_string())),
+        Some(Err(unknown)) => return Err(CallError::Version(unknown.clone())),
+        None => (),
     }
     if let Some(revision) = pinned {
         return Ok(revision);
@@ -210,6 +218,7 @@ struct Slots<'a> {
     version: Option<&'a [u8]>,
     responses: Option<&'a [u8]>,
     state: Option<&'a [u8]>,
+    capabilities: Option<&'a [u8]>,
 }
 
 impl<'a> Slots<'a> {
@@ -228,6 +237,7 @@ impl<'a> Slots<'a> {
             "protocolVersion",
             "inputResponses",
             "requestState",
+            "capabilities",
         ];
         let [
             meta,
@@ -243,6 +253,7 @@ impl<'a> Slots<'a> {
             version,
             responses,
             state,
+            capabilities,
         ] = pick(params, "params", names)?;
         Ok(Self {
             meta,
@@ -258,13 +269,18 @@ impl<'a> Slots<'a> {
             version,
             responses,
             state,
+            capabilities,
         })
     }
 
     fn detail(&self, method: Method, frame: &Bytes) -> Result<Detail, ParamsError> {
         Ok(match method {
             Method::Discover | Method::Ping | Method::Unknown => Detail::Nothing,
-            Method::Initialize => Detail::Initialize(text(self.version, "protocolVersion")?),
+            Method::Initialize => Detail::Initialize {
+                version: text(self.version, "protocolVersion")?,
+                capabilities: object(self.capabilities, "capabilities")?
+                    .map(|raw| frame.slice_ref(raw)),
+            },
             Method::ToolsList
             | Method::ResourcesList
             | Method::TemplatesList
@@ -429,7 +445,7 @@ impl Ask for Call {
     }
 
     fn also(&self) -> &[(Kind, String)] {
-        &self.also
+        self.also.as_deref().unwrap_or_default()
     }
 }
 

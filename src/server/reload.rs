@@ -92,7 +92,10 @@ impl Reloader {
             let meta = std::fs::metadata(path).ok()?;
             Some((meta.modified().ok()?, meta.len()))
         };
-        files.into_iter().map(|path| (path.clone(), about(path))).collect()
+        files
+            .into_iter()
+            .map(|path| (path.clone(), about(path)))
+            .collect()
     }
 
     async fn reload(&mut self, why: &str) {
@@ -110,15 +113,23 @@ impl Reloader {
         }
         let trust = self.trust.reload(&config.anchors, &config.permission_oid);
         let trusted = trust.map_err(|errors| {
-            errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+            errors
+                .iter()
+                .map(ToString::to_string)
+                .collect::<Vec<_>>()
+                .join("; ")
         });
         let anchors_hold = trusted.is_ok();
         self.tell("anchors", trusted).await;
         let identity = load_identity(&config).map_err(|error| error.to_string());
-        let identity = identity
-            .and_then(|identity| self.tls.reload(&identity).map_err(|error| error.to_string()));
+        let identity = identity.and_then(|identity| {
+            self.tls
+                .reload(&identity)
+                .map_err(|error| error.to_string())
+        });
         self.tell("certificate", identity).await;
-        self.service.reload(config.policy.clone(), config.limits.clone());
+        let (policy, limits) = (config.policy.clone(), config.limits.clone());
+        self.service.reload(policy, limits, config.http.clone());
         self.tell("policy and limits", Ok(())).await;
         let anchors = std::mem::take(&mut self.config.anchors);
         let oid = std::mem::take(&mut self.config.permission_oid);
@@ -138,8 +149,17 @@ impl Reloader {
         let registry = old.registry.path != new.registry.path;
         let audit = old.audit.path != new.audit.path;
         let offers = old.files != new.files || old.prompts != new.prompts;
-        [("listen", listen), ("registry.path", registry), ("audit.path", audit), ("files, prompt", offers)]
-            .into_iter()
+        let http = old.http.enabled != new.http.enabled;
+        let health = old.health != new.health;
+        let all = [
+            ("listen", listen),
+            ("registry.path", registry),
+            ("audit.path", audit),
+            ("files, prompt", offers),
+            ("http.enabled", http),
+            ("health.listen", health),
+        ];
+        all.into_iter()
             .find_map(|(name, changed)| changed.then_some(name))
     }
 
@@ -147,9 +167,14 @@ impl Reloader {
         let error = result.err();
         match &error {
             None => tracing::info!(what, "reloaded"),
-            Some(error) => tracing::error!(what, %error, "not reloaded: the old state stays in force"),
+            Some(error) => {
+                tracing::error!(what, %error, "not reloaded: the old state stays in force")
+            }
         }
-        let event = Event::Reloaded { what, error: error.as_deref() };
+        let event = Event::Reloaded {
+            what,
+            error: error.as_deref(),
+        };
         let _ = self.service.audit().event(event).await;
     }
 }

@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use crate::ca::{
-    Authority, CaFiles, CrlError, NewAuthority, Profiles, Request, Rules, Signer, WrittenCrl,
-    create, issue, prepare_output, revoke, write_crl, write_out,
+    Authority, CaFiles, CreateError, CrlError, NewAuthority, Profiles, Request, Rules, Signer,
+    WrittenCrl, create, issue, prepare_output, revoke, write_crl, write_out,
 };
 use crate::cert::Parsed;
 use crate::clock::UnixTime;
@@ -86,6 +86,7 @@ impl Bench<'_> {
             permission_oid: &self.settings.permission_oid,
             beside: None,
         };
+        make_folder_of(&self.registry)?;
         let store = self.store(true).await?;
         let created = create(&files, new, &store, &actor(), self.now).await?;
         Ok(CaOutcome::Init(InitReport {
@@ -244,6 +245,15 @@ impl Bench<'_> {
     pub async fn store(&self, create: bool) -> Result<SqliteStore, CaCommandError> {
         Ok(SqliteStore::open(&self.registry, create).await?)
     }
+}
+
+/// The first registry is made with its folder; any other command looks for one that is there.
+fn make_folder_of(registry: &Path) -> Result<(), CreateError> {
+    let folder = registry.parent().unwrap_or(registry);
+    std::fs::create_dir_all(folder).map_err(|cause| CreateError::Folder {
+        path: folder.to_owned(),
+        cause,
+    })
 }
 
 /// Newest first, those that are wanted, at most `limit`.
