@@ -1,6 +1,10 @@
 //! What the tests of all boundaries share: a CA of their own, clients by role, a server that echoes.
 
 pub mod client;
+#[allow(
+    dead_code,
+    reason = "the tests of event streams and HTTP/2 are not all there yet"
+)]
 pub mod http;
 pub mod echo;
 pub mod pki;
