@@ -202,7 +202,7 @@ fn agreed(session: &ServerConnection) -> Agreed {
 }
 
 /// Sends the end and reads what is still on its way, for a short while.
-async fn linger(mut tcp: TcpStream) {
+pub(super) async fn linger(mut tcp: TcpStream) {
     let drain = async {
         if tcp.shutdown().await.is_err() {
             return;
@@ -221,7 +221,7 @@ async fn linger(mut tcp: TcpStream) {
 }
 
 /// A handshake that failed for another reason than the verifier's.
-fn of_handshake(cause: &io::Error) -> Refusal {
+pub(super) fn of_handshake(cause: &io::Error) -> Refusal {
     let inner = cause
         .get_ref()
         .and_then(|inner| inner.downcast_ref::<rustls::Error>());

@@ -51,17 +51,20 @@ impl CaCommand {
             CaAction::Show(arguments) => bench.show(&arguments.key).await,
             CaAction::Revoke(arguments) => bench.revoke(&arguments).await,
             CaAction::Crl(arguments) => bench.crl(arguments).await,
+            CaAction::Invite(arguments) => bench.invite(arguments).await,
+            // It takes a runtime of its own: see `Serve`.
+            CaAction::Serve(_) => unreachable!("`ca serve` is not run as a command"),
         }
     }
 }
 
 /// What every command works with.
-struct Bench<'a> {
+pub(super) struct Bench<'a> {
     registry: PathBuf,
-    files: CaFiles,
+    pub files: CaFiles,
     passphrase_file: Option<PathBuf>,
-    settings: &'a Settings,
-    now: UnixTime,
+    pub settings: &'a Settings,
+    pub now: UnixTime,
 }
 
 impl Bench<'_> {
@@ -239,7 +242,7 @@ impl Bench<'_> {
         Ok(open(&self.files, &unlock, oid)?)
     }
 
-    async fn store(&self, create: bool) -> Result<SqliteStore, CaCommandError> {
+    pub async fn store(&self, create: bool) -> Result<SqliteStore, CaCommandError> {
         Ok(SqliteStore::open(&self.registry, create).await?)
     }
 }
@@ -293,7 +296,7 @@ pub(in crate::cli) fn written_grants(
     )?)
 }
 
-fn spiffe_id(name: &str, domain: &str) -> Result<SpiffeId, CaCommandError> {
+pub(super) fn spiffe_id(name: &str, domain: &str) -> Result<SpiffeId, CaCommandError> {
     let id = if name.contains("://") {
         name.parse()
     } else {
@@ -305,7 +308,7 @@ fn spiffe_id(name: &str, domain: &str) -> Result<SpiffeId, CaCommandError> {
     })
 }
 
-fn profiles(folder: Option<&Path>) -> Result<Profiles, CaCommandError> {
+pub(super) fn profiles(folder: Option<&Path>) -> Result<Profiles, CaCommandError> {
     let usual = Path::new("pki/profiles");
     Ok(match folder {
         Some(folder) => Profiles::with_folder(folder)?,

@@ -17,7 +17,7 @@ use crate::transport::http::{Accepts, Busy, Fields, Gone, ReplyBody, allow, empt
 
 use super::conn::Conn;
 use super::gate::{closing, gate, preflight, share_with};
-use super::{legacy, post};
+use super::{legacy, post, websocket};
 
 /// Everything that the endpoint knows.
 const METHODS: &str = "GET, POST, DELETE, OPTIONS";
@@ -42,7 +42,15 @@ async fn serve(
     request: Request<Incoming>,
     busy: Busy,
 ) -> Result<Response<ReplyBody>, Gone> {
-    let (head, body) = request.into_parts();
+    let (mut head, body) = request.into_parts();
+    conn.pace.room().await;
+    if websocket::is_asked_for(&head) && head.uri.path() == conn.options.path {
+        let origin = gate(&conn.options, &head, &Fields::read(&head.headers));
+        return Ok(match origin {
+            Ok(_) => websocket::open(&conn, &mut head, busy),
+            Err(refusal) => refusal,
+        });
+    }
     let fields = Fields::read(&head.headers);
     let origin = match gate(&conn.options, &head, &fields) {
         Ok(origin) => origin,
@@ -61,7 +69,9 @@ async fn serve(
     if let Some(origin) = origin {
         share_with(origin, &mut response);
     }
-    Ok(if chunked { closing(response) } else { response })
+    let mut response = if chunked { closing(response) } else { response };
+    response.body_mut().counted_by(&conn.pace);
+    Ok(response)
 }
 
 async fn endpoint(

@@ -23,7 +23,7 @@ use super::super::answer::Cause;
 use super::super::identities::Place;
 use super::super::notes::Outbox;
 use super::call::{Asked, Begun, Extra, begin, decide};
-use super::conn::Conn;
+use super::conn::{Conn, Party};
 use super::events::{Events, Next, Reader, split_id};
 use super::flight::whole;
 use super::news::{News, Teller, of};
@@ -195,7 +195,7 @@ async fn later(
     held.state().add_call(begun.asked.id.clone(), begun.cancel.clone());
     let session = Arc::clone(&held);
     let detached = Detached {
-        conn: Arc::clone(conn),
+        party: Arc::clone(&conn.party),
         held,
         begun,
         future,
@@ -228,7 +228,7 @@ async fn later(
 
 /// A call that goes on when its connection is gone.
 struct Detached {
-    conn: Arc<Conn>,
+    party: Arc<Party>,
     held: Held,
     begun: Begun,
     future: Pin<Box<dyn Future<Output = Reply> + Send>>,
@@ -248,10 +248,10 @@ enum Step {
 
 impl Detached {
     async fn run(mut self) {
-        let mut changes = self.conn.service.changes();
+        let mut changes = self.party.service.changes();
         let outbox = self.begun.outbox.clone();
         let cancel = self.begun.cancel.clone();
-        let quiet = self.conn.options.keep_alive;
+        let quiet = self.party.options.keep_alive;
         loop {
             let commits = self.events && self.tell.is_some();
             let step = tokio::select! {
@@ -267,7 +267,7 @@ impl Detached {
                 Step::Quiet => drop(self.stream()),
                 // The connection may be long gone, so this task itself looks whether its caller may
                 // still go on.
-                Step::LookAgain if self.conn.caller().is_ok() && self.in_time() => (),
+                Step::LookAgain if self.party.grounds().is_ok() && self.in_time() => (),
                 Step::LookAgain | Step::Cancelled => return self.cancelled(),
                 Step::Reply(reply) => return self.reply(&reply),
             }
@@ -275,12 +275,12 @@ impl Detached {
     }
 
     fn in_time(&self) -> bool {
-        self.conn.until() > clock::unix_now()
+        self.party.until() > clock::unix_now()
     }
 
     /// The stream of this call; the first time it is asked for, the answer becomes one.
     fn stream(&mut self) -> Arc<Events> {
-        let stream = self.stream.get_or_init(|| self.held.state().new_stream(&self.conn.options));
+        let stream = self.stream.get_or_init(|| self.held.state().new_stream(&self.party.options));
         let stream = Arc::clone(stream);
         if let Some(tell) = self.tell.take() {
             let _ = tell.send(Word::Events);
@@ -308,8 +308,8 @@ impl Detached {
 
     fn reply(mut self, reply: &Reply) {
         self.put_notes();
-        self.begun.over(&self.conn, reply);
-        let message = Bytes::from(self.begun.asked.write(&self.conn, reply));
+        self.begun.over(&self.party, reply);
+        let message = Bytes::from(self.begun.asked.write(&self.party, reply));
         if let Some(tell) = self.tell.take() {
             let _ = tell.send(Word::Reply(message));
         } else {
@@ -322,7 +322,7 @@ impl Detached {
 
     fn cancelled(mut self) {
         self.begun.cancel.cancel();
-        self.begun.ended(&self.conn, Outcome::Cancelled);
+        self.begun.ended(&self.party, Outcome::Cancelled);
         drop(self.tell.take());
         if let Some(stream) = self.stream.get() {
             stream.finish();
@@ -333,7 +333,7 @@ impl Detached {
     fn out(&self) {
         let mut state = self.held.state();
         state.remove_call(&self.begun.asked.id);
-        state.trim(&self.conn.options);
+        state.trim(&self.party.options);
     }
 }
 

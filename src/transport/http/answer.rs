@@ -52,26 +52,26 @@ fn response(status: StatusCode, headers: &HeaderMap, body: ReplyBody) -> Respons
 /// Without a body.
 #[must_use]
 pub fn empty(status: StatusCode) -> Response<ReplyBody> {
-    response(status, &BARE, ReplyBody::Whole(None))
+    response(status, &BARE, ReplyBody::whole(None))
 }
 
 /// One JSON text.
 #[must_use]
 pub fn json(status: StatusCode, body: Bytes) -> Response<ReplyBody> {
-    response(status, &JSON, ReplyBody::Whole(Some(body)))
+    response(status, &JSON, ReplyBody::whole(Some(body)))
 }
 
 /// A few words.
 #[must_use]
 pub fn text(status: StatusCode, body: &'static str) -> Response<ReplyBody> {
-    response(status, &TEXT, ReplyBody::Whole(Some(Bytes::from_static(body.as_bytes()))))
+    response(status, &TEXT, ReplyBody::whole(Some(Bytes::from_static(body.as_bytes()))))
 }
 
 /// Events until the stream ends.
 #[must_use]
 pub fn event_stream(events: impl Stream<Item = Bytes> + Send + 'static) -> Response<ReplyBody> {
     let events: BoxStream<'static, Bytes> = events.boxed();
-    response(StatusCode::OK, &EVENTS, ReplyBody::Events(events))
+    response(StatusCode::OK, &EVENTS, ReplyBody::events(events))
 }
 
 /// A refusal, with a JSON-RPC error without an id for clients that look into the body.

@@ -10,3 +10,4 @@ pub mod echo;
 pub mod pki;
 pub mod program;
 pub mod served;
+pub mod ws;
