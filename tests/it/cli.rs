@@ -51,8 +51,10 @@ impl Folder {
         let address = told
             .split_once("Countersign listens on ")
             .and_then(|(_, rest)| rest.split_once(": "))
-            .map(|(address, _)| address.to_owned())
-            .unwrap_or_else(|| panic!("no address in {told}"));
+            .map_or_else(
+                || panic!("no address in {told}"),
+                |(address, _)| address.to_owned(),
+            );
         Up {
             folder: self,
             child,
