@@ -192,7 +192,7 @@ pub(super) struct Above {
     pub root: Vec<u8>,
     pub parsed: Parsed,
     pub public_key: Vec<u8>,
-    trust_domain: String,
+    pub trust_domain: String,
     ceilings: Vec<Ceiling>,
     not_after: UnixTime,
 }

@@ -86,6 +86,15 @@ pub async fn issue(
     by: &str,
     now: UnixTime,
 ) -> Result<Issued, IssueError> {
+    let mut issued = to_record(signed, by, now)?;
+    let note = namesake(store, &issued.enrolment.name, now).await?;
+    issued.notes.extend(note);
+    issued.seq = store.enrol(&issued.enrolment).await?;
+    Ok(issued)
+}
+
+/// As it will be recorded; it must not leave before it is.
+pub(super) fn to_record(signed: Signed, by: &str, now: UnixTime) -> Result<Issued, IssueError> {
     let enrolment = Enrolment {
         fingerprint: signed.parsed.fingerprint,
         kind: signed.kind,
@@ -102,17 +111,13 @@ pub async fn issue(
         created_by: by.to_owned(),
         der: signed.der,
     };
-    let mut notes = signed.notes;
-    notes.extend(namesake(store, &enrolment.name, now).await?);
-    let seq = store.enrol(&enrolment).await?;
-    let (chain, root, parsed) = (signed.chain, signed.root, signed.parsed);
     Ok(Issued {
         enrolment,
-        parsed,
-        seq,
-        notes,
-        chain,
-        root,
+        parsed: signed.parsed,
+        seq: 0,
+        notes: signed.notes,
+        chain: signed.chain,
+        root: signed.root,
     })
 }
 

@@ -7,7 +7,9 @@ use clap::Args;
 use serde::Serialize;
 
 use super::audit::{AuditArgs, AuditCommandError};
-use super::ca::{CaAction, CaCommand, CaCommandError};
+use super::ca::{
+    CaAction, CaCommand, CaCommandError, InviteArguments, Serve, ServeArguments,
+};
 use super::config::ConfigArgs;
 use super::configured::{ConfigFile, environment};
 use super::exit::{Exit, Failure};
@@ -15,6 +17,7 @@ use super::pin::PinCommand;
 use super::policy::{PolicyArgs, PolicyCommandError};
 use super::render::Out;
 use super::run::on_this_thread;
+use super::serve::on_all_threads;
 use crate::clock::unix_now;
 
 /// `countersign ca`.
@@ -30,6 +33,11 @@ pub struct CaArgs {
 }
 
 impl CaArgs {
+    /// Whether it is a process that stays.
+    pub const fn is_server(&self) -> bool {
+        matches!(self.command.action, CaAction::Serve(_))
+    }
+
     /// Runs the command.
     ///
     /// # Errors
@@ -48,7 +56,18 @@ impl CaArgs {
                     .take()
                     .or_else(|| settings.profiles.clone());
             }
+            CaAction::Invite(InviteArguments { profiles, .. })
+            | CaAction::Serve(ServeArguments { profiles, .. }) => {
+                place.ca = place.ca.take().or_else(|| settings.existing_ca());
+                *profiles = profiles.take().or_else(|| settings.profiles.clone());
+            }
             _ => place.ca = place.ca.take().or_else(|| settings.existing_ca()),
+        }
+        if let CaAction::Serve(arguments) = self.command.action {
+            let (place, passphrase_file) = (self.command.place, self.command.passphrase_file);
+            let serve = Serve { arguments, place, passphrase_file };
+            on_all_threads(async { Ok(serve.run(&settings.certificates).await?) })?;
+            return Ok(Exit::Success);
         }
         let answer = on_this_thread(async {
             Ok(self.command.run(&settings.certificates, unix_now()).await?)

@@ -53,6 +53,8 @@ fn run(cli: Cli) -> Result<Exit, Failure> {
         Command::Whoami(args) => args.run(out),
         Command::Ping(args) => args.run(out),
         Command::Connect(args) => args.run(out),
+        Command::Join(args) => args.run(out),
+        Command::Renew(args) => args.run(out),
         Command::Doctor(args) => args.run(out),
         Command::Completions(args) => args.run(out),
         Command::Man(args) => args.run(out),
@@ -61,7 +63,11 @@ fn run(cli: Cli) -> Result<Exit, Failure> {
 
 /// Clients are quiet: what went wrong is told once, as an error.
 fn default_log(command: &Command) -> Option<&'static str> {
-    matches!(command, Command::Up(_) | Command::Serve(_)).then_some("info")
+    match command {
+        Command::Up(_) | Command::Serve(_) => Some("info"),
+        Command::Ca(args) if args.is_server() => Some("info"),
+        _ => None,
+    }
 }
 
 fn log(given: Option<&str>, default: Option<&str>) -> Result<(), Failure> {
@@ -70,11 +76,10 @@ fn log(given: Option<&str>, default: Option<&str>) -> Result<(), Failure> {
     };
     let filter = EnvFilter::try_new(filter)
         .map_err(|cause| Failure::usage(format!("`{filter}` is not a log filter: {cause}")))?;
-    let colours = std::io::IsTerminal::is_terminal(&std::io::stderr());
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
-        .with_ansi(colours)
+        .with_ansi(super::exit::colours())
         .init();
     Ok(())
 }

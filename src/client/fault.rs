@@ -98,9 +98,7 @@ impl Alert {
             }
             Self::BadCertificate => "it cannot use this certificate",
             Self::CertificateRequired => "it wants a client certificate and got none",
-            Self::NoApplicationProtocol => {
-                "it does not offer MCP over a raw stream at this address"
-            }
+            Self::NoApplicationProtocol => "it does not offer this transport at this address",
             Self::ProtocolVersion => "there is no TLS version in common",
             Self::Other(_) => "the handshake failed",
         }
@@ -124,7 +122,7 @@ impl Alert {
             Self::CertificateRequired => {
                 "name the certificate by `--as NAME` or `--cert` and `--key`"
             }
-            Self::NoApplicationProtocol => "check the host and the port",
+            Self::NoApplicationProtocol => "check the host, the port and the transport",
             Self::ProtocolVersion => {
                 "Countersign speaks TLS 1.3, and 1.2 where the server's configuration allows it"
             }
@@ -150,29 +148,54 @@ pub enum ClientError {
     Tls(String),
     /// No TCP connection.
     #[error("cannot reach `{peer}`: {cause}")]
-    Unreachable { peer: String, cause: String },
+    Unreachable {
+        /// The server, as it was named.
+        peer: String,
+        /// What went wrong.
+        cause: String,
+    },
     /// No answer within the time that was given.
     #[error("`{peer}` gave no answer within {}", humantime::format_duration(*.after))]
     Timeout {
+        /// The server, as it was named.
         peer: String,
+        /// How long it was waited for.
         after: std::time::Duration,
     },
     /// The server refused this client by an alert.
     #[error("`{peer}` refused this client: {} (TLS alert {})", .alert.meaning(), .alert.name())]
-    Refused { peer: String, alert: Alert },
+    Refused {
+        /// The server, as it was named.
+        peer: String,
+        /// What the server said.
+        alert: Alert,
+    },
     /// We do not trust the server.
     #[error("the certificate of `{peer}` is refused: {cause}")]
     Untrusted {
+        /// The server, as it was named.
         peer: String,
+        /// What went wrong.
         cause: String,
+        /// What to do next.
         hint: &'static str,
     },
     /// The connection ended. `heard`: whether a message had come before.
     #[error("`{peer}` closed the connection{}", if *.heard { " before it answered" } else { " without a word" })]
-    Closed { peer: String, heard: bool },
+    Closed {
+        /// The server, as it was named.
+        peer: String,
+        /// Whether a message had come before.
+        heard: bool,
+    },
     /// The server does not keep to TLS, JSON-RPC or MCP.
     #[error("`{peer}` does not keep to the protocol: {cause}")]
-    Protocol { peer: String, cause: String },
+    Protocol {
+        /// The server, as it was named.
+        peer: String,
+        /// What went wrong.
+        cause: String,
+    },
     /// The server answered with a JSON-RPC error.
     #[error("{} (code {})", message_of(.0), .0.code)]
     Answered(RpcError),

@@ -31,7 +31,11 @@ pub struct RouterOptions {
 
 impl Default for RouterOptions {
     fn default() -> Self {
-        Self { page_size: 100, list_ttl_ms: 5_000, max_uris: 256 }
+        Self {
+            page_size: 100,
+            list_ttl_ms: 5_000,
+            max_uris: 256,
+        }
     }
 }
 
@@ -54,7 +58,13 @@ impl Router {
         options: RouterOptions,
     ) -> Self {
         let discover = info.discover().into();
-        Self { catalogue, cursors, options, info, discover }
+        Self {
+            catalogue,
+            cursors,
+            options,
+            info,
+            discover,
+        }
     }
 
     /// What the server says of itself.
@@ -83,7 +93,12 @@ impl Router {
     /// does not exist: the two must not differ in a byte.
     #[must_use]
     pub fn missing(call: &Call) -> Reply {
-        Reply::Error(missing_error(call.method, call.revision, &call.name, target_of(call)))
+        Reply::Error(missing_error(
+            call.method,
+            call.revision,
+            &call.name,
+            target_of(call),
+        ))
     }
 
     /// Takes a recorded call to its answer. The ticket is for the outcome.
@@ -116,9 +131,12 @@ impl Router {
             Detail::Prompt { name, arguments, retry } => {
                 self.prompt(name, arguments, retry, context, revision)
             }
-            Detail::Completion { reference, argument, value, given } => {
-                self.complete(reference, &argument, &value, given, context, revision)
-            }
+            Detail::Completion {
+                reference,
+                argument,
+                value,
+                given,
+            } => self.complete(reference, &argument, &value, given, context, revision),
             Detail::Level(level) => {
                 Dispatched::Effect(Reply::members(Bytes::new()), Effect::Level(level))
             }
@@ -248,7 +266,11 @@ impl Router {
             }
             Reference::Resource(uri) => {
                 let by_template = || {
-                    let listed = self.catalogue.templates().iter().find(|one| one.key == uri)?;
+                    let listed = self
+                        .catalogue
+                        .templates()
+                        .iter()
+                        .find(|one| one.key == uri)?;
                     self.catalogue.provider(listed.provider)
                 };
                 let provider = by_template().or_else(|| self.catalogue.owner(&uri));
@@ -318,7 +340,10 @@ struct Disclosure {
 impl Disclosure {
     fn may_show(&self, value: &str) -> bool {
         let mut expanded = self.template.clone();
-        let known = self.given.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        let known = self
+            .given
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_str()));
         // A folder is a beginning, not an end: what lies below it counts.
         let open = if value.ends_with('/') { "{rest}" } else { "" };
         let value = format!("{value}{open}");
@@ -346,7 +371,11 @@ pub(super) fn tool_reply(result: ToolResult) -> Reply {
             members.into()
         }
     };
-    Reply::Result { members, tool_error, ttl_ms: 0 }
+    Reply::Result {
+        members,
+        tool_error,
+        ttl_ms: 0,
+    }
 }
 
 /// Turns a provider's answer into a reply, now or later.
@@ -379,12 +408,14 @@ pub(super) fn missing_error(method: Method, revision: Revision, name: &str, targ
         write_string(&mut data, target);
         data.push(b'}');
         let data = Some(String::from_utf8_lossy(&data).into_owned());
-        RpcError { code: error_code, message: message.to_owned(), data }
+        RpcError {
+            code: error_code,
+            message: message.to_owned(),
+            data,
+        }
     };
     match method {
-        Method::ToolsCall => {
-            RpcError::new(code::INVALID_PARAMS, format!("unknown tool: {target}"))
-        }
+        Method::ToolsCall => RpcError::new(code::INVALID_PARAMS, format!("unknown tool: {target}")),
         Method::PromptsGet => {
             RpcError::new(code::INVALID_PARAMS, format!("unknown prompt: {target}"))
         }
@@ -393,7 +424,11 @@ pub(super) fn missing_error(method: Method, revision: Revision, name: &str, targ
         }
         Method::ResourcesRead | Method::Subscribe | Method::Unsubscribe => {
             let modern = revision.is_modern();
-            let number = if modern { code::INVALID_PARAMS } else { code::RESOURCE_NOT_FOUND };
+            let number = if modern {
+                code::INVALID_PARAMS
+            } else {
+                code::RESOURCE_NOT_FOUND
+            };
             about_uri(number, "resource not found")
         }
         _ => RpcError::new(code::METHOD_NOT_FOUND, format!("unknown method: {name}")),

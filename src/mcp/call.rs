@@ -166,7 +166,9 @@ pub fn read_call(
     Ok(Call {
         id: frame.slice_ref(id),
         method,
-        name: method.name().map_or_else(|| Cow::Owned(name.to_owned()), Cow::Borrowed),
+        name: method
+            .name()
+            .map_or_else(|| Cow::Owned(name.to_owned()), Cow::Borrowed),
         revision,
         meta,
         detail,

@@ -14,7 +14,7 @@ use crate::config::Config;
 use crate::dispatch::{Cursors, Router, RouterOptions};
 use crate::listener::{ListenError, LiveIndex};
 use crate::mcp::ServerInfo;
-use crate::registry::{Feed, SqliteStore, Store, StoreError, View};
+use crate::registry::{Feed, SqliteStore, Store, StoreError};
 use crate::secret::Secret;
 use crate::session::{Service, ServiceParts};
 use crate::tls::{
@@ -84,7 +84,6 @@ pub struct Assembled {
     /// What has been counted.
     pub counters: Arc<Counters>,
     pub(super) trust: Arc<Trust>,
-    pub(super) view: Arc<View>,
 }
 
 /// Puts the parts together. `extra` providers come before the built-in ones, by their names.
@@ -95,17 +94,19 @@ pub async fn assemble(
     config: &Config,
     extra: Vec<(String, Arc<dyn Provider>)>,
 ) -> Result<Assembled, ServerError> {
+    // What may be taken or unreadable comes before the registry: with the first heartbeat,
+    // revocations wait for this server.
+    let identity = load_identity(config)?;
+    let (audit, _) = AuditLog::open(config.audit.clone())?;
     let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&config.registry.path, true).await?);
     let (feed, view) = Feed::load(store, server_name()).await?;
     let trust = Trust::load(&config.anchors, &config.permission_oid, Arc::clone(&view));
     let trust = Arc::new(trust.map_err(ServerError::Trust)?);
-    let identity = load_identity(config)?;
     let options = ServerTlsOptions {
         alpn: alpn(config.http.enabled),
         allow_tls12: config.tls.allow_tls12,
     };
     let tls = Arc::new(ServerTls::new(&identity, Arc::clone(&trust), &options)?);
-    let (audit, _) = AuditLog::open(config.audit.clone())?;
     let index = Arc::new(LiveIndex::default());
     let counters = Arc::new(Counters::new(
         Arc::clone(&index),
@@ -131,13 +132,20 @@ pub async fn assemble(
         router: Arc::new(Router::new(catalogue, Cursors::new()?, info, options)),
         audit,
         trust: Arc::clone(&trust),
-        view: Arc::clone(&view),
+        view,
         policy: config.policy.clone(),
         limits: config.limits.clone(),
         http: config.http.clone(),
         max_staleness: config.registry.max_staleness,
     });
-    Ok(Assembled { service, tls, index, feed, counters, trust, view })
+    Ok(Assembled {
+        service,
+        tls,
+        index,
+        feed,
+        counters,
+        trust,
+    })
 }
 
 /// What the server agrees to speak, best first.
@@ -148,24 +156,33 @@ fn alpn(http: bool) -> Vec<Vec<u8>> {
 
 /// The server's certificate and key.
 pub(super) fn load_identity(config: &Config) -> Result<Identity, ServerError> {
-    let passphrase = match &config.tls.key_passphrase_file {
-        None => None,
-        Some(path) => Some(read_passphrase(path)?),
-    };
+    let passphrase = passphrase(config)?;
     Ok(Identity::load(&config.tls.certificate, &config.tls.key, passphrase.as_ref())?)
 }
 
+/// What opens the server's key.
+pub(super) fn passphrase(config: &Config) -> Result<Option<Secret>, ServerError> {
+    let file = config.tls.key_passphrase_file.as_deref();
+    file.map(read_passphrase).transpose()
+}
+
 fn read_passphrase(path: &Path) -> Result<Secret, ServerError> {
-    let failed = |cause| ServerError::Passphrase { path: path.display().to_string(), cause };
+    let failed = |cause| ServerError::Passphrase {
+        path: path.display().to_string(),
+        cause,
+    };
     let text = std::fs::read_to_string(path).map_err(failed)?;
     Ok(Secret::from(text.trim_end_matches(['\r', '\n']).to_owned()))
 }
 
+/// Providers by their names.
+type Named = Vec<(String, Arc<dyn Provider>)>;
+
 fn providers(
     config: &Config,
-    extra: Vec<(String, Arc<dyn Provider>)>,
+    extra: Named,
     counters: &Arc<Counters>,
-) -> Result<Vec<(String, Arc<dyn Provider>)>, ServerError> {
+) -> Result<Named, ServerError> {
     let mut all = extra;
     for options in &config.files {
         let name = options.name.clone();
@@ -188,5 +205,9 @@ fn server_name() -> String {
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let host = host.trim();
     let host = if host.is_empty() { "localhost" } else { host };
-    format!("{host}/{}/{}", std::process::id(), clock::since_epoch().as_micros() % 1_000_000)
+    format!(
+        "{host}/{}/{}",
+        std::process::id(),
+        clock::since_epoch().as_micros() % 1_000_000
+    )
 }

@@ -92,7 +92,10 @@ impl Reloader {
             let meta = std::fs::metadata(path).ok()?;
             Some((meta.modified().ok()?, meta.len()))
         };
-        files.into_iter().map(|path| (path.clone(), about(path))).collect()
+        files
+            .into_iter()
+            .map(|path| (path.clone(), about(path)))
+            .collect()
     }
 
     async fn reload(&mut self, why: &str) {
@@ -110,13 +113,20 @@ impl Reloader {
         }
         let trust = self.trust.reload(&config.anchors, &config.permission_oid);
         let trusted = trust.map_err(|errors| {
-            errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+            errors
+                .iter()
+                .map(ToString::to_string)
+                .collect::<Vec<_>>()
+                .join("; ")
         });
         let anchors_hold = trusted.is_ok();
         self.tell("anchors", trusted).await;
         let identity = load_identity(&config).map_err(|error| error.to_string());
-        let identity = identity
-            .and_then(|identity| self.tls.reload(&identity).map_err(|error| error.to_string()));
+        let identity = identity.and_then(|identity| {
+            self.tls
+                .reload(&identity)
+                .map_err(|error| error.to_string())
+        });
         self.tell("certificate", identity).await;
         let (policy, limits) = (config.policy.clone(), config.limits.clone());
         self.service.reload(policy, limits, config.http.clone());
@@ -157,9 +167,14 @@ impl Reloader {
         let error = result.err();
         match &error {
             None => tracing::info!(what, "reloaded"),
-            Some(error) => tracing::error!(what, %error, "not reloaded: the old state stays in force"),
+            Some(error) => {
+                tracing::error!(what, %error, "not reloaded: the old state stays in force")
+            }
         }
-        let event = Event::Reloaded { what, error: error.as_deref() };
+        let event = Event::Reloaded {
+            what,
+            error: error.as_deref(),
+        };
         let _ = self.service.audit().event(event).await;
     }
 }

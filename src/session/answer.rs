@@ -51,7 +51,11 @@ impl Cause {
             crate::jsonrpc::write_string(&mut members, &data);
             members.extend_from_slice(br#"}],"structuredContent":"#);
             members.extend_from_slice(data.as_bytes());
-            return Reply::Result { members: members.into(), tool_error: true, ttl_ms: 0 };
+            return Reply::Result {
+                members: members.into(),
+                tool_error: true,
+                ttl_ms: 0,
+            };
         }
         Reply::Error(RpcError {
             code: code::RATE_LIMITED,
@@ -64,9 +68,8 @@ impl Cause {
 /// What a denied peer is told.
 #[must_use]
 pub fn denial(denied: &Denied<Call>, denials: Denials) -> Reply {
-    let missing = match (&denied.missing, denials) {
-        (Some(missing), Denials::Explain) => missing,
-        _ => return Router::missing(&denied.call),
+    let (Some(missing), Denials::Explain) = (&denied.missing, denials) else {
+        return Router::missing(&denied.call);
     };
     let mut data = br#"{"missing":"#.to_vec();
     crate::jsonrpc::write_string(&mut data, missing);
@@ -82,7 +85,9 @@ pub fn denial(denied: &Denied<Call>, denials: Denials) -> Reply {
 #[must_use]
 pub const fn outcome(reply: &Reply) -> Outcome {
     match reply {
-        Reply::Result { tool_error: true, .. } => Outcome::ToolError,
+        Reply::Result {
+            tool_error: true, ..
+        } => Outcome::ToolError,
         Reply::Result { .. } | Reply::InputRequired(..) => Outcome::Ok,
         Reply::Error(error) => Outcome::ProtocolError(error.code),
     }
@@ -122,7 +127,12 @@ mod tests {
     fn a_limit_is_told_inside_the_protocol() {
         let wait = Cause::Rate(Duration::from_millis(40));
         let expect = json!({"error":{"code":"RATE_LIMITED","retryable":true,"retryAfterMs":40}});
-        let Reply::Result { members, tool_error: true, .. } = wait.reply(Method::ToolsCall) else {
+        let Reply::Result {
+            members,
+            tool_error: true,
+            ..
+        } = wait.reply(Method::ToolsCall)
+        else {
             panic!("a tool call gets a result")
         };
         let text = format!("{{{}}}", String::from_utf8_lossy(&members));
@@ -131,8 +141,13 @@ mod tests {
         assert_eq!(value["isError"], json!(true));
         let text = value["content"][0]["text"].as_str().unwrap();
         assert_eq!(serde_json::from_str::<Value>(text).unwrap(), expect);
-        let Reply::Error(error) = wait.reply(Method::PromptsGet) else { panic!("an error") };
+        let Reply::Error(error) = wait.reply(Method::PromptsGet) else {
+            panic!("an error")
+        };
         assert_eq!(error.code, 4429);
-        assert_eq!(serde_json::from_str::<Value>(&error.data.unwrap()).unwrap(), expect);
+        assert_eq!(
+            serde_json::from_str::<Value>(&error.data.unwrap()).unwrap(),
+            expect
+        );
     }
 }

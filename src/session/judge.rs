@@ -12,6 +12,10 @@ use super::identities::Identity;
 use super::service::Service;
 
 /// A call that was decided on; its record is gathering.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "what is permitted is the rule, and is moved on at once"
+)]
 pub enum Judged {
     /// To be run once the record is written.
     Permitted(Pending<Permitted<Call>>),

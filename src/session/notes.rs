@@ -158,7 +158,11 @@ impl Notes for CallNotes {
             return;
         }
         match note {
-            Note::Progress { progress, total, message } => {
+            Note::Progress {
+                progress,
+                total,
+                message,
+            } => {
                 self.progress(progress, total, message.as_deref());
             }
             Note::Log { level, logger, data } => self.log(level, logger.as_deref(), &data),
@@ -175,7 +179,11 @@ mod tests {
     use super::*;
 
     fn sent(outbox: &Outbox) -> Vec<serde_json::Value> {
-        outbox.take().iter().map(|m| serde_json::from_slice(m).unwrap()).collect()
+        outbox
+            .take()
+            .iter()
+            .map(|m| serde_json::from_slice(m).unwrap())
+            .collect()
     }
 
     #[test]
@@ -184,21 +192,36 @@ mod tests {
         let token = Some(Bytes::from_static(b"\"t\""));
         let notes = CallNotes::new(Arc::clone(&outbox), token, None);
         for progress in [1.0, 1.0, f64::NAN, 0.5, 2.5] {
-            notes.note(Note::Progress { progress, total: Some(4.0), message: Some("m".into()) });
+            notes.note(Note::Progress {
+                progress,
+                total: Some(4.0),
+                message: Some("m".into()),
+            });
         }
         let all = sent(&outbox);
-        let values: Vec<_> = all.iter().map(|m| m["params"]["progress"].as_f64().unwrap()).collect();
+        let values: Vec<_> = all
+            .iter()
+            .map(|m| m["params"]["progress"].as_f64().unwrap())
+            .collect();
         assert_eq!(values, [1.0, 2.5]);
         assert_eq!(all[0]["params"]["progressToken"], "t");
         notes.finish();
-        notes.note(Note::Progress { progress: 3.0, total: None, message: None });
+        notes.note(Note::Progress {
+            progress: 3.0,
+            total: None,
+            message: None,
+        });
         assert!(outbox.take().is_empty());
     }
 
     #[test]
     fn only_messages_that_are_severe_enough_are_sent() {
         let outbox = Arc::new(Outbox::default());
-        let log = |level| Note::Log { level, logger: None, data: "1".into() };
+        let log = |level| Note::Log {
+            level,
+            logger: None,
+            data: "1".into(),
+        };
         let silent = CallNotes::new(Arc::clone(&outbox), None, None);
         silent.note(log(Severity::Emergency));
         assert!(sent(&outbox).is_empty());
@@ -207,7 +230,10 @@ mod tests {
         notes.note(log(Severity::Error));
         let all = sent(&outbox);
         assert_eq!(all.len(), 1);
-        assert_eq!(all[0]["params"], serde_json::json!({"level":"error","data":1}));
+        assert_eq!(
+            all[0]["params"],
+            serde_json::json!({"level":"error","data":1})
+        );
     }
 
     #[test]

@@ -152,15 +152,23 @@ impl Service {
         let registry = self.view.generation();
         let policy = self.policy.load_full();
         let pin = self.trust.recheck(peer, unix_now())?;
-        let grants = pin.as_ref().and_then(|pin| Some((pin.fingerprint, pin.grants.as_deref()?)));
+        let grants = pin
+            .as_ref()
+            .and_then(|pin| Some((pin.fingerprint, pin.grants.as_deref()?)));
         let grounds = Grounds::compile(&policy, peer, grants);
-        let until = pin.map_or(peer.chain().not_after, |pin| pin.not_after.min(peer.chain().not_after));
-        Ok(Basis { caller: Arc::new(Caller::new(Arc::new(grounds))), until, registry, policy })
+        let until = pin.map_or(peer.chain().not_after, |pin| {
+            pin.not_after.min(peer.chain().not_after)
+        });
+        Ok(Basis {
+            caller: Arc::new(Caller::new(Arc::new(grounds))),
+            until,
+            registry,
+            policy,
+        })
     }
 
     /// Whether a basis was made from the world as it is.
     pub(super) fn is_current(&self, basis: &Basis) -> bool {
-        self.view.generation() == basis.registry
-            && Arc::ptr_eq(&self.policy.load(), &basis.policy)
+        self.view.generation() == basis.registry && Arc::ptr_eq(&self.policy.load(), &basis.policy)
     }
 }

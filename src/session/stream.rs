@@ -126,7 +126,7 @@ pub async fn serve<W: Wire>(
     let limits = service.limits();
     let identity = service.identities.of(peer.name(), &limits);
     let watches = Watches::none(Arc::clone(&identity));
-    let session = Session {
+    let mut session = Session {
         expiry: Box::pin(tokio::time::sleep(Duration::ZERO)),
         heard: clock::monotonic(),
         silent: true,
@@ -203,7 +203,7 @@ struct Session<'a, W> {
 #[derive(Default)]
 struct Batch {
     permitted: Vec<Pending<Permitted<Call>>>,
-    denied: Vec<Box<Denied<Call>>>,
+    denied: Vec<Denied<Call>>,
     last: Option<Ticket>,
 }
 
@@ -236,7 +236,7 @@ enum Event {
 }
 
 impl<W: Wire> Session<'_, W> {
-    async fn run(mut self) -> End {
+    async fn run(&mut self) -> End {
         self.arm();
         let end = loop {
             match self.step().await {
@@ -463,7 +463,7 @@ impl<W: Wire> Session<'_, W> {
             }
             Judged::Denied(denied, ticket) => {
                 batch.last = Some(ticket);
-                batch.denied.push(denied);
+                batch.denied.push(*denied);
             }
         }
     }
@@ -500,12 +500,9 @@ impl<W: Wire> Session<'_, W> {
         let Some(last) = batch.last else {
             return Ok(());
         };
-        let written = match self.service.audit.commit(last).await {
-            Ok(written) => written,
-            Err(_) => {
-                self.refuse_all(&batch);
-                return Ok(());
-            }
+        let Ok(written) = self.service.audit.commit(last).await else {
+            self.refuse_all(&batch);
+            return Ok(());
         };
         for denied in &batch.denied {
             let reply = denial(denied, self.basis.caller.grounds.denials());

@@ -84,7 +84,8 @@ async fn each_refusal_has_its_status() {
         fields
     };
     // (fields, path, status)
-    let cases: [(&[(&str, &str)], &str, u16); 8] = [
+    type Case<'a> = (&'a [(&'a str, &'a str)], &'a str, u16);
+    let cases: [Case<'_>; 8] = [
         (&[], "/mcp", 200),
         (&[], "/other", 404),
         (&[("origin", "https://good.example")], "/mcp", 200),

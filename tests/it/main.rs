@@ -2,6 +2,9 @@
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::print_stderr,
     clippy::disallowed_methods,
     reason = "a test fails by panicking, and reads the clock where it makes certificates"
 )]
@@ -10,12 +13,16 @@ mod support;
 
 mod admission;
 mod authorization;
+mod cli;
 mod configuration;
+mod connect_listen;
 mod handshake;
 mod http;
-mod pressure;
 mod life;
+mod pressure;
 mod protocol;
 mod revocation;
 mod rmcp;
 mod streams;
+mod transports;
+mod websocket;

@@ -4,18 +4,21 @@
 mod actor;
 mod arguments;
 mod error;
+mod invite;
 mod outcome;
 mod passphrase;
 mod place;
 pub(super) mod run;
+mod serve;
 #[cfg(test)]
 mod tests;
 mod view;
 
 pub use actor::actor;
-pub use arguments::{CaAction, CaCommand};
+pub use arguments::{CaAction, CaCommand, InviteArguments, ServeArguments};
 pub use error::CaCommandError;
-pub use outcome::{CaOutcome, InitReport, IssueReport, ListReport, RevokeReport, ShowReport};
+pub use outcome::{CaOutcome, InitReport, InviteReport, IssueReport, ListReport, RevokeReport, ShowReport};
 pub use passphrase::Passphrases;
 pub use place::{Place, Settings};
+pub use serve::Serve;
 pub use view::{CertificateView, ConfirmationView, table};

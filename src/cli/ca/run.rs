@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use crate::ca::{
-    Authority, CaFiles, CrlError, NewAuthority, Profiles, Request, Rules, Signer, WrittenCrl,
-    create, issue, prepare_output, revoke, write_crl, write_out,
+    Authority, CaFiles, CreateError, CrlError, NewAuthority, Profiles, Request, Rules, Signer,
+    WrittenCrl, create, issue, prepare_output, revoke, write_crl, write_out,
 };
 use crate::cert::Parsed;
 use crate::clock::UnixTime;
@@ -51,17 +51,20 @@ impl CaCommand {
             CaAction::Show(arguments) => bench.show(&arguments.key).await,
             CaAction::Revoke(arguments) => bench.revoke(&arguments).await,
             CaAction::Crl(arguments) => bench.crl(arguments).await,
+            CaAction::Invite(arguments) => bench.invite(arguments).await,
+            // It takes a runtime of its own: see `Serve`.
+            CaAction::Serve(_) => unreachable!("`ca serve` is not run as a command"),
         }
     }
 }
 
 /// What every command works with.
-struct Bench<'a> {
+pub(super) struct Bench<'a> {
     registry: PathBuf,
-    files: CaFiles,
+    pub files: CaFiles,
     passphrase_file: Option<PathBuf>,
-    settings: &'a Settings,
-    now: UnixTime,
+    pub settings: &'a Settings,
+    pub now: UnixTime,
 }
 
 impl Bench<'_> {
@@ -83,6 +86,7 @@ impl Bench<'_> {
             permission_oid: &self.settings.permission_oid,
             beside: None,
         };
+        make_folder_of(&self.registry)?;
         let store = self.store(true).await?;
         let created = create(&files, new, &store, &actor(), self.now).await?;
         Ok(CaOutcome::Init(InitReport {
@@ -238,9 +242,18 @@ impl Bench<'_> {
         Ok(open(&self.files, &unlock, oid)?)
     }
 
-    async fn store(&self, create: bool) -> Result<SqliteStore, CaCommandError> {
+    pub async fn store(&self, create: bool) -> Result<SqliteStore, CaCommandError> {
         Ok(SqliteStore::open(&self.registry, create).await?)
     }
+}
+
+/// The first registry is made with its folder; any other command looks for one that is there.
+fn make_folder_of(registry: &Path) -> Result<(), CreateError> {
+    let folder = registry.parent().unwrap_or(registry);
+    std::fs::create_dir_all(folder).map_err(|cause| CreateError::Folder {
+        path: folder.to_owned(),
+        cause,
+    })
 }
 
 /// Newest first, those that are wanted, at most `limit`.
@@ -283,7 +296,7 @@ pub(in crate::cli) fn written_grants(
     )?)
 }
 
-fn spiffe_id(name: &str, domain: &str) -> Result<SpiffeId, CaCommandError> {
+pub(super) fn spiffe_id(name: &str, domain: &str) -> Result<SpiffeId, CaCommandError> {
     let id = if name.contains("://") {
         name.parse()
     } else {
@@ -295,7 +308,7 @@ fn spiffe_id(name: &str, domain: &str) -> Result<SpiffeId, CaCommandError> {
     })
 }
 
-fn profiles(folder: Option<&Path>) -> Result<Profiles, CaCommandError> {
+pub(super) fn profiles(folder: Option<&Path>) -> Result<Profiles, CaCommandError> {
     let usual = Path::new("pki/profiles");
     Ok(match folder {
         Some(folder) => Profiles::with_folder(folder)?,

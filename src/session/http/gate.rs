@@ -17,6 +17,10 @@ pub type Allowed = Option<HeaderValue>;
 ///
 /// # Errors
 /// The refusal.
+#[expect(
+    clippy::result_large_err,
+    reason = "the answer is moved once, and only where the request is refused"
+)]
 pub fn gate(
     options: &HttpOptions,
     head: &Parts,
@@ -48,7 +52,7 @@ pub fn gate(
 
 /// The host that a request names, in the target or in the header, which must not differ.
 fn host_of(head: &Parts, fields: &Fields<'_>) -> Result<String, &'static str> {
-    let authority = head.uri.authority().map(|authority| authority.as_str());
+    let authority = head.uri.authority().map(hyper::http::uri::Authority::as_str);
     let host = match fields.host {
         None => None,
         Some(host) => Some(host.to_str().map_err(|_| "`Host` is not readable")?),

@@ -104,6 +104,10 @@ fn is_modern(fields: &Fields<'_>) -> bool {
 }
 
 /// Session and revision of a request without a body.
+#[expect(
+    clippy::result_large_err,
+    reason = "the answer is moved once, and only where the request is refused"
+)]
 fn session(
     conn: &Arc<Conn>,
     fields: &Fields<'_>,

@@ -245,6 +245,7 @@ pub struct Busy(Arc<Pace>);
 impl Busy {
     /// Its body is under way. Whether the connection keeps the time for it: on HTTP/2, where bodies
     /// come side by side, it does not.
+    #[must_use]
     pub fn body_begins(&self) -> bool {
         if self.0.heads {
             self.0.slow.store(false, Ordering::Relaxed);

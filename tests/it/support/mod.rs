@@ -7,3 +7,4 @@ pub mod http;
 pub mod pki;
 pub mod program;
 pub mod served;
+pub mod ws;
