@@ -255,9 +255,8 @@ impl Request<'_> {
             Some(Note::Initialized) => {
                 let mut state = session.state();
                 state.wanted.unasked = true;
-                if state.news.is_none() {
-                    state.news = Some(super::news::News::new(&self.conn.service));
-                }
+                // From now on, although the stream for it may be opened later.
+                state.news(&self.conn.service);
             }
             Some(Note::Cancelled) => {
                 if let Some(id) = params.and_then(cancelled_id) {
