@@ -1,12 +1,12 @@
 //! What the tests of all boundaries share: a CA of their own, clients by role, a server that echoes.
 
 pub mod client;
+pub mod echo;
 #[allow(
     dead_code,
     reason = "the tests of event streams and HTTP/2 are not all there yet"
 )]
 pub mod http;
-pub mod echo;
 pub mod pki;
 pub mod program;
 pub mod served;
