@@ -126,7 +126,7 @@ pub async fn serve<W: Wire>(
     let limits = service.limits();
     let identity = service.identities.of(peer.name(), &limits);
     let watches = Watches::none(Arc::clone(&identity));
-    let session = Session {
+    let mut session = Session {
         expiry: Box::pin(tokio::time::sleep(Duration::ZERO)),
         heard: clock::monotonic(),
         silent: true,
@@ -236,7 +236,7 @@ enum Event {
 }
 
 impl<W: Wire> Session<'_, W> {
-    async fn run(mut self) -> End {
+    async fn run(&mut self) -> End {
         self.arm();
         let end = loop {
             match self.step().await {

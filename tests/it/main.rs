@@ -12,14 +12,17 @@
 mod support;
 
 mod admission;
+mod authorization;
 mod cli;
 mod configuration;
 mod connect_listen;
 mod handshake;
 mod http;
 mod life;
+mod pressure;
 mod protocol;
 mod revocation;
 mod rmcp;
+mod streams;
 mod transports;
 mod websocket;

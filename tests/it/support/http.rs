@@ -400,6 +400,18 @@ impl RawHttp {
         self.stream.flush().await.unwrap();
     }
 
+    /// Sends, and whether anything was answered.
+    pub async fn try_send(&mut self, text: &str) -> bool {
+        let sent = self.stream.write_all(text.as_bytes()).await.is_ok();
+        let mut some = [0; 512];
+        sent && self.stream.flush().await.is_ok()
+            && self
+                .stream
+                .read(&mut some)
+                .await
+                .is_ok_and(|count| count > 0)
+    }
+
     /// Everything until the server closes.
     pub async fn rest(&mut self) -> String {
         let mut all = Vec::new();

@@ -2,10 +2,7 @@
 
 pub mod client;
 pub mod echo;
-#[allow(
-    dead_code,
-    reason = "the tests of event streams and HTTP/2 are not all there yet"
-)]
+pub mod fixture;
 pub mod http;
 pub mod pki;
 pub mod program;
