@@ -7,9 +7,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::audit::{AuditArgs, AuditCommandError};
-use super::ca::{
-    CaAction, CaCommand, CaCommandError, InviteArguments, Serve, ServeArguments,
-};
+use super::ca::{CaAction, CaCommand, CaCommandError, InviteArguments, Serve, ServeArguments};
 use super::config::ConfigArgs;
 use super::configured::{ConfigFile, environment};
 use super::exit::{Exit, Failure};
@@ -65,7 +63,11 @@ impl CaArgs {
         }
         if let CaAction::Serve(arguments) = self.command.action {
             let (place, passphrase_file) = (self.command.place, self.command.passphrase_file);
-            let serve = Serve { arguments, place, passphrase_file };
+            let serve = Serve {
+                arguments,
+                place,
+                passphrase_file,
+            };
             on_all_threads(async { Ok(serve.run(&settings.certificates).await?) })?;
             return Ok(Exit::Success);
         }

@@ -55,7 +55,9 @@ impl CertRequest {
             return Err(wrong(&"bytes follow the request"));
         }
         check_strength(&request)?;
-        request.verify_signature().map_err(|_| RequestError::Signature)?;
+        request
+            .verify_signature()
+            .map_err(|_| RequestError::Signature)?;
         let info = &request.certification_request_info;
         let mut read = Self {
             subject_key: info.subject_pki.raw.to_vec(),
@@ -64,7 +66,9 @@ impl CertRequest {
             grants: None,
         };
         for name in info.subject.iter_common_name() {
-            let name = name.as_str().map_err(|_| wrong(&"a common name is not text"))?;
+            let name = name
+                .as_str()
+                .map_err(|_| wrong(&"a common name is not text"))?;
             read.common_names.push(name.to_owned());
         }
         for attribute in info.attributes() {
@@ -120,9 +124,12 @@ mod tests {
     fn der(change: impl FnOnce(&mut CertificateParams)) -> Vec<u8> {
         let mut params = CertificateParams::default();
         params.distinguished_name = rcgen::DistinguishedName::new();
-        params.distinguished_name.push(DnType::CommonName, "agent-7");
-        params.subject_alt_names =
-            vec![SanType::URI("spiffe://example.org/agent-7".try_into().unwrap())];
+        params
+            .distinguished_name
+            .push(DnType::CommonName, "agent-7");
+        params.subject_alt_names = vec![SanType::URI(
+            "spiffe://example.org/agent-7".try_into().unwrap(),
+        )];
         change(&mut params);
         let key = KeyPair::generate().unwrap();
         params.serialize_request(&key).unwrap().der().to_vec()
@@ -153,9 +160,15 @@ mod tests {
         // The name is inside what is signed.
         let at = wrong.windows(7).position(|w| w == b"agent-7").unwrap();
         wrong[at] = b'b';
-        assert_eq!(CertRequest::from_der(&wrong, OID), Err(RequestError::Signature));
+        assert_eq!(
+            CertRequest::from_der(&wrong, OID),
+            Err(RequestError::Signature)
+        );
         let longer = [good.as_slice(), &[0]].concat();
-        assert!(matches!(CertRequest::from_der(&longer, OID), Err(RequestError::Der(_))));
+        assert!(matches!(
+            CertRequest::from_der(&longer, OID),
+            Err(RequestError::Der(_))
+        ));
         for end in 0..good.len() {
             assert!(CertRequest::from_der(&good[..end], OID).is_err());
         }

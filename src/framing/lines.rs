@@ -46,7 +46,11 @@ impl Lines {
                 self.searched = buffer.len();
                 // One more for the carriage return that may stand before the line feed, and room for
                 // a byte-order mark before the first line.
-                let mark = if self.started { 0 } else { BYTE_ORDER_MARK.len() };
+                let mark = if self.started {
+                    0
+                } else {
+                    BYTE_ORDER_MARK.len()
+                };
                 return if buffer.len() > self.max + 1 + mark {
                     Err(self.too_long())
                 } else {

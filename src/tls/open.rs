@@ -53,7 +53,9 @@ impl OpenTls {
     pub fn new(identity: &Identity, root: &[u8], alpn: &[&[u8]]) -> Result<Self, ServerTlsError> {
         let refused = |cause: &dyn fmt::Display| ServerTlsError::Rustls(cause.to_string());
         let mut roots = RootCertStore::empty();
-        roots.add(root.to_vec().into()).map_err(|cause| refused(&cause))?;
+        roots
+            .add(root.to_vec().into())
+            .map_err(|cause| refused(&cause))?;
         let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider())
             .allow_unauthenticated()
             .build()
@@ -119,7 +121,10 @@ fn of_certificate(cause: &io::Error) -> Option<Refusal> {
         }
         _ => Class::BadCertificate,
     };
-    Some(Refusal::new(class, format!("the client's certificate is refused: {cause}")))
+    Some(Refusal::new(
+        class,
+        format!("the client's certificate is refused: {cause}"),
+    ))
 }
 
 fn with_root(identity: &Identity, root: &[u8]) -> Arc<CertifiedKey> {
