@@ -14,6 +14,7 @@ mod sqlite;
 mod store;
 #[cfg(test)]
 mod suite;
+mod token;
 mod view;
 
 pub use feed::{Applied, Feed};
@@ -23,4 +24,5 @@ pub use record::{
 };
 pub use sqlite::SqliteStore;
 pub use store::{Confirmation, LIVE_FOR, Reply, Store, StoreError};
+pub use token::{Token, TokenDigest, TokenRefusal};
 pub use view::{Pin, Standing, View};

@@ -8,6 +8,7 @@ use crate::grant::WrittenGrants;
 use crate::identity::Fingerprint;
 
 use super::record::{Change, Enrolment, Outline, Page, Revocation, RevokedSerial};
+use super::token::{Token, TokenDigest, TokenRefusal};
 
 /// A server counts as live for so long after its last heartbeat.
 pub const LIVE_FOR: Duration = Duration::from_secs(5);
@@ -67,6 +68,9 @@ pub enum StoreError {
     /// A revocation is final: a revoked certificate is neither pinned nor given grants again.
     #[error("certificate {0} is revoked, and a revocation is final")]
     Revoked(Fingerprint),
+    /// The token lets nobody in.
+    #[error(transparent)]
+    Token(#[from] TokenRefusal),
 }
 
 impl StoreError {
@@ -192,6 +196,37 @@ pub trait Store: Send + Sync + 'static {
     /// # Errors
     /// An outage.
     fn touched(&self, after: u64, upto: u64) -> Reply<'_, Vec<Outline>>;
+
+    /// Keeps a one-time token. It is no change: servers never hear of it.
+    ///
+    /// # Errors
+    /// An outage.
+    fn put_token<'a>(&'a self, token: &'a Token) -> Reply<'a, ()>;
+
+    /// The token of this digest, used, expired or not.
+    ///
+    /// # Errors
+    /// An outage.
+    fn token(&self, digest: TokenDigest) -> Reply<'_, Option<Token>>;
+
+    /// Uses a token and records the certificate that it was used for, both or neither: of several
+    /// at the same time one gets it, and a process that is killed has not used it up for nothing.
+    /// The answer is the change's `seq`.
+    ///
+    /// # Errors
+    /// [`StoreError::Token`], [`StoreError::Exists`], or an outage; the token is not used then.
+    fn take_token<'a>(
+        &'a self,
+        digest: TokenDigest,
+        enrolment: &'a Enrolment,
+        now: UnixTime,
+    ) -> Reply<'a, u64>;
+
+    /// Forgets the tokens that expired before `before`, used or not.
+    ///
+    /// # Errors
+    /// An outage.
+    fn purge_tokens(&self, before: UnixTime) -> Reply<'_, ()>;
 
     /// The newest `seq`; 0 when nothing ever happened.
     ///

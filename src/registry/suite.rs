@@ -11,6 +11,7 @@ use super::record::{
     Change, ChangeKind, Enrolment, EnrolmentKind, Reason, Revocation, RevokedSerial,
 };
 use super::store::{Store, StoreError};
+use super::token::{Token, TokenDigest, TokenRefusal};
 use super::view::{Standing, View};
 use crate::clock::{self, UnixTime};
 use crate::grant::WrittenGrants;
@@ -597,6 +598,93 @@ pub(super) async fn waiting_for_a_change_ends_with_it_or_with_patience(fixture: 
     );
 }
 
+fn token(secret: &[u8]) -> Token {
+    Token {
+        digest: TokenDigest::of(secret),
+        name: Name::new("spiffe://example.org/team/agent-1").expect("a name"),
+        grants: grants(&["tools:files__*", "role:reader"]),
+        profile: "agent".to_owned(),
+        hosts: vec!["localhost".to_owned(), "::1".to_owned()],
+        lifetime: Some(Duration::from_secs(600)),
+        expires_at: UnixTime(NOW.0 + 900),
+        created_at: NOW,
+        created_by: "operator@host".to_owned(),
+        used_at: None,
+    }
+}
+
+pub(super) async fn a_token_is_good_for_one_certificate(fixture: &impl Fixture) {
+    let (store, other) = (fixture.handle().await, fixture.handle().await);
+    let fresh = token(b"one");
+    store.put_token(&fresh).await.expect("kept");
+    assert_eq!(other.token(fresh.digest).await, Ok(Some(fresh.clone())));
+    assert_eq!(other.token(TokenDigest::of(b"two")).await, Ok(None));
+    let unknown = other
+        .take_token(TokenDigest::of(b"two"), &made(1), NOW)
+        .await;
+    assert_eq!(unknown, Err(TokenRefusal::Unknown.into()));
+
+    // A certificate that is enrolled already takes no token with it.
+    store.enrol(&made(2)).await.expect("enrolled");
+    let exists = other.take_token(fresh.digest, &made(2), NOW).await;
+    assert_eq!(exists, Err(StoreError::Exists(made(2).fingerprint)));
+    assert_eq!(store.newest().await, Ok(1), "a token is no change");
+
+    assert_eq!(other.take_token(fresh.digest, &made(1), NOW).await, Ok(2));
+    assert_eq!(store.get(made(1).fingerprint).await, Ok(Some(made(1))));
+    let used = store.take_token(fresh.digest, &made(3), NOW).await;
+    assert_eq!(used, Err(TokenRefusal::Used.into()));
+    assert_eq!(store.get(made(3).fingerprint).await, Ok(None));
+    let kept = store.token(fresh.digest).await.expect("a token");
+    assert_eq!(kept.expect("kept").used_at, Some(NOW));
+}
+
+pub(super) async fn a_token_expires_and_is_forgotten(fixture: &impl Fixture) {
+    let store = fixture.handle().await;
+    let (early, late) = (token(b"early"), token(b"late"));
+    let late = Token {
+        expires_at: UnixTime(NOW.0 + 2000),
+        lifetime: None,
+        hosts: Vec::new(),
+        ..late
+    };
+    for token in [&early, &late] {
+        store.put_token(token).await.expect("kept");
+    }
+    let after = UnixTime(early.expires_at.0 + 1);
+    let too_late = store.take_token(early.digest, &made(1), after).await;
+    assert_eq!(too_late, Err(TokenRefusal::Expired.into()));
+    let last = store
+        .take_token(early.digest, &made(1), early.expires_at)
+        .await;
+    assert_eq!(last, Ok(1), "the last second counts");
+    assert_eq!(store.take_token(late.digest, &made(2), after).await, Ok(2));
+    store.purge_tokens(after).await.expect("purged");
+    assert_eq!(store.token(early.digest).await, Ok(None));
+    let kept = store.token(late.digest).await.expect("a token");
+    assert_eq!(kept.map(|token| token.used_at), Some(Some(after)));
+}
+
+pub(super) async fn of_many_at_once_one_gets_the_token(fixture: &impl Fixture) {
+    let fresh = token(b"one");
+    fixture
+        .handle()
+        .await
+        .put_token(&fresh)
+        .await
+        .expect("kept");
+    let mut taking = tokio::task::JoinSet::new();
+    for number in 0..8 {
+        let store = fixture.handle().await;
+        taking.spawn(async move { store.take_token(fresh.digest, &made(number), NOW).await });
+    }
+    let answers = taking.join_all().await;
+    let taken = answers.iter().filter(|answer| answer.is_ok()).count();
+    assert_eq!(taken, 1, "{answers:?}");
+    let refused = |answer: &&Result<u64, StoreError>| **answer == Err(TokenRefusal::Used.into());
+    assert_eq!(answers.iter().filter(refused).count(), 7, "{answers:?}");
+}
+
 /// Runs the whole suite on a fixture: `suite!(expression that makes one)`.
 macro_rules! suite {
     ($fixture:expr) => {
@@ -607,7 +695,8 @@ macro_rules! suite {
             an_issuer_s_revocations_are_known a_change_reaches_the_servers
             many_changes_reach_a_server_in_batches only_live_servers_are_waited_for
             a_server_that_stops_says_so writers_do_not_get_in_each_others_way
-            waiting_for_a_change_ends_with_it_or_with_patience);
+            waiting_for_a_change_ends_with_it_or_with_patience a_token_is_good_for_one_certificate
+            a_token_expires_and_is_forgotten of_many_at_once_one_gets_the_token);
     };
     (@ $fixture:expr; $($name:ident)+) => {
         $(

@@ -8,7 +8,7 @@ use crate::grant::WrittenGrants;
 use crate::identity::Fingerprint;
 use crate::registry::{
     Change, Confirmation, Enrolment, Outline, Page, Reply, Revocation, RevokedSerial, Store,
-    StoreError,
+    StoreError, Token, TokenDigest,
 };
 
 #[derive(Default)]
@@ -87,6 +87,27 @@ impl Store for Full {
     }
 
     fn touched(&self, _: u64, _: u64) -> Reply<'_, Vec<Outline>> {
+        full()
+    }
+
+    fn put_token<'a>(&'a self, _: &'a Token) -> Reply<'a, ()> {
+        full()
+    }
+
+    fn token(&self, _: TokenDigest) -> Reply<'_, Option<Token>> {
+        full()
+    }
+
+    fn take_token<'a>(
+        &'a self,
+        _: TokenDigest,
+        _: &'a Enrolment,
+        _: UnixTime,
+    ) -> Reply<'a, u64> {
+        full()
+    }
+
+    fn purge_tokens(&self, _: UnixTime) -> Reply<'_, ()> {
         full()
     }
 

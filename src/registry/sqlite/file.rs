@@ -13,7 +13,10 @@ use super::super::store::StoreError;
 /// `CSGN`, in the header of every database that is ours.
 const APPLICATION_ID: i64 = 0x4353_474e;
 /// Version n is what the first n of these make. An entry is never edited once it was released.
-const MIGRATIONS: [&str; 1] = [include_str!("schema/0001_registry.sql")];
+const MIGRATIONS: [&str; 2] = [
+    include_str!("schema/0001_registry.sql"),
+    include_str!("schema/0002_tokens.sql"),
+];
 /// How long a writer waits for one in another process.
 const BUSY: Duration = Duration::from_secs(5);
 

@@ -12,6 +12,7 @@ mod reader;
 mod rows;
 mod sqlite_store;
 mod statement;
+mod tokens;
 #[cfg(test)]
 mod tests;
 mod writer;

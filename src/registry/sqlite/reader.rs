@@ -54,8 +54,8 @@ macro_rules! outlines {
 
 /// The connections that only read.
 pub(super) struct Reader {
-    place: Place,
-    pool: SqlitePool,
+    pub(super) place: Place,
+    pub(super) pool: SqlitePool,
 }
 
 impl Reader {
@@ -274,7 +274,7 @@ impl Reader {
         self.read(rows.iter().map(read).collect())
     }
 
-    fn read<T>(&self, result: Result<T, RowError>) -> Result<T, StoreError> {
+    pub(super) fn read<T>(&self, result: Result<T, RowError>) -> Result<T, StoreError> {
         result.map_err(|error| self.place.corrupt(error.to_string()))
     }
 }

@@ -22,7 +22,7 @@ pub(super) enum RowError {
     Value { value: String, what: &'static str },
 }
 
-fn wrong(value: impl ToString, what: &'static str) -> RowError {
+pub(super) fn wrong(value: impl ToString, what: &'static str) -> RowError {
     RowError::Value {
         value: value.to_string(),
         what,
@@ -38,7 +38,7 @@ pub(super) fn grants_to_text(grants: &WrittenGrants) -> String {
     serde_json::Value::Array(entries.collect()).to_string()
 }
 
-fn grants_from_text(text: &str) -> Result<WrittenGrants, RowError> {
+pub(super) fn grants_from_text(text: &str) -> Result<WrittenGrants, RowError> {
     let entries: Vec<String> =
         serde_json::from_str(text).map_err(|_| wrong(text, "a list of grants"))?;
     WrittenGrants::parse(&entries).map_err(|_| wrong(text, "a list of grants"))
@@ -55,7 +55,7 @@ fn print_of(bytes: &[u8]) -> Result<Fingerprint, RowError> {
     Ok(Fingerprint::from_bytes(bytes))
 }
 
-fn name(text: &str) -> Result<Name, RowError> {
+pub(super) fn name(text: &str) -> Result<Name, RowError> {
     Name::new(text).map_err(|_| wrong(text.escape_debug(), "a name"))
 }
 
@@ -63,7 +63,7 @@ fn seq(number: i64) -> Result<u64, RowError> {
     u64::try_from(number).map_err(|_| wrong(number, "the number of a change"))
 }
 
-fn time(row: &SqliteRow, column: &str) -> Result<UnixTime, RowError> {
+pub(super) fn time(row: &SqliteRow, column: &str) -> Result<UnixTime, RowError> {
     Ok(UnixTime(row.try_get(column)?))
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::super::record::{Change, Enrolment, Outline, Page, Revocation, RevokedSerial};
 use super::super::store::{Confirmation, LIVE_FOR, Reply, Store, StoreError};
+use super::super::token::{Token, TokenDigest};
 use super::bell::Bell;
 use super::file::{self, Place};
 use super::reader::Reader;
@@ -184,6 +185,39 @@ impl Store for SqliteStore {
 
     fn touched(&self, after: u64, upto: u64) -> Reply<'_, Vec<Outline>> {
         Box::pin(self.reader.touched(after, upto))
+    }
+
+    fn put_token<'a>(&'a self, token: &'a Token) -> Reply<'a, ()> {
+        let request = Request::PutToken {
+            grants: grants_to_text(&token.grants),
+            token: Box::new(token.clone()),
+        };
+        Box::pin(async { self.writer.ask(request).await.map(drop) })
+    }
+
+    fn token(&self, digest: TokenDigest) -> Reply<'_, Option<Token>> {
+        Box::pin(self.reader.token(digest))
+    }
+
+    fn take_token<'a>(
+        &'a self,
+        digest: TokenDigest,
+        enrolment: &'a Enrolment,
+        now: UnixTime,
+    ) -> Reply<'a, u64> {
+        let grants = enrolment.grants.as_ref().map(grants_to_text);
+        let enrolment = Box::new(enrolment.clone());
+        Box::pin(self.writer.change(Request::TakeToken {
+            digest,
+            enrolment,
+            grants,
+            now,
+        }))
+    }
+
+    fn purge_tokens(&self, before: UnixTime) -> Reply<'_, ()> {
+        let request = Request::PurgeTokens { before };
+        Box::pin(async { self.writer.ask(request).await.map(drop) })
     }
 
     fn newest(&self) -> Reply<'_, u64> {

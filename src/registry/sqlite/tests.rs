@@ -176,10 +176,10 @@ async fn a_newer_schema_is_refused() {
     let newer = StoreError::NewerSchema {
         place,
         found: 99,
-        known: 1,
+        known: 2,
     };
     assert_eq!(folder.refusal(true).await, newer);
-    raw.execute("PRAGMA user_version = 1").await.expect("set");
+    raw.execute("PRAGMA user_version = 2").await.expect("set");
     drop(folder.open().await);
 }
 

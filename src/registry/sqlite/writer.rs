@@ -8,9 +8,11 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::super::record::{Enrolment, Revocation};
 use super::super::store::StoreError;
+use super::super::token::{Token, TokenDigest};
 use super::bell::Bell;
 use super::file::{self, Place};
 use super::statement::Statements;
+use crate::clock::UnixTime;
 use crate::identity::Fingerprint;
 
 /// Requests that wait at most, and so also the most that one transaction holds.
@@ -33,6 +35,19 @@ pub(super) enum Request {
     SetGrants {
         fingerprint: Fingerprint,
         grants: Option<String>,
+    },
+    PutToken {
+        token: Box<Token>,
+        grants: String,
+    },
+    TakeToken {
+        digest: TokenDigest,
+        enrolment: Box<Enrolment>,
+        grants: Option<String>,
+        now: UnixTime,
+    },
+    PurgeTokens {
+        before: UnixTime,
     },
     Heartbeat {
         server: String,
@@ -205,6 +220,19 @@ impl Statements<'_> {
                 .set_grants(*fingerprint, grants.as_deref())
                 .await
                 .map(Some),
+            Request::PutToken { token, grants } => {
+                self.put_token(token, grants).await.map(|()| None)
+            }
+            Request::TakeToken {
+                digest,
+                enrolment,
+                grants,
+                now,
+            } => self
+                .take_token(*digest, enrolment, grants.as_deref(), *now)
+                .await
+                .map(Some),
+            Request::PurgeTokens { before } => self.purge_tokens(*before).await.map(|()| None),
             Request::Heartbeat { server, applied } => {
                 self.heartbeat(server, *applied).await.map(|()| None)
             }

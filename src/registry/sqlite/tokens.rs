@@ -1,0 +1,120 @@
+//! One-time tokens in the database.
+
+use std::time::Duration;
+
+use sqlx::Row;
+use sqlx::sqlite::SqliteRow;
+
+use super::super::record::Enrolment;
+use super::super::store::StoreError;
+use super::super::token::{Token, TokenDigest, TokenRefusal};
+use super::reader::Reader;
+use super::rows::{self, RowError};
+use super::statement::Statements;
+use crate::clock::UnixTime;
+
+impl Statements<'_> {
+    pub async fn put_token(&mut self, token: &Token, grants: &str) -> Result<(), StoreError> {
+        let seconds = token
+            .lifetime
+            .map(|lifetime| i64::try_from(lifetime.as_secs()).unwrap_or(i64::MAX));
+        sqlx::query(
+            "INSERT INTO tokens (digest, name, grants, profile, hosts, lifetime, expires_at,
+             created_at, created_by, used_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+        )
+        .bind(&token.digest.as_bytes()[..])
+        .bind(token.name.as_str())
+        .bind(grants)
+        .bind(&token.profile)
+        .bind(serde_json::Value::from(token.hosts.clone()).to_string())
+        .bind(seconds)
+        .bind(token.expires_at.0)
+        .bind(token.created_at.0)
+        .bind(&token.created_by)
+        .bind(token.used_at.map(|at| at.0))
+        .execute(&mut *self.connection)
+        .await
+        .map(drop)
+        .map_err(|error| self.place.failed(error))
+    }
+
+    pub async fn take_token(
+        &mut self,
+        digest: TokenDigest,
+        enrolment: &Enrolment,
+        grants: Option<&str>,
+        now: UnixTime,
+    ) -> Result<u64, StoreError> {
+        let found: Option<(Option<i64>, i64)> =
+            sqlx::query_as("SELECT used_at, expires_at FROM tokens WHERE digest = $1")
+                .bind(&digest.as_bytes()[..])
+                .fetch_optional(&mut *self.connection)
+                .await
+                .map_err(|error| self.place.failed(error))?;
+        match found {
+            None => return Err(TokenRefusal::Unknown.into()),
+            Some((Some(_), _)) => return Err(TokenRefusal::Used.into()),
+            Some((None, end)) if now.0 > end => return Err(TokenRefusal::Expired.into()),
+            Some(_) => {}
+        }
+        let seq = self.enrol(enrolment, grants).await?;
+        sqlx::query(
+            "UPDATE tokens SET used_at = $2,
+             used_for = (SELECT id FROM enrolments WHERE fingerprint = $3) WHERE digest = $1",
+        )
+        .bind(&digest.as_bytes()[..])
+        .bind(now.0)
+        .bind(&enrolment.fingerprint.as_bytes()[..])
+        .execute(&mut *self.connection)
+        .await
+        .map_err(|error| self.place.failed(error))?;
+        Ok(seq)
+    }
+
+    pub async fn purge_tokens(&mut self, before: UnixTime) -> Result<(), StoreError> {
+        sqlx::query("DELETE FROM tokens WHERE expires_at < $1")
+            .bind(before.0)
+            .execute(&mut *self.connection)
+            .await
+            .map(drop)
+            .map_err(|error| self.place.failed(error))
+    }
+}
+
+impl Reader {
+    pub async fn token(&self, digest: TokenDigest) -> Result<Option<Token>, StoreError> {
+        let row = sqlx::query(
+            "SELECT name, grants, profile, hosts, lifetime, expires_at, created_at, created_by,
+             used_at FROM tokens WHERE digest = $1",
+        )
+        .bind(&digest.as_bytes()[..])
+        .fetch_optional(&self.pool)
+        .await
+        .map_err(|error| self.place.failed(error))?;
+        row.as_ref()
+            .map(|row| self.read(token(digest, row)))
+            .transpose()
+    }
+}
+
+fn token(digest: TokenDigest, row: &SqliteRow) -> Result<Token, RowError> {
+    let hosts: &str = row.try_get("hosts")?;
+    let lifetime: Option<i64> = row.try_get("lifetime")?;
+    let seconds = |value: i64| {
+        u64::try_from(value)
+            .map(Duration::from_secs)
+            .map_err(|_| rows::wrong(value, "a lifetime"))
+    };
+    Ok(Token {
+        digest,
+        name: rows::name(row.try_get("name")?)?,
+        grants: rows::grants_from_text(row.try_get("grants")?)?,
+        profile: row.try_get("profile")?,
+        hosts: serde_json::from_str(hosts).map_err(|_| rows::wrong(hosts, "a list of hosts"))?,
+        lifetime: lifetime.map(seconds).transpose()?,
+        expires_at: rows::time(row, "expires_at")?,
+        created_at: rows::time(row, "created_at")?,
+        created_by: row.try_get("created_by")?,
+        used_at: row.try_get::<Option<i64>, _>("used_at")?.map(UnixTime),
+    })
+}
