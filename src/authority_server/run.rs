@@ -98,7 +98,9 @@ pub async fn run(
         hosts: options.hosts,
     };
     let identity = own.identity(&desk).await?;
-    let tls = Arc::new(OpenTls::new(&identity, desk.authority().root_der(), &[b"http/1.1"])?);
+    let authority = desk.authority();
+    let alpn: &[&[u8]] = &[b"http/1.1"];
+    let tls = Arc::new(OpenTls::new(&identity, authority.roots(), &authority.path(), alpn)?);
     let listen = est_address.to_string();
     let version = env!("CARGO_PKG_VERSION");
     audit
