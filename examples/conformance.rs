@@ -8,7 +8,10 @@
 //!
 //! It runs with the configuration that it is given and prints the addresses that it listens on. The
 //! suite speaks plain HTTP, so it comes in through `countersign connect --listen`.
-#![allow(clippy::print_stdout, reason = "whoever starts it reads the addresses there")]
+#![allow(
+    clippy::print_stdout,
+    reason = "whoever starts it reads the addresses there"
+)]
 
 use std::path::Path;
 use std::sync::{Arc, OnceLock};

@@ -56,7 +56,11 @@ impl CaArgs {
         }
         if let CaAction::Serve(arguments) = self.command.action {
             let (place, passphrase_file) = (self.command.place, self.command.passphrase_file);
-            let serve = Serve { arguments, place, passphrase_file };
+            let serve = Serve {
+                arguments,
+                place,
+                passphrase_file,
+            };
             on_all_threads(async { Ok(serve.run(&settings.certificates).await?) })?;
             return Ok(Exit::Success);
         }

@@ -118,11 +118,19 @@ async fn a_request_is_read_in_one_way_only() {
     let chunks = format!("{:x}\r\n{PING}\r\n0\r\n\r\n", PING.len());
     let cases = [
         (head(&good) + PING, "202", false),
-        (head("Transfer-Encoding: chunked\r\n") + &chunks, "202", true),
+        (
+            head("Transfer-Encoding: chunked\r\n") + &chunks,
+            "202",
+            true,
+        ),
         // The chunks count, and the connection ends with them (RFC 9112, section 6.1).
         (head(&both) + &chunks, "202", true),
         (head(&reverse) + &chunks, "202", true),
-        (head(&format!("{good}Content-Length: 3\r\n")) + PING, "400", true),
+        (
+            head(&format!("{good}Content-Length: 3\r\n")) + PING,
+            "400",
+            true,
+        ),
         (head(&format!("{good}Host: other\r\n")) + PING, "400", true),
         (
             head(&good).replace("Host: localhost\r\n", "") + PING,
@@ -232,11 +240,18 @@ async fn who_never_reads_is_cut() {
 /// Waits until the server has cut so many that do not read.
 async fn cut(site: &Site, count: usize) {
     let looking = async {
-        while ends(site).into_iter().filter(|reason| reason == "answers left unread").count() < count {
+        while ends(site)
+            .into_iter()
+            .filter(|reason| reason == "answers left unread")
+            .count()
+            < count
+        {
             tokio::time::sleep(std::time::Duration::from_millis(50)).await;
         }
     };
-    tokio::time::timeout(PATIENCE, looking).await.expect("cut in time");
+    tokio::time::timeout(PATIENCE, looking)
+        .await
+        .expect("cut in time");
 }
 
 #[tokio::test]

@@ -389,7 +389,14 @@ impl Reading {
             .sessions
             .find(service, conn.peer.name(), &session.id);
         let revision = session.revision;
-        Self { conn: Arc::clone(conn), revision, stream, reader, _held: held, _busy: busy }
+        Self {
+            conn: Arc::clone(conn),
+            revision,
+            stream,
+            reader,
+            _held: held,
+            _busy: busy,
+        }
     }
 
     /// The first event of a stream of revision 2025-11-25: an id to come back with.
@@ -513,12 +520,24 @@ fn standing(
         _held: Some(held),
         _busy: busy,
     };
-    let first = if after.is_none() { reading.priming() } else { None };
-    let standing = Standing { reading, session, teller, first };
-    Ok(event_stream(stream::unfold(standing, |mut standing| async move {
-        let out = standing.next().await?;
-        Some((out, standing))
-    })))
+    let first = if after.is_none() {
+        reading.priming()
+    } else {
+        None
+    };
+    let standing = Standing {
+        reading,
+        session,
+        teller,
+        first,
+    };
+    Ok(event_stream(stream::unfold(
+        standing,
+        |mut standing| async move {
+            let out = standing.next().await?;
+            Some((out, standing))
+        },
+    )))
 }
 
 impl Standing {

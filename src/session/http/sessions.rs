@@ -323,7 +323,8 @@ impl HttpSession {
 impl State {
     /// The news of this session; from now on, if nobody waited for any before.
     pub fn news(&mut self, service: &Service) -> &mut Following {
-        self.news.get_or_insert_with(|| News::new(service).following())
+        self.news
+            .get_or_insert_with(|| News::new(service).following())
     }
 
     /// The stream of that number, if it is kept.
