@@ -116,26 +116,10 @@ impl ReachArgs {
         Ok(credentials)
     }
 
-    /// Everything for connections, loaded.
+    /// Everything for connections by these credentials, loaded.
     ///
     /// # Errors
     /// Unusable credentials.
-    pub fn dialer(&self) -> Result<Dialer, Failure> {
-        self.dialer_over(self.transport)
-    }
-
-    /// As [`Self::dialer`], by another transport.
-    ///
-    /// # Errors
-    /// Unusable credentials.
-    pub fn dialer_over(&self, transport: Transport) -> Result<Dialer, Failure> {
-        self.dialer_of(transport, &self.credentials()?)
-    }
-
-    /// As [`Self::dialer`], with these credentials.
-    ///
-    /// # Errors
-    /// As [`Self::dialer`].
     pub fn dialer_of(
         &self,
         transport: Transport,

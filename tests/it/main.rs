@@ -14,6 +14,8 @@ mod support;
 mod admission;
 mod cli;
 mod configuration;
+mod enrol;
+mod enrol_rate;
 mod handshake;
 mod http;
 mod life;
