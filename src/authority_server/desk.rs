@@ -338,7 +338,10 @@ fn check_names(request: &CertificateRequest, name: &str) -> Result<(), Refusal> 
     match stranger {
         None => Ok(()),
         Some(other) => {
-            let detail = format!("the request is for `{}`, and not for `{name}`", plain(other));
+            let detail = format!(
+                "the request is for `{}`, and not for `{name}`",
+                plain(other)
+            );
             Err(Refusal::forbidden("wrong_name", detail))
         }
     }
@@ -365,7 +368,10 @@ fn check_standing(old: &Enrolment, profile: &Profile, now: UnixTime) -> Result<(
         return refuse("expired", "this certificate has expired");
     }
     if old.kind != EnrolmentKind::Leaf {
-        return refuse("not_allowed", "this is not the certificate of a client or server");
+        return refuse(
+            "not_allowed",
+            "this is not the certificate of a client or server",
+        );
     }
     // Whoever took the pin off did not mean it to come back by itself.
     if profile.is_for(Usage::Client) && !old.pinned {

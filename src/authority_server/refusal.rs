@@ -81,9 +81,7 @@ impl From<StoreError> for Refusal {
 impl From<TokenRefusal> for Refusal {
     fn from(refusal: TokenRefusal) -> Self {
         match refusal {
-            TokenRefusal::Unknown => {
-                Self::new(StatusCode::UNAUTHORIZED, "token_unknown", refusal)
-            }
+            TokenRefusal::Unknown => Self::new(StatusCode::UNAUTHORIZED, "token_unknown", refusal),
             TokenRefusal::Used => Self::forbidden("token_used", refusal),
             TokenRefusal::Expired => Self::forbidden("token_expired", refusal),
         }
@@ -140,7 +138,10 @@ impl From<BodyError> for Refusal {
 impl From<ProfileError> for Refusal {
     fn from(error: ProfileError) -> Self {
         tracing::error!(%error, "a profile cannot be used");
-        Self::forbidden("no_profile", "the profile of this certificate is not known here")
+        Self::forbidden(
+            "no_profile",
+            "the profile of this certificate is not known here",
+        )
     }
 }
 

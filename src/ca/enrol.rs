@@ -121,9 +121,19 @@ mod tests {
             let wished = written(less);
             assert_eq!(narrow(&held, &wished, &roles), Ok(wished));
         }
-        for more in ["tools:*", "*", "admin:*", "prompts:a", "role:writer", "resources:*"] {
+        for more in [
+            "tools:*",
+            "*",
+            "admin:*",
+            "prompts:a",
+            "role:writer",
+            "resources:*",
+        ] {
             let wished = written(&["tools:files__a", more]);
-            assert_eq!(narrow(&held, &wished, &roles), Err(Outside(more.to_owned())));
+            assert_eq!(
+                narrow(&held, &wished, &roles),
+                Err(Outside(more.to_owned()))
+            );
         }
     }
 

@@ -116,7 +116,7 @@ impl ReachArgs {
         Ok(credentials)
     }
 
-    /// Everything for connections by these credentials, loaded.
+    /// Everything for connections, loaded, with these credentials.
     ///
     /// # Errors
     /// Unusable credentials.

@@ -53,8 +53,9 @@ pub struct ServerTlsOptions {
 pub struct Accepted {
     /// Who.
     pub peer: Peer,
-    /// The connection.
-    pub stream: TlsStream<TcpStream>,
+    /// The connection; on the heap, because it is large and is handed on through several futures,
+    /// each of which would hold room for it.
+    pub stream: Box<TlsStream<TcpStream>>,
     /// What ALPN agreed on, if it did.
     pub alpn: Option<Vec<u8>>,
 }
@@ -162,7 +163,11 @@ impl ServerTls {
         match self.peer(stream.get_ref().1, address) {
             Ok(peer) => {
                 let alpn = stream.get_ref().1.alpn_protocol().map(<[u8]>::to_vec);
-                Ok(Accepted { peer, stream, alpn })
+                Ok(Accepted {
+                    peer,
+                    stream: Box::new(stream),
+                    alpn,
+                })
             }
             Err(refusal) => {
                 // The peer may be gone already; the refusal stands either way.

@@ -12,13 +12,19 @@
 mod support;
 
 mod admission;
+mod authorization;
 mod cli;
 mod configuration;
+mod connect_listen;
 mod enrol;
 mod enrol_rate;
 mod handshake;
 mod http;
 mod life;
+mod pressure;
 mod protocol;
 mod revocation;
 mod rmcp;
+mod streams;
+mod transports;
+mod websocket;

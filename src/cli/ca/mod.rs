@@ -19,7 +19,9 @@ mod view;
 pub use actor::actor;
 pub use arguments::{CaAction, CaCommand};
 pub use error::CaCommandError;
-pub use outcome::{CaOutcome, InitReport, InviteReport, IssueReport, ListReport, RevokeReport, ShowReport};
+pub use outcome::{
+    CaOutcome, InitReport, InviteReport, IssueReport, ListReport, RevokeReport, ShowReport,
+};
 pub use passphrase::Passphrases;
 pub use place::{Place, Settings};
 pub use serve::Serve;

@@ -2,8 +2,10 @@
 
 pub mod authority;
 pub mod client;
-pub mod http;
 pub mod echo;
+pub mod fixture;
+pub mod http;
 pub mod pki;
 pub mod program;
 pub mod served;
+pub mod ws;
