@@ -4,9 +4,9 @@
 mod body;
 mod certs_only;
 mod invitation;
-mod names;
+mod words;
 
 pub use body::{BodyError, from_body, to_body};
 pub use certs_only::{CertsOnlyError, read_certs_only, write_certs_only};
 pub use invitation::{Invitation, InvitationError, SECRET_BYTES};
-pub use names::{CERTS_ONLY, PKCS10, PROBLEM, ROOT};
+pub use words::{CERTS_ONLY, PKCS10, PROBLEM, ROOT};

@@ -14,6 +14,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
+use super::either_usage::EitherUsage;
 use super::identity::Identity;
 use super::provider::{ClockTime, provider, versions};
 use super::refusal::{Class, Refusal};
@@ -63,10 +64,12 @@ impl OpenTls {
                 .add(root.clone().into())
                 .map_err(|cause| refused(&cause))?;
         }
-        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(store), provider())
+        let roots = store.roots.clone();
+        let inner = WebPkiClientVerifier::builder_with_provider(Arc::new(store), provider())
             .allow_unauthenticated()
             .build()
             .map_err(|cause| refused(&cause))?;
+        let verifier = Arc::new(EitherUsage { inner, roots });
         let above: Vec<_> = above.iter().map(|der| der.to_vec()).collect();
         let certificate = Arc::new(Shown {
             current: ArcSwap::new(with_all(identity, &above)),
