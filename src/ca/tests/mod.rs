@@ -7,6 +7,8 @@ mod crls;
 mod dev;
 mod full;
 mod issuing;
+mod narrowing;
 mod pinning;
 mod requests;
 mod revoking;
+mod rotating;

@@ -59,7 +59,17 @@ async fn of_a_request_only_the_key_counts() {
         ("p384", &["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-384"]),
         ("ed25519", &["-newkey", "ed25519"]),
         ("rsa", &["-newkey", "rsa:2048"]),
-        ("pss", &["-newkey", "rsa:3072", "-sigopt", "rsa_padding_mode:pss"]),
+        (
+            "pss",
+            &[
+                "-newkey",
+                "rsa:3072",
+                "-sigopt",
+                "rsa_padding_mode:pss",
+                "-sigopt",
+                "rsa_pss_saltlen:digest",
+            ],
+        ),
     ] {
         let pem = request(&bench, kind, &[key, &greedy].concat());
         let csr = CertificateRequest::parse(&pem).unwrap_or_else(|e| panic!("{kind}: {e}"));
