@@ -13,7 +13,7 @@ use crate::tls::{AnchorOptions, CrlMode, NameFrom};
 use super::render::render;
 use super::resolved::Config;
 use super::written::{
-    AuditSection, CaSection, LimitsSection, ListenSection, MinVersion, RegistrySection,
+    AuditSection, CaSection, HealthSection, HttpSection, LimitsSection, ListenSection, MinVersion, RegistrySection,
     ServerSection, TlsSection, Written, WrittenRoles,
 };
 
@@ -95,6 +95,12 @@ pub(super) fn sample() -> Written {
             idle_timeout: "1h".parse().ok(),
             ..LimitsSection::default()
         },
+        http: HttpSection {
+            allowed_origins: vec!["https://app.example.com".into()],
+            allowed_hosts: vec!["mcp.example.com".into()],
+            ..HttpSection::default()
+        },
+        health: HealthSection { listen: some("127.0.0.1:8081") },
         server: ServerSection {
             title: some("Files of the docs team"),
             instructions: some("Read before you write."),
@@ -149,6 +155,8 @@ fn dev(paths: &DevPaths) -> Written {
             ..AuditSection::default()
         },
         limits: LimitsSection::default(),
+        http: HttpSection::default(),
+        health: HealthSection::default(),
         server: ServerSection::default(),
         files: vec![FilesOptions {
             writable: true,

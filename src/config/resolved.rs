@@ -1,5 +1,6 @@
 //! The checked configuration as plain data.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -8,6 +9,7 @@ use crate::backend::files::FilesOptions;
 use crate::backend::prompts::PromptOptions;
 use crate::listener::ListenerOptions;
 use crate::policy::{Policy, PolicyOptions};
+use crate::session::HttpOptions;
 use crate::session::limits::Limits;
 use crate::tls::AnchorOptions;
 
@@ -33,6 +35,10 @@ pub struct Config {
     pub audit: AuditOptions,
     /// `[limits]`.
     pub limits: Limits,
+    /// `[http]`.
+    pub http: HttpOptions,
+    /// `[health]`: a plain loopback listener for probes.
+    pub health: Option<SocketAddr>,
     /// `[server]`.
     pub server: ServerInfo,
     /// `[[files]]`.
@@ -63,6 +69,8 @@ pub struct TlsOptions {
 pub struct RegistryOptions {
     /// The SQLite file.
     pub path: PathBuf,
+    /// The CA's own CRLs, with the certificates that signed them.
+    pub crl_file: Option<PathBuf>,
     /// How long to decide from memory when the store cannot be read.
     pub max_staleness: Duration,
 }

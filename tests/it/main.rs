@@ -2,6 +2,9 @@
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::print_stderr,
     clippy::disallowed_methods,
     reason = "a test fails by panicking, and reads the clock where it makes certificates"
 )]
@@ -9,8 +12,10 @@
 mod support;
 
 mod admission;
+mod cli;
 mod configuration;
 mod handshake;
+mod http;
 mod life;
 mod protocol;
 mod revocation;

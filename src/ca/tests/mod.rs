@@ -5,6 +5,7 @@ mod bench;
 mod creating;
 mod crls;
 mod dev;
+mod faults;
 mod full;
 mod issuing;
 mod narrowing;

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::ca::{
-    Authority, CaFiles, CrlError, NewAuthority, Profiles, Revoked, WrittenCrl, create,
-    refresh_crls, revoke, revoke_all, write_bundle, write_crl, write_crl_at,
+    Authority, CaFiles, CreateError, CrlError, NewAuthority, Profiles, Revoked, WrittenCrl,
+    create, refresh_crls, revoke, revoke_all, write_bundle, write_crl, write_crl_at,
 };
 use crate::cert::{FileError, Parsed};
 use crate::clock::{UnixTime, unix_now};
@@ -90,6 +90,7 @@ impl Bench<'_> {
             ceiling: (!ceiling.is_empty()).then_some(&ceiling),
             beside: None,
         };
+        make_folder_of(&self.registry)?;
         let store = self.store(true).await?;
         let created = create(&files, new, &store, &actor(), self.now).await?;
         Ok(CaOutcome::Init(InitReport {
@@ -299,6 +300,15 @@ impl Bench<'_> {
     pub(super) async fn store(&self, create: bool) -> Result<SqliteStore, CaCommandError> {
         Ok(SqliteStore::open(&self.registry, create).await?)
     }
+}
+
+/// The first registry is made with its folder; any other command looks for one that is there.
+fn make_folder_of(registry: &Path) -> Result<(), CreateError> {
+    let folder = registry.parent().unwrap_or(registry);
+    std::fs::create_dir_all(folder).map_err(|cause| CreateError::Folder {
+        path: folder.to_owned(),
+        cause,
+    })
 }
 
 /// Newest first, those that are wanted, at most `limit`.

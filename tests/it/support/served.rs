@@ -53,14 +53,30 @@ impl Site {
         let issuing = root.sign(pki::ca("issuing", 1));
         let server_root = pki::root("server root");
         let path = folder.path();
-        std::fs::write(path.join("anchor.pem"), pki::pem(&[root.der.clone()])).unwrap();
-        std::fs::write(path.join("servers.pem"), pki::pem(&[server_root.der.clone()])).unwrap();
+        std::fs::write(
+            path.join("anchor.pem"),
+            pki::pem(std::slice::from_ref(&root.der)),
+        )
+        .unwrap();
+        std::fs::write(
+            path.join("servers.pem"),
+            pki::pem(std::slice::from_ref(&server_root.der)),
+        )
+        .unwrap();
         server_root.sign(pki::server()).write(path, "server");
         std::fs::create_dir_all(path.join("docs/deep")).unwrap();
         std::fs::write(path.join("docs/hello.txt"), "hello from a file\n").unwrap();
         std::fs::write(path.join("docs/deep/more.txt"), "more\n").unwrap();
-        let store = SqliteStore::open(&path.join("registry.db"), true).await.unwrap();
-        Self { server_root, issuing, store, extra: extra.to_owned(), folder }
+        let store = SqliteStore::open(&path.join("registry.db"), true)
+            .await
+            .unwrap();
+        Self {
+            server_root,
+            issuing,
+            store,
+            extra: extra.to_owned(),
+            folder,
+        }
     }
 
     pub fn path(&self) -> &Path {
@@ -127,7 +143,10 @@ message = [{{ role = "user", text = "Say hello to {{{{who}}}}" }}]
         let source = config.source.clone();
         let again: server::Again = Box::new(move || {
             Config::load(&source, std::iter::empty()).map_err(|all| {
-                all.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+                all.iter()
+                    .map(ToString::to_string)
+                    .collect::<Vec<_>>()
+                    .join("; ")
             })
         });
         let (stop, stopped) = oneshot::channel();
@@ -139,9 +158,17 @@ message = [{{ role = "user", text = "Say hello to {{{{who}}}}" }}]
             async { stopped.await.unwrap_or("the test is over") },
             move |at| drop(ready.send(at)),
         ));
-        let ready = tokio::time::timeout(PATIENCE, is_ready).await.expect("starts in time");
-        let Ok(ready) = ready else { panic!("{:?}", running.await) };
-        Served { address: ready.addresses[0], stop, running }
+        let ready = tokio::time::timeout(PATIENCE, is_ready)
+            .await
+            .expect("starts in time");
+        let Ok(ready) = ready else {
+            panic!("{:?}", running.await)
+        };
+        Served {
+            address: ready.addresses[0],
+            stop,
+            running,
+        }
     }
 
     /// A client of this name whose certificate carries these grants, enrolled and pinned.
@@ -186,19 +213,33 @@ message = [{{ role = "user", text = "Say hello to {{{{who}}}}" }}]
             reason: Reason::KeyCompromise,
             by: "test".into(),
         };
-        let seq = self.store.revoke(certified.fingerprint(), &revocation).await.unwrap();
+        let seq = self
+            .store
+            .revoke(certified.fingerprint(), &revocation)
+            .await
+            .unwrap();
         self.store.confirmed(seq, PATIENCE).await.unwrap()
     }
 
     /// The records of the audit log so far.
     pub fn audit(&self) -> Vec<Value> {
         let text = std::fs::read_to_string(self.path().join("audit.jsonl")).unwrap();
-        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+        text.lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect()
     }
 
-    /// A connection of this client.
-    pub async fn connect(&self, served: &Served, certified: &Certified) -> Lines {
-        self.try_connect(served, certified).await.unwrap()
+    /// A connection of this client, once the server has heard of its certificate.
+    pub async fn reach(&self, served: &Served, certified: &Certified) -> Lines {
+        loop {
+            if let Ok(mut lines) = self.try_connect(served, certified).await {
+                // In TLS 1.3 a client hears how it was judged with the first answer.
+                lines.send(&modern(0, "server/discover", json!({}))).await;
+                if lines.line().await.is_some() {
+                    return lines;
+                }
+            }
+        }
     }
 
     pub async fn try_connect(
@@ -216,7 +257,9 @@ pub async fn tls(client: &Client, address: SocketAddr) -> std::io::Result<TlsStr
     let tcp = TcpStream::connect(address).await?;
     tcp.set_nodelay(true)?;
     let connector = TlsConnector::from(Arc::new(client.config.clone()));
-    connector.connect(ServerName::try_from("localhost").unwrap(), tcp).await
+    connector
+        .connect(ServerName::try_from("localhost").unwrap(), tcp)
+        .await
 }
 
 impl Served {
@@ -236,7 +279,10 @@ pub struct Lines {
 
 impl Lines {
     pub fn over(stream: TlsStream<TcpStream>) -> Self {
-        Self { stream: BufReader::new(stream), next_id: 0 }
+        Self {
+            stream: BufReader::new(stream),
+            next_id: 0,
+        }
     }
 
     pub fn stream_mut(&mut self) -> &mut TlsStream<TcpStream> {
@@ -244,8 +290,9 @@ impl Lines {
     }
 
     pub async fn send_bytes(&mut self, bytes: &[u8]) {
-        self.stream.get_mut().write_all(bytes).await.unwrap();
-        self.stream.get_mut().flush().await.unwrap();
+        // A server that has hung up is noticed by reading.
+        let _ = self.stream.get_mut().write_all(bytes).await;
+        let _ = self.stream.get_mut().flush().await;
     }
 
     pub async fn send(&mut self, message: &Value) {
@@ -294,12 +341,14 @@ impl Lines {
     pub async fn ask_bare(&mut self, method: &str, params: Value) -> Value {
         self.next_id += 1;
         let id = self.next_id;
-        self.send(&json!({"jsonrpc":"2.0","id":id,"method":method,"params":params})).await;
+        self.send(&json!({"jsonrpc":"2.0","id":id,"method":method,"params":params}))
+            .await;
         self.answer(&json!(id)).await
     }
 
     pub async fn notify(&mut self, method: &str, params: Value) {
-        self.send(&json!({"jsonrpc":"2.0","method":method,"params":params})).await;
+        self.send(&json!({"jsonrpc":"2.0","method":method,"params":params}))
+            .await;
     }
 
     /// `initialize` and `notifications/initialized`; the revision that was agreed.
@@ -308,12 +357,10 @@ impl Lines {
             "clientInfo":{"name":"test","version":"1"}});
         let answer = self.ask_bare("initialize", params).await;
         self.notify("notifications/initialized", json!({})).await;
-        answer["result"]["protocolVersion"].as_str().unwrap().to_owned()
-    }
-
-    pub async fn close(mut self) {
-        self.stream.get_mut().shutdown().await.unwrap();
-        self.ended().await;
+        answer["result"]["protocolVersion"]
+            .as_str()
+            .unwrap()
+            .to_owned()
     }
 }
 
@@ -324,9 +371,17 @@ pub fn modern(id: u64, method: &str, mut params: Value) -> Value {
         "io.modelcontextprotocol/clientCapabilities": {},
         "io.modelcontextprotocol/clientInfo": {"name":"test","version":"1"},
     });
-    let known = params.as_object_mut().unwrap().entry("_meta").or_insert_with(|| json!({}));
+    let known = params
+        .as_object_mut()
+        .unwrap()
+        .entry("_meta")
+        .or_insert_with(|| json!({}));
     for (key, value) in meta.as_object().unwrap() {
-        known.as_object_mut().unwrap().entry(key).or_insert(value.clone());
+        known
+            .as_object_mut()
+            .unwrap()
+            .entry(key)
+            .or_insert(value.clone());
     }
     json!({"jsonrpc":"2.0","id":id,"method":method,"params":params})
 }
