@@ -8,6 +8,7 @@ mod dev;
 mod faults;
 mod full;
 mod issuing;
+mod judges;
 mod narrowing;
 mod pinning;
 mod requests;
