@@ -54,7 +54,7 @@ async fn crowd(site: &Site, served: &Served, prefix: &str, by: &Certified) -> Ve
         let name = format!("{prefix}{number}");
         let client = by.sign(agent(&name));
         site.record(&name, &client, None).await;
-        let lines = site.connect(served, &client).await;
+        let lines = site.reach(served, &client).await;
         crowd.push((client, lines));
     }
     crowd
@@ -65,7 +65,7 @@ async fn one_of_many_is_revoked_and_the_others_go_on() {
     let site = Site::new().await;
     let served = site.serve().await;
     let mut crowd = crowd(&site, &served, "c", &site.issuing).await;
-    let mut second = site.connect(&served, &crowd[7].0).await;
+    let mut second = site.reach(&served, &crowd[7].0).await;
     works(&mut second).await;
     let confirmation = site.revoke(&crowd[7].0).await;
     assert!(confirmation.is_complete() && confirmation.live.len() == 1);
@@ -94,14 +94,14 @@ async fn an_issuer_is_revoked_and_exactly_its_own_end() {
     let other = other_root.sign(pki::ca("other issuing", 1));
     let bystander = other.sign(agent("bystander"));
     site.record("bystander", &bystander, None).await;
-    let mut beside = site.connect(&served, &bystander).await;
+    let mut beside = site.reach(&served, &bystander).await;
     let mut params = pki::ca("delegate", 0);
     params.custom_extensions = vec![pki::permissions(&["tools:*"])];
     let delegate = site.issuing.sign(params);
     record_ca(&site, &delegate, true).await;
     // Nobody recorded this one: the delegate's pin covers it.
     let worker = delegate.sign(agent("worker"));
-    let mut below = site.connect(&served, &worker).await;
+    let mut below = site.reach(&served, &worker).await;
     for lines in [&mut beside, &mut below] {
         works(lines).await;
     }
@@ -133,7 +133,7 @@ async fn losing_the_registry_does_not_un_revoke() {
     let (lost, kept) = (site.enrol("lost", &["tools:*"]).await, site.enrol("kept", &["tools:*"]).await);
     bundle(&site, &[]);
     let served = site.serve().await;
-    works(&mut site.connect(&served, &lost).await).await;
+    works(&mut site.reach(&served, &lost).await).await;
     served.stop().await;
 
     // The registry knows nothing of a revocation; the CRL does.
@@ -144,7 +144,7 @@ async fn losing_the_registry_does_not_un_revoke() {
         Ok(mut lines) => lines.line().await.is_none(),
     };
     assert!(refused);
-    let mut lines = site.connect(&served, &kept).await;
+    let mut lines = site.reach(&served, &kept).await;
     works(&mut lines).await;
     // A new CRL ends a live connection, without a restart.
     bundle(&site, &[&lost, &kept]);
