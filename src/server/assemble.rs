@@ -18,7 +18,8 @@ use crate::registry::{Feed, SqliteStore, Store, StoreError, View};
 use crate::secret::Secret;
 use crate::session::{Service, ServiceParts};
 use crate::tls::{
-    Identity, IdentityError, ServerTls, ServerTlsError, ServerTlsOptions, Trust, TrustError, own_revocations,
+    Identity, IdentityError, ServerTls, ServerTlsError, ServerTlsOptions, Trust, TrustError,
+    own_revocations,
 };
 
 use crate::transport::choose;
@@ -157,12 +158,17 @@ pub async fn assemble(
 /// What the server agrees to speak, best first.
 fn alpn(http: bool) -> Vec<Vec<u8>> {
     let all = [choose::ALPN_RAW, choose::ALPN_HTTP2, choose::ALPN_HTTP1];
-    all[..if http { 3 } else { 1 }].iter().map(|name| name.to_vec()).collect()
+    all[..if http { 3 } else { 1 }]
+        .iter()
+        .map(|name| name.to_vec())
+        .collect()
 }
 
 /// What the CA's own CRL names stays revoked while this process lives, whatever the registry says.
 pub(super) fn load_own_crl(config: &Config, view: &View) -> Result<(), String> {
-    let Some(path) = &config.registry.crl_file else { return Ok(()) };
+    let Some(path) = &config.registry.crl_file else {
+        return Ok(());
+    };
     for (issuer, serials) in own_revocations(path)? {
         view.insert_revoked_serials(issuer, serials.iter().map(Vec::as_slice));
     }

@@ -75,9 +75,7 @@ impl Bench<'_> {
         let store = self.store(true).await?;
         let by = actor();
         let rotated = match arguments.what {
-            RotateWhat::Issuing => {
-                rotate_issuing(files, &root, new, &store, &by, self.now).await?
-            }
+            RotateWhat::Issuing => rotate_issuing(files, &root, new, &store, &by, self.now).await?,
             RotateWhat::Root => rotate_root(files, &root, new, &store, &by, self.now).await?,
         };
         let issuing = &rotated.issuing;
@@ -85,7 +83,11 @@ impl Bench<'_> {
             RotateWhat::Issuing => None,
             RotateWhat::Root => {
                 let oid = &self.settings.permission_oid;
-                Some(Parsed::from_der(issuing.root_der(), oid)?.fingerprint.to_string())
+                Some(
+                    Parsed::from_der(issuing.root_der(), oid)?
+                        .fingerprint
+                        .to_string(),
+                )
             }
         };
         Ok(CaOutcome::Rotate(RotateReport {
