@@ -177,15 +177,18 @@ pub(super) fn load_own_crl(config: &Config, view: &View) -> Result<(), String> {
 
 /// The server's certificate and key.
 pub(super) fn load_identity(config: &Config) -> Result<Identity, ServerError> {
-    let passphrase = match &config.tls.key_passphrase_file {
-        None => None,
-        Some(path) => Some(read_passphrase(path)?),
-    };
+    let passphrase = passphrase(config)?;
     Ok(Identity::load(
         &config.tls.certificate,
         &config.tls.key,
         passphrase.as_ref(),
     )?)
+}
+
+/// What opens the server's key.
+pub(super) fn passphrase(config: &Config) -> Result<Option<Secret>, ServerError> {
+    let file = config.tls.key_passphrase_file.as_deref();
+    file.map(read_passphrase).transpose()
 }
 
 fn read_passphrase(path: &Path) -> Result<Secret, ServerError> {

@@ -12,14 +12,20 @@
 mod support;
 
 mod admission;
+mod authorization;
 mod cli;
 mod configuration;
+mod connect_listen;
 mod handshake;
 mod http;
 mod killed;
 mod life;
+mod pressure;
 mod protocol;
 mod revocation;
 mod rmcp;
 mod spiffe;
+mod streams;
 mod subtree;
+mod transports;
+mod websocket;
