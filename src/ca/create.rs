@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crate::cert::{FileError, KeyError, ParseError, Parsed, encrypt_pkcs8, write_atomic};
 use crate::clock::UnixTime;
+use crate::grant::WrittenGrants;
 use crate::identity::{Name, NameError, SpiffeError, SpiffeId};
 use crate::registry::{Enrolment, EnrolmentKind, Store, StoreError};
 use crate::secret::Secret;
@@ -110,6 +111,9 @@ pub struct NewAuthority<'a> {
     pub issuing_passphrase: &'a Secret,
     /// The permission extension's identifier.
     pub permission_oid: &'a str,
+    /// Beyond this nothing that the issuing CA signs can go. The root has no ceiling: it could not
+    /// be taken back for ten years.
+    pub ceiling: Option<&'a WrittenGrants>,
     /// Written into the folder with the rest: name, content, mode 0600.
     pub beside: Option<(&'a str, &'a [u8])>,
 }
@@ -261,6 +265,7 @@ pub(super) fn make_issuing(
         token(4).map_err(BuildError::from)?
     );
     let mut contents = contents(&new, &name, 1, ISSUING_LIFETIME, now)?;
+    contents.permissions = new.ceiling.map(|ceiling| (new.permission_oid, ceiling));
     let above = Parsed::from_der(root, new.permission_oid)?;
     contents.not_after = contents.not_after.min(above.not_after);
     let issuer =

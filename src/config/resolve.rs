@@ -50,6 +50,8 @@ pub(super) fn resolve(written: &Written, source: &Path) -> Result<Config, Vec<Pr
         permission_oid: resolver.permission_oid(&written.permission_oid),
         registry: RegistryOptions {
             path: resolver.path("/registry/path", &written.registry.path),
+            crl_file: resolver
+                .maybe_path("/registry/crl_file", written.registry.crl_file.as_deref()),
             max_staleness: written.registry.max_staleness.0,
         },
         policy,

@@ -402,6 +402,7 @@ fn new_authority<'a>(
         root_passphrase: passphrase,
         issuing_passphrase: passphrase,
         permission_oid: DEFAULT_PERMISSION_OID,
+        ceiling: None,
         beside,
     }
 }

@@ -40,6 +40,7 @@ pub fn new_authority(passphrase: &Secret, key: KeyKind) -> NewAuthority<'_> {
         root_passphrase: passphrase,
         issuing_passphrase: passphrase,
         permission_oid: DEFAULT_PERMISSION_OID,
+        ceiling: None,
         beside: None,
     }
 }

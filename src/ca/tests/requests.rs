@@ -74,7 +74,14 @@ async fn of_a_request_only_the_key_counts() {
         ("rsa", &["-newkey", "rsa:2048"]),
         (
             "pss",
-            &["-newkey", "rsa:3072", "-sigopt", "rsa_padding_mode:pss"],
+            &[
+                "-newkey",
+                "rsa:3072",
+                "-sigopt",
+                "rsa_padding_mode:pss",
+                "-sigopt",
+                "rsa_pss_saltlen:digest",
+            ],
         ),
     ] {
         let pem = request(&bench, kind, &[key, &greedy].concat());

@@ -130,6 +130,9 @@ pub struct InitArguments {
     /// Whose names the CA gives out: spiffe://<trust domain>/…
     #[arg(long, value_name = "DOMAIN", default_value = "countersign.internal")]
     pub trust_domain: String,
+    /// Ceiling of the issuing CA: nothing that it signs can do more; may be given more than once
+    #[arg(long, value_name = "GRANT")]
+    pub ceiling: Vec<String>,
     /// Kind of both keys: p256, p384 or ed25519
     #[arg(long, value_name = "KIND", default_value = "p256")]
     pub key: KeyKind,
@@ -259,6 +262,9 @@ pub struct DelegateArguments {
 pub struct RotateArguments {
     /// What is replaced.
     pub what: RotateWhat,
+    /// Ceiling of the issuing CA: nothing that it signs can do more; may be given more than once
+    #[arg(long, value_name = "GRANT")]
+    pub ceiling: Vec<String>,
     /// Kind of the new keys: p256, p384 or ed25519
     #[arg(long, value_name = "KIND", default_value = "p256")]
     pub key: KeyKind,

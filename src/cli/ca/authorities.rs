@@ -62,12 +62,14 @@ impl Bench<'_> {
         let root = self.open_in(files, true, &of_root)?;
         let issuing_passphrase = passphrases.fresh(&files.issuing_key())?;
         let root_passphrase = of_root.fresh(&files.root_key())?;
+        let ceiling = written_grants(&arguments.ceiling, &[])?;
         let new = NewAuthority {
             trust_domain: root.trust_domain(),
             key: arguments.key,
             root_passphrase: &root_passphrase,
             issuing_passphrase: &issuing_passphrase,
             permission_oid: &self.settings.permission_oid,
+            ceiling: (!ceiling.is_empty()).then_some(&ceiling),
             beside: None,
         };
         let store = self.store(true).await?;

@@ -81,12 +81,14 @@ impl Bench<'_> {
             Some(file) => Passphrases::new(Some(file)).of(&files.root_key())?,
             None => issuing_passphrase.clone(),
         };
+        let ceiling = written_grants(&arguments.ceiling, &[])?;
         let new = NewAuthority {
             trust_domain: &arguments.trust_domain,
             key: arguments.key,
             root_passphrase: &root_passphrase,
             issuing_passphrase: &issuing_passphrase,
             permission_oid: &self.settings.permission_oid,
+            ceiling: (!ceiling.is_empty()).then_some(&ceiling),
             beside: None,
         };
         make_folder_of(&self.registry)?;
