@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::io::AsyncReadExt;
 use arc_swap::ArcSwap;
+use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
@@ -230,10 +230,7 @@ impl Dial for Dialer {
     }
 }
 
-fn load(
-    credentials: &Credentials,
-    transport: Transport,
-) -> Result<Current, ClientError> {
+fn load(credentials: &Credentials, transport: Transport) -> Result<Current, ClientError> {
     let identity = Identity::load(
         &credentials.cert,
         &credentials.key,

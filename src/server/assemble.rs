@@ -151,13 +151,20 @@ pub async fn assemble(
 /// What the server agrees to speak, best first.
 fn alpn(http: bool) -> Vec<Vec<u8>> {
     let all = [choose::ALPN_RAW, choose::ALPN_HTTP2, choose::ALPN_HTTP1];
-    all[..if http { 3 } else { 1 }].iter().map(|name| name.to_vec()).collect()
+    all[..if http { 3 } else { 1 }]
+        .iter()
+        .map(|name| name.to_vec())
+        .collect()
 }
 
 /// The server's certificate and key.
 pub(super) fn load_identity(config: &Config) -> Result<Identity, ServerError> {
     let passphrase = passphrase(config)?;
-    Ok(Identity::load(&config.tls.certificate, &config.tls.key, passphrase.as_ref())?)
+    Ok(Identity::load(
+        &config.tls.certificate,
+        &config.tls.key,
+        passphrase.as_ref(),
+    )?)
 }
 
 /// What opens the server's key.

@@ -6,6 +6,7 @@ mod anchor;
 mod cache;
 mod client;
 mod crl;
+mod either_usage;
 mod identity;
 mod known_root;
 mod open;

@@ -16,6 +16,8 @@ mod authorization;
 mod cli;
 mod configuration;
 mod connect_listen;
+mod enrol;
+mod enrol_rate;
 mod handshake;
 mod http;
 mod life;

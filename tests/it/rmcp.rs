@@ -1,5 +1,5 @@
-//! rmcp, the official SDK, as a real client: in its legacy and its modern mode, over raw TLS and
-//! through `countersign connect`. Each lists, calls, reads, gets a prompt, sees progress, cancels,
+//! rmcp, the official SDK, as a real client: in its legacy and its modern mode, over raw TLS, by
+//! Streamable HTTP and through `countersign connect`. Each lists, calls, reads, gets a prompt, sees progress, cancels,
 //! and is refused what its certificate does not allow.
 #![allow(clippy::panic, reason = "a test fails by panicking")]
 
@@ -13,7 +13,7 @@ use rmcp::service::{
     ClientLifecycleMode, ClientServiceExt as _, NotificationContext, PeerRequestOptions,
     RunningService, ServiceError,
 };
-use rmcp::transport::TokioChildProcess;
+use rmcp::transport::{StreamableHttpClientTransport, TokioChildProcess};
 use rmcp::{ClientHandler, RoleClient};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -54,6 +54,7 @@ type Running = RunningService<RoleClient, Handler>;
 enum Way {
     RawTls,
     Connect,
+    Http,
 }
 
 fn legacy() -> ClientLifecycleMode {
@@ -79,6 +80,16 @@ async fn client(
             handler
                 .serve_with_lifecycle(program.stream(person).await, era)
                 .await
+        }
+        Way::Http => {
+            // The SDK's own HTTP client; what it writes goes through TLS byte for byte.
+            let socket = program.folder.path().join("http.sock");
+            program.door(person, "http/1.1").behind(&socket);
+            let transport = StreamableHttpClientTransport::from_unix_socket(
+                socket.to_str().unwrap(),
+                "http://localhost/mcp",
+            );
+            handler.serve_with_lifecycle(transport, era).await
         }
         Way::Connect => {
             let child = TokioChildProcess::new(program.command(person, &["connect"])).unwrap();
@@ -272,4 +283,14 @@ async fn the_sdk_in_its_legacy_mode_through_connect() {
 #[tokio::test]
 async fn the_sdk_in_its_modern_mode_through_connect() {
     everything(Way::Connect, modern()).await;
+}
+
+#[tokio::test]
+async fn the_sdk_in_its_legacy_mode_by_http() {
+    everything(Way::Http, legacy()).await;
+}
+
+#[tokio::test]
+async fn the_sdk_in_its_modern_mode_by_http() {
+    everything(Way::Http, modern()).await;
 }

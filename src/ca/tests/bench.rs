@@ -95,6 +95,22 @@ impl Bench {
     }
 }
 
+/// With one role, `reader`.
+pub fn rules() -> Rules<'static> {
+    static ROLES: std::sync::LazyLock<Roles> = std::sync::LazyLock::new(|| {
+        let reader = WrittenGrants::parse(&["tools:files__read_*"]).unwrap();
+        [(
+            String::from("reader"),
+            reader.resolve(&Roles::new()).unwrap(),
+        )]
+        .into()
+    });
+    Rules {
+        permission_oid: DEFAULT_PERMISSION_OID,
+        roles: &ROLES,
+    }
+}
+
 /// What a test asks for, with a fresh key.
 pub struct Ask {
     pub name: &'static str,
@@ -150,20 +166,8 @@ impl Ask {
             dns: self.dns.iter().map(ToString::to_string).collect(),
             ips: self.ips.iter().map(|ip| ip.parse().unwrap()).collect(),
         };
-        let roles: Roles = [(
-            String::from("reader"),
-            WrittenGrants::parse(&["tools:files__read_*"])
-                .unwrap()
-                .resolve(&Roles::new())
-                .unwrap(),
-        )]
-        .into();
-        let rules = Rules {
-            permission_oid: DEFAULT_PERMISSION_OID,
-            roles: &roles,
-        };
         authority
-            .sign(&request, rules, self.now)
+            .sign(&request, rules(), self.now)
             .map(|signed| (signed, key))
     }
 

@@ -8,4 +8,5 @@ mod dev;
 mod full;
 mod issuing;
 mod pinning;
+mod requests;
 mod revoking;

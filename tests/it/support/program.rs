@@ -5,10 +5,13 @@
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::Arc;
 
 use tokio::io::{AsyncReadExt as _, BufReader};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixListener};
 use tokio::process::{Child, Command};
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 use super::client::Client;
 use super::pki::{self, Certified, PATIENCE};
@@ -135,12 +138,17 @@ text = "Say hello to {{{{who}}}}."
     }
 
     /// TLS as this person, offering `mcp`.
-    pub async fn stream(&self, person: &Person) -> tokio_rustls::client::TlsStream<TcpStream> {
-        let client = Client::of(&person.certified, &self.root).offering(&["mcp"]);
-        let tcp = TcpStream::connect(self.address).await.unwrap();
-        let connector = tokio_rustls::TlsConnector::from(std::sync::Arc::new(client.config));
-        let name = rustls::pki_types::ServerName::try_from("localhost").unwrap();
-        connector.connect(name, tcp).await.unwrap()
+    pub async fn stream(&self, person: &Person) -> TlsStream<TcpStream> {
+        self.door(person, "mcp").stream().await
+    }
+
+    /// How this person comes in for this protocol.
+    pub fn door(&self, person: &Person, alpn: &str) -> Door {
+        let client = Client::of(&person.certified, &self.root).offering(&[alpn]);
+        Door {
+            config: Arc::new(client.config),
+            address: self.address,
+        }
     }
 
     /// A client command of the program as this person.
@@ -193,6 +201,39 @@ text = "Say hello to {{{{who}}}}."
         tokio::time::timeout(PATIENCE, wait)
             .await
             .expect("the record is written in time")
+    }
+}
+
+/// Connections to one server as one person.
+#[derive(Clone)]
+pub struct Door {
+    config: Arc<rustls::ClientConfig>,
+    address: SocketAddr,
+}
+
+impl Door {
+    pub async fn stream(&self) -> TlsStream<TcpStream> {
+        let tcp = TcpStream::connect(self.address).await.unwrap();
+        let name = rustls::pki_types::ServerName::try_from("localhost").unwrap();
+        TlsConnector::from(self.config.clone())
+            .connect(name, tcp)
+            .await
+            .unwrap()
+    }
+
+    /// Carries the bytes of every connection to this socket, for clients that know no certificates.
+    pub fn behind(self, socket: &Path) {
+        let listener = UnixListener::bind(socket).unwrap();
+        tokio::spawn(async move {
+            while let Ok((mut near, _)) = listener.accept().await {
+                let door = self.clone();
+                tokio::spawn(async move {
+                    let mut far = door.stream().await;
+                    // However it ends, it ends.
+                    let _ = tokio::io::copy_bidirectional(&mut near, &mut far).await;
+                });
+            }
+        });
     }
 }
 
