@@ -149,7 +149,8 @@ fn events_of(messages: VecDeque<Vec<u8>>) -> Bytes {
     out.into()
 }
 
-async fn ready(outbox: Option<&Outbox>) {
+/// Ready when notes wait; never where there can be none.
+pub async fn ready(outbox: Option<&Outbox>) {
     match outbox {
         Some(outbox) => outbox.ready().await,
         None => std::future::pending().await,

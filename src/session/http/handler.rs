@@ -17,7 +17,7 @@ use crate::transport::http::{Accepts, Busy, Fields, Gone, ReplyBody, allow, empt
 
 use super::conn::Conn;
 use super::gate::{closing, gate, preflight, share_with};
-use super::{legacy, post, websocket};
+use super::{post, reading, websocket};
 
 /// Everything that the endpoint knows.
 const METHODS: &str = "GET, POST, DELETE, OPTIONS";
@@ -166,7 +166,7 @@ fn get(
     let last = fields
         .last_event
         .map(|last| last.to_str().unwrap_or_default());
-    legacy::get(conn, held, last, busy)
+    reading::get(conn, held, last, busy)
 }
 
 fn delete(conn: &Arc<Conn>, fields: &Fields<'_>) -> Response<ReplyBody> {

@@ -6,6 +6,7 @@
 mod agree;
 mod call;
 mod conn;
+mod detached;
 mod events;
 mod flight;
 mod gate;
@@ -15,6 +16,7 @@ mod listen;
 mod news;
 mod options;
 mod post;
+mod reading;
 mod serve;
 mod sessions;
 mod status;
