@@ -8,6 +8,7 @@
 //!
 //! It runs with the configuration that it is given and prints the addresses that it listens on. The
 //! suite speaks plain HTTP, so it comes in through `countersign connect --listen`.
+#![allow(clippy::print_stdout, reason = "whoever starts it reads the addresses there")]
 
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
@@ -276,7 +277,7 @@ fn asking_tools(tools: Toolbox) -> Result<Toolbox, String> {
         "test_streaming_elicitation",
         "Asks on a stream",
         name_form(),
-        |answer| answer.to_string(),
+        Value::to_string,
     )?;
     tools.tool("test_missing_capability", "Needs sampling", NOTHING, |context, _| async move {
         if context.client_can(&["sampling"]) {

@@ -1,7 +1,10 @@
 //! Streamable HTTP: each status with its accepted twin, both eras, sessions, streams.
 
+use countersign::transport::{Wire, WsWire};
 use hyper::Method;
+use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::support::http::{RawHttp, Web};
 use crate::support::pki::Certified;
@@ -279,5 +282,86 @@ async fn probes_answer_to_an_admitted_peer() {
         assert_eq!(web.whole(request).await.status, 405);
     }
     assert!(tools(&web.ask("tools/list", json!({})).await) > 5);
+    served.stop().await;
+}
+
+#[tokio::test]
+async fn websockets_share_one_http_2_connection() {
+    let site = Site::new().await;
+    let (served, operator) = open(&site).await;
+    let mut web = Web::http2(&site, &served, &operator).await;
+    // The server's settings, which allow it, have come with the first answer.
+    assert!(tools(&web.ask("tools/list", json!({})).await) > 5);
+    let connect = |version: &str| {
+        let fields = [("sec-websocket-version", version), ("sec-websocket-protocol", "mcp")];
+        let mut request = web.request(Method::CONNECT, "/mcp", &fields, None);
+        request.extensions_mut().insert(hyper::ext::Protocol::from_static("websocket"));
+        request
+    };
+    let (old, one, two) = (connect("8"), connect("13"), connect("13"));
+    assert_eq!(web.whole(old).await.status, 426);
+    let mut wires = Vec::new();
+    for request in [one, two] {
+        let response = web.send(request).await.unwrap();
+        assert_eq!((response.status().as_u16(), &response.headers()["sec-websocket-protocol"]), (200, &"mcp".parse().unwrap()));
+        let upgraded = hyper::upgrade::on(response).await.unwrap();
+        wires.push(WsWire::client(TokioIo::new(upgraded), 1 << 20));
+    }
+    let call = crate::support::served::modern(1, "tools/call", json!({"name":"self__whoami"}));
+    for wire in &mut wires {
+        wire.put(|out| out.extend_from_slice(call.to_string().as_bytes()));
+        wire.flush().await.unwrap();
+        let answer = loop {
+            if let Some(message) = wire.next().unwrap() {
+                break message;
+            }
+            assert!(wire.fill().await.unwrap());
+        };
+        let answer: Value = serde_json::from_slice(&answer).unwrap();
+        assert_eq!(answer["result"]["resultType"], "complete", "{answer}");
+    }
+    assert!(tools(&web.ask("tools/list", json!({})).await) > 5);
+    drop(wires);
+    served.stop().await;
+}
+
+#[tokio::test]
+async fn a_websocket_handshake_is_whole_or_refused() {
+    let site = Site::new().await;
+    let (served, operator) = open(&site).await;
+    let good = "GET /mcp HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+        Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+    let cases = [
+        (good.to_owned(), "101"),
+        (good.replace("Version: 13", "Version: 8"), "426"),
+        (good.replace("dGhlIHNhbXBsZSBub25jZQ==", "c2hvcnQ="), "400"),
+        (good.replace("Connection: Upgrade", "Connection: keep-alive"), "400"),
+        (good.replace("/mcp", "/other"), "404"),
+        (good.replace("Host: localhost", "Host: localhost\r\nOrigin: https://evil.example"), "403"),
+    ];
+    for (request, status) in cases {
+        let mut raw = RawHttp::open(&site, &served, &operator).await;
+        raw.send(&request).await;
+        let head = raw.head().await;
+        assert!(head.starts_with(&format!("HTTP/1.1 {status} ")), "{request}\n{head}");
+        // Nobody asked for a subprotocol, so none is named.
+        assert!(!head.contains("sec-websocket-protocol"), "{head}");
+    }
+    served.stop().await;
+}
+
+#[tokio::test]
+async fn orchestrators_without_a_certificate_ask_on_a_loopback_address() {
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let site = Site::with(&format!("[health]\nlisten = \"127.0.0.1:{port}\"\n")).await;
+    let (served, _) = open(&site).await;
+    for (path, status) in [("/healthz", "200"), ("/readyz", "200"), ("/mcp", "404")] {
+        let mut stream = tokio::net::TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{answer}");
+    }
     served.stop().await;
 }

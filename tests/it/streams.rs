@@ -413,6 +413,7 @@ async fn a_revoked_peer_loses_its_streams() {
         stage.hear("steps begun").await;
         assert_eq!(events.next().await.unwrap().data.as_deref(), Some(""));
         stage.site.revoke(&leaver).await;
+        while events.next().await.is_some() {}
         web.closed().await;
         // The call goes with its caller, although it would outlive a connection that broke.
         stage.hear("steps dropped").await;

@@ -3,7 +3,7 @@
 
 use hyper::header::{self, HeaderValue};
 use hyper::http::request::Parts;
-use hyper::{Response, StatusCode, Version};
+use hyper::{Response, StatusCode};
 
 use crate::jsonrpc::code;
 use crate::transport::http::{Fields, ReplyBody, fault};
@@ -35,7 +35,7 @@ pub fn gate(
         return Err(closing(bad(&format!("`{name}` stands twice"))));
     }
     let host = host_of(head, fields).map_err(|message| closing(bad(message)))?;
-    if !options.allowed_hosts.is_empty() && !host_is_allowed(options, &host) {
+    if !options.allowed_hosts.is_empty() && !host_is_allowed(options, host) {
         let message = "this host is not served here";
         return Err(fault(StatusCode::MISDIRECTED_REQUEST, code::INVALID_REQUEST, message));
     }
@@ -51,7 +51,7 @@ pub fn gate(
 }
 
 /// The host that a request names, in the target or in the header, which must not differ.
-fn host_of(head: &Parts, fields: &Fields<'_>) -> Result<String, &'static str> {
+fn host_of<'a>(head: &'a Parts, fields: &Fields<'a>) -> Result<&'a str, &'static str> {
     let authority = head.uri.authority().map(hyper::http::uri::Authority::as_str);
     let host = match fields.host {
         None => None,
@@ -61,9 +61,8 @@ fn host_of(head: &Parts, fields: &Fields<'_>) -> Result<String, &'static str> {
         (Some(authority), Some(host)) if !authority.eq_ignore_ascii_case(host) => {
             Err("`Host` and the request's target differ")
         }
-        (Some(authority), _) if head.version >= Version::HTTP_2 => Ok(authority.to_ascii_lowercase()),
-        (_, Some(host)) => Ok(host.to_ascii_lowercase()),
-        (Some(authority), None) => Ok(authority.to_ascii_lowercase()),
+        (Some(authority), _) => Ok(authority),
+        (None, Some(host)) => Ok(host),
         (None, None) => Err("`Host` is missing"),
     }
 }
@@ -75,7 +74,10 @@ fn host_is_allowed(options: &HttpOptions, host: &str) -> bool {
         host.find(':').unwrap_or(host.len())
     };
     let name = &host[..end_of_name];
-    options.allowed_hosts.iter().any(|known| known == host || known == name)
+    let is = |known: &String| {
+        known.eq_ignore_ascii_case(host) || known.eq_ignore_ascii_case(name)
+    };
+    options.allowed_hosts.iter().any(is)
 }
 
 /// Has HTTP/1.1 close the connection after this answer: what follows cannot be told apart from the

@@ -26,7 +26,7 @@ use super::call::{Asked, Begun, Extra, begin, decide};
 use super::conn::{Conn, Party};
 use super::events::{Events, Next, Reader, split_id};
 use super::flight::whole;
-use super::news::{News, Teller, of};
+use super::news::{Teller, of};
 use super::sessions::{Held, HttpSession};
 
 const SESSION: HeaderName = HeaderName::from_static("mcp-session-id");
@@ -149,9 +149,7 @@ fn apply(conn: &Conn, session: &HttpSession, effect: Effect, reply: Reply, begun
             }
             state.wanted.subscribe(watch);
             // From now on: a stream that is opened later hears of what happened in between.
-            if state.news.is_none() {
-                state.news = Some(News::new(&conn.service));
-            }
+            state.news(&conn.service);
             let watched = state.wanted.watched();
             state.watches.set(watched);
         }
@@ -350,7 +348,8 @@ struct Reading {
     revision: Revision,
     stream: Arc<Events>,
     reader: Reader,
-    held: Option<Held>,
+    /// Keeps the session from resting.
+    _held: Option<Held>,
     _busy: Busy,
 }
 
@@ -365,7 +364,7 @@ impl Reading {
         let service = &conn.service;
         let held = service.sessions.find(service, conn.peer.name(), &session.id);
         let revision = session.revision;
-        Self { conn: Arc::clone(conn), revision, stream, reader, held, _busy: busy }
+        Self { conn: Arc::clone(conn), revision, stream, reader, _held: held, _busy: busy }
     }
 
     /// The first event of a stream of revision 2025-11-25: an id to come back with.
@@ -439,7 +438,7 @@ pub fn get(
             revision: held.revision,
             stream,
             reader,
-            held: Some(held),
+            _held: Some(held),
             _busy: busy,
         };
         return Ok(event_stream(reading.events(false)));
@@ -451,7 +450,6 @@ pub fn get(
 struct Standing {
     reading: Reading,
     session: Arc<HttpSession>,
-    news: Option<News>,
     teller: Teller,
     first: Option<Bytes>,
 }
@@ -463,11 +461,7 @@ fn standing(
     busy: Busy,
 ) -> Result<Response<ReplyBody>, Gone> {
     let teller = Teller::new(conn)?;
-    let (stream, news) = {
-        let mut state = held.state();
-        let news = state.news.take().unwrap_or_else(|| News::new(&conn.service));
-        (state.standing(&conn.options), news)
-    };
+    let stream = held.state().standing(&conn.options);
     // What is not kept any more is lost; the stream goes on with what comes.
     let reader = after.and_then(|after| stream.read_from(Some(after)));
     let Some(reader) = reader.or_else(|| stream.read_from(None)) else {
@@ -479,11 +473,11 @@ fn standing(
         revision: session.revision,
         stream,
         reader,
-        held: Some(held),
+        _held: Some(held),
         _busy: busy,
     };
     let first = if after.is_none() { reading.priming() } else { None };
-    let standing = Standing { reading, session, news: Some(news), teller, first };
+    let standing = Standing { reading, session, teller, first };
     Ok(event_stream(stream::unfold(standing, |mut standing| async move {
         let out = standing.next().await?;
         Some((out, standing))
@@ -499,7 +493,6 @@ impl Standing {
         loop {
             let reading = &self.reading;
             let keep_alive = reading.conn.options.keep_alive;
-            let news = self.news.as_mut()?;
             let item = tokio::select! {
                 biased;
                 next = poll_fn(|cx| reading.stream.poll(reading.reader, cx)) => match next {
@@ -508,7 +501,7 @@ impl Standing {
                 },
                 _ = reading.conn.live.told_to_close() => return None,
                 () = self.session.over.cancelled() => return None,
-                item = news.next() => item,
+                item = poll_fn(|cx| self.session.poll_news(&reading.conn.service, cx)) => item,
                 () = tokio::time::sleep(keep_alive) => return Some(Bytes::from_static(KEEP_ALIVE)),
             };
             let told = {
@@ -517,18 +510,6 @@ impl Standing {
             };
             for message in told {
                 self.reading.stream.push(message.into(), true);
-            }
-        }
-    }
-}
-
-impl Drop for Standing {
-    fn drop(&mut self) {
-        // For the next stream, so that nothing in between is missed.
-        if self.reading.held.is_some() && !self.session.over.is_cancelled() {
-            let mut state = self.session.state();
-            if state.news.is_none() {
-                state.news = self.news.take();
             }
         }
     }

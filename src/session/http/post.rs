@@ -162,12 +162,16 @@ impl Request<'_> {
             Ok(_) => (),
         }
         if call.method == Method::Initialize {
-            return legacy::initialize(self.conn, call, self.accepts).await;
+            return Box::pin(legacy::initialize(self.conn, call, self.accepts)).await;
         }
         match session {
-            Some(Some(held)) => legacy::request(self.conn, held, call, self.accepts, busy).await,
+            // Boxed, like all that is not on the way of every modern call: its place would be
+            // made and moved with each of them.
+            Some(Some(held)) => {
+                Box::pin(legacy::request(self.conn, held, call, self.accepts, busy)).await
+            }
             Some(None) => Ok(unknown_session()),
-            None if call.method == Method::Unknown => self.unknown_method(call).await,
+            None if call.method == Method::Unknown => Box::pin(self.unknown_method(call)).await,
             None => {
                 let message = "`Mcp-Session-Id` is missing: begin with `initialize`";
                 Ok(bad(&RpcError::new(code::INVALID_REQUEST, message)))
@@ -212,7 +216,7 @@ impl Request<'_> {
             Dispatched::Later(future) => match conn.identity.place() {
                 Some(place) => {
                     let flight = Flight::new(Arc::clone(conn), begun, future, busy, place);
-                    return Ok(flight.answer(accepts).await);
+                    return Ok(Box::pin(flight.answer(accepts)).await);
                 }
                 None => Cause::Busy.reply(begun.asked.method),
             },
@@ -222,7 +226,7 @@ impl Request<'_> {
         {
             let done = Box::pin(std::future::ready(reply));
             let flight = Flight::new(Arc::clone(conn), begun, done, busy, place);
-            return Ok(flight.answer(accepts).await);
+            return Ok(Box::pin(flight.answer(accepts)).await);
         }
         begun.over(conn, &reply);
         conn.answered();
@@ -255,9 +259,8 @@ impl Request<'_> {
             Some(Note::Initialized) => {
                 let mut state = session.state();
                 state.wanted.unasked = true;
-                if state.news.is_none() {
-                    state.news = Some(super::news::News::new(&self.conn.service));
-                }
+                // From now on, although the stream for it may be opened later.
+                state.news(&self.conn.service);
             }
             Some(Note::Cancelled) => {
                 if let Some(id) = params.and_then(cancelled_id) {

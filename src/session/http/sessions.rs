@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -21,7 +22,7 @@ use super::super::identities::{Identity, Watches};
 use super::super::service::Service;
 use super::super::subscriptions::Wanted;
 use super::events::Events;
-use super::news::News;
+use super::news::{Following, Item, News};
 use super::options::HttpOptions;
 
 /// Finished streams that one session keeps for a client that comes back.
@@ -59,8 +60,8 @@ pub struct State {
     pub level: Option<Severity>,
     pub wanted: Wanted,
     pub watches: Watches,
-    /// Where the news comes from, while no stream takes it.
-    pub news: Option<News>,
+    /// The news, from the first time on that there was something to wait for.
+    pub news: Option<Following>,
     /// Streams by number: 0 belongs to no request.
     streams: Vec<Arc<Events>>,
     next_stream: u64,
@@ -281,6 +282,14 @@ impl HttpSession {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The next piece of news, for the stream that belongs to no request.
+    pub fn poll_news(&self, service: &Service, cx: &mut Context<'_>) -> Poll<Item> {
+        let mut state = self.state();
+        let (item, news) = ready!(state.news(service).as_mut().poll(cx));
+        state.news = Some(news.following());
+        Poll::Ready(item)
+    }
+
     fn rests(&self) -> bool {
         self.held.load(Ordering::Relaxed) == 0
     }
@@ -301,6 +310,11 @@ impl HttpSession {
 }
 
 impl State {
+    /// The news of this session; from now on, if nobody waited for any before.
+    pub fn news(&mut self, service: &Service) -> &mut Following {
+        self.news.get_or_insert_with(|| News::new(service).following())
+    }
+
     /// The stream of that number, if it is kept.
     pub fn stream(&self, number: u64) -> Option<Arc<Events>> {
         self.streams.iter().find(|stream| stream.number == number).cloned()

@@ -173,12 +173,6 @@ impl Web {
         stream
     }
 
-    /// Ready when the server has ended the connection.
-    pub async fn ended(self) {
-        drop(self.sender);
-        tokio::time::timeout(PATIENCE, self.driver).await.expect("ends in time").unwrap();
-    }
-
     /// Whether the connection is still there.
     pub fn is_open(&self) -> bool {
         !self.driver.is_finished()
