@@ -8,7 +8,10 @@
 //!
 //! It runs with the configuration that it is given and prints the addresses that it listens on. The
 //! suite speaks plain HTTP, so it comes in through `countersign connect --listen`.
-#![allow(clippy::print_stdout, reason = "whoever starts it reads the addresses there")]
+#![allow(
+    clippy::print_stdout,
+    reason = "whoever starts it reads the addresses there"
+)]
 
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
@@ -34,10 +37,15 @@ const WAV: &str = "UklGRiYAAABXQVZFZm10IBAAAAABAAEAQB8AAAB9AAACABAAZGF0YQIAAAA="
 const NOTHING: &str = r#"{"type":"object"}"#;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let path = std::env::args().nth(1).ok_or("usage: conformance CONFIGURATION")?;
+    let path = std::env::args()
+        .nth(1)
+        .ok_or("usage: conformance CONFIGURATION")?;
     let load = move || {
         Config::load(Path::new(&path), std::iter::empty()).map_err(|all| {
-            all.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+            all.iter()
+                .map(ToString::to_string)
+                .collect::<Vec<_>>()
+                .join("; ")
         })
     };
     let config = load()?;
@@ -51,7 +59,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     };
     let ready = |ready: server::Ready| println!("{:?}", ready.addresses);
     let runtime = tokio::runtime::Runtime::new()?;
-    runtime.block_on(server::serve(config, providers, Box::new(load), stop, ready))?;
+    runtime.block_on(server::serve(
+        config,
+        providers,
+        Box::new(load),
+        stop,
+        ready,
+    ))?;
     Ok(())
 }
 
@@ -80,49 +94,108 @@ fn bytes(base64: &str) -> Bytes {
 }
 
 fn png() -> Content {
-    Content::Image { data: bytes(PNG), mime_type: "image/png".into() }
+    Content::Image {
+        data: bytes(PNG),
+        mime_type: "image/png".into(),
+    }
 }
 
 fn resource(uri: &str, mime_type: &str, text: &str) -> Content {
     let body = Body::Text(text.into());
-    Content::Resource { uri: uri.into(), mime_type: Some(mime_type.into()), body }
+    Content::Resource {
+        uri: uri.into(),
+        mime_type: Some(mime_type.into()),
+        body,
+    }
 }
 
 fn parts(content: Vec<Content>) -> ToolResult {
-    ToolResult::Parts { content, structured: None, is_error: false }
+    ToolResult::Parts {
+        content,
+        structured: None,
+        is_error: false,
+    }
 }
 
 /// A tool that answers always the same.
 fn fixed(tools: Toolbox, name: &str, about: &str, result: ToolResult) -> Result<Toolbox, String> {
-    tools.tool(name, about, NOTHING, move |_, _| std::future::ready(Ok(result.clone())))
+    tools.tool(name, about, NOTHING, move |_, _| {
+        std::future::ready(Ok(result.clone()))
+    })
 }
 
 fn plain_tools(tools: Toolbox) -> Result<Toolbox, String> {
     let text = "This is a simple text response for testing.";
-    let tools = fixed(tools, "test_simple_text", "Answers text", ToolResult::text(text))?;
-    let tools = fixed(tools, "test_image_content", "Answers an image", parts(vec![png()]))?;
-    let sound = Content::Audio { data: bytes(WAV), mime_type: "audio/wav".into() };
-    let tools = fixed(tools, "test_audio_content", "Answers a sound", parts(vec![sound]))?;
+    let tools = fixed(
+        tools,
+        "test_simple_text",
+        "Answers text",
+        ToolResult::text(text),
+    )?;
+    let tools = fixed(
+        tools,
+        "test_image_content",
+        "Answers an image",
+        parts(vec![png()]),
+    )?;
+    let sound = Content::Audio {
+        data: bytes(WAV),
+        mime_type: "audio/wav".into(),
+    };
+    let tools = fixed(
+        tools,
+        "test_audio_content",
+        "Answers a sound",
+        parts(vec![sound]),
+    )?;
     let inside = "This is an embedded resource content.";
     let embedded = resource("test://embedded-resource", "text/plain", inside);
-    let tools = fixed(tools, "test_embedded_resource", "Answers a resource", parts(vec![embedded]))?;
+    let tools = fixed(
+        tools,
+        "test_embedded_resource",
+        "Answers a resource",
+        parts(vec![embedded]),
+    )?;
     let mixed = vec![
         Content::Text("Multiple content types test:".into()),
         png(),
-        resource("test://mixed-content-resource", "application/json", r#"{"test":"data","value":123}"#),
+        resource(
+            "test://mixed-content-resource",
+            "application/json",
+            r#"{"test":"data","value":123}"#,
+        ),
     ];
-    let tools = fixed(tools, "test_multiple_content_types", "Answers three things", parts(mixed))?;
+    let tools = fixed(
+        tools,
+        "test_multiple_content_types",
+        "Answers three things",
+        parts(mixed),
+    )?;
     let error = ToolResult::error("This tool intentionally returns an error for testing");
     let tools = fixed(tools, "test_error_handling", "Fails", error)?;
     let schema = r##"{"$schema":"https://json-schema.org/draft/2020-12/schema","type":"object","$defs":{"address":{"$anchor":"addressDef","type":"object","properties":{"street":{"type":"string"},"city":{"type":"string"}}}},"properties":{"name":{"type":"string"},"address":{"$ref":"#/$defs/address"},"contactMethod":{"type":"string","enum":["phone","email"]},"phone":{"type":"string"},"email":{"type":"string"}},"allOf":[{"anyOf":[{"required":["phone"]},{"required":["email"]}]}],"if":{"properties":{"contactMethod":{"const":"phone"}},"required":["contactMethod"]},"then":{"required":["phone"]},"else":{"required":["email"]},"additionalProperties":false}"##;
     let about = "Tool with JSON Schema 2020-12 features";
-    let tools = tools.tool("json_schema_2020_12_tool", about, schema, |_, arguments| async move {
-        Ok(ToolResult::text(String::from_utf8_lossy(arguments.raw()).into_owned()))
-    })?;
+    let tools = tools.tool(
+        "json_schema_2020_12_tool",
+        about,
+        schema,
+        |_, arguments| async move {
+            Ok(ToolResult::text(
+                String::from_utf8_lossy(arguments.raw()).into_owned(),
+            ))
+        },
+    )?;
     let schema = r#"{"type":"object","properties":{"region":{"type":"string","x-mcp-header":"Region"}},"required":["region"]}"#;
-    tools.tool("test_custom_header", "Has an argument in a header", schema, |_, arguments| async move {
-        Ok(ToolResult::text(String::from_utf8_lossy(arguments.raw()).into_owned()))
-    })
+    tools.tool(
+        "test_custom_header",
+        "Has an argument in a header",
+        schema,
+        |_, arguments| async move {
+            Ok(ToolResult::text(
+                String::from_utf8_lossy(arguments.raw()).into_owned(),
+            ))
+        },
+    )
 }
 
 async fn a_moment() {
@@ -131,39 +204,71 @@ async fn a_moment() {
 
 fn talking_tools(tools: Toolbox) -> Result<Toolbox, String> {
     let about = "Reports its progress";
-    let tools = tools.tool("test_tool_with_progress", about, NOTHING, |context, _| async move {
-        context.progress(0.0, Some(100.0), None);
-        a_moment().await;
-        context.progress(50.0, Some(100.0), None);
-        a_moment().await;
-        context.progress(100.0, Some(100.0), None);
-        Ok(ToolResult::text("Progress was reported."))
-    })?;
+    let tools = tools.tool(
+        "test_tool_with_progress",
+        about,
+        NOTHING,
+        |context, _| async move {
+            context.progress(0.0, Some(100.0), None);
+            a_moment().await;
+            context.progress(50.0, Some(100.0), None);
+            a_moment().await;
+            context.progress(100.0, Some(100.0), None);
+            Ok(ToolResult::text("Progress was reported."))
+        },
+    )?;
     let logs = |context: Context, _: Arguments| async move {
-        let steps =
-            ["Tool execution started", "Tool processing data", "Tool execution completed"];
+        let steps = [
+            "Tool execution started",
+            "Tool processing data",
+            "Tool execution completed",
+        ];
         for (index, step) in steps.into_iter().enumerate() {
             if index > 0 {
                 a_moment().await;
             }
-            context.log(Severity::Info, Some("conformance"), &json!(step).to_string());
+            context.log(
+                Severity::Info,
+                Some("conformance"),
+                &json!(step).to_string(),
+            );
         }
         Ok(ToolResult::text("Messages were logged."))
     };
-    let tools = tools.tool("test_tool_with_logging", "Logs three messages", NOTHING, logs)?;
-    let tools = tools.tool("test_logging_tool", "Logs where it is asked to", NOTHING, logs)?;
+    let tools = tools.tool(
+        "test_tool_with_logging",
+        "Logs three messages",
+        NOTHING,
+        logs,
+    )?;
+    let tools = tools.tool(
+        "test_logging_tool",
+        "Logs where it is asked to",
+        NOTHING,
+        logs,
+    )?;
     let about = "Lets its stream go and answers whoever comes back for it";
-    tools.tool("test_reconnection", about, NOTHING, |context, _| async move {
-        context.release();
-        tokio::time::sleep(Duration::from_millis(200)).await;
-        Ok(ToolResult::text("Reconnection test completed successfully."))
-    })
+    tools.tool(
+        "test_reconnection",
+        about,
+        NOTHING,
+        |context, _| async move {
+            context.release();
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            Ok(ToolResult::text(
+                "Reconnection test completed successfully.",
+            ))
+        },
+    )
 }
 
 /// What the client said to this key.
 fn answer_to(context: &Context, key: &str) -> Option<Value> {
     let answers: Value = serde_json::from_slice(context.input_responses.as_ref()?).ok()?;
-    answers.get(key).filter(|answer| answer.is_object()).cloned()
+    answers
+        .get(key)
+        .filter(|answer| answer.is_object())
+        .cloned()
 }
 
 /// A field that a person filled in.
@@ -174,8 +279,13 @@ fn filled_in(context: &Context, key: &str, field: &str) -> Option<Value> {
 }
 
 fn ask(requests: Vec<(&str, Value)>, state: Option<&str>) -> Failure {
-    let requests = requests.into_iter().map(|(key, request)| (key.to_owned(), request.to_string()));
-    Failure::InputRequired { requests: requests.collect(), state: state.map(str::to_owned) }
+    let requests = requests
+        .into_iter()
+        .map(|(key, request)| (key.to_owned(), request.to_string()));
+    Failure::InputRequired {
+        requests: requests.collect(),
+        state: state.map(str::to_owned),
+    }
 }
 
 fn form(message: &str, properties: Value, required: &[&str]) -> Value {
@@ -184,7 +294,11 @@ fn form(message: &str, properties: Value, required: &[&str]) -> Value {
 }
 
 fn name_form() -> Value {
-    form("What is your name?", json!({"name":{"type":"string"}}), &["name"])
+    form(
+        "What is your name?",
+        json!({"name":{"type":"string"}}),
+        &["name"],
+    )
 }
 
 fn sample(text: &str, max_tokens: u32) -> Value {
@@ -216,36 +330,54 @@ fn once(
 }
 
 fn asking_tools(tools: Toolbox) -> Result<Toolbox, String> {
-    let schema = r#"{"type":"object","properties":{"prompt":{"type":"string"}},"required":["prompt"]}"#;
-    let tools = tools.tool("test_sampling", "Asks the client's model", schema, |context, arguments| async move {
-        let arguments: Value = arguments.parse()?;
-        match answer_to(&context, "sample") {
-            Some(answer) => {
-                let text = answer["content"]["text"].as_str().unwrap_or_default();
-                Ok(ToolResult::text(format!("LLM response: {text}")))
+    let schema =
+        r#"{"type":"object","properties":{"prompt":{"type":"string"}},"required":["prompt"]}"#;
+    let tools = tools.tool(
+        "test_sampling",
+        "Asks the client's model",
+        schema,
+        |context, arguments| async move {
+            let arguments: Value = arguments.parse()?;
+            match answer_to(&context, "sample") {
+                Some(answer) => {
+                    let text = answer["content"]["text"].as_str().unwrap_or_default();
+                    Ok(ToolResult::text(format!("LLM response: {text}")))
+                }
+                None => {
+                    let prompt = arguments["prompt"].as_str().unwrap_or_default();
+                    Err(ask(vec![("sample", sample(prompt, 100))], None))
+                }
             }
-            None => {
-                let prompt = arguments["prompt"].as_str().unwrap_or_default();
-                Err(ask(vec![("sample", sample(prompt, 100))], None))
-            }
-        }
-    })?;
-    let schema = r#"{"type":"object","properties":{"message":{"type":"string"}},"required":["message"]}"#;
-    let tools = tools.tool("test_elicitation", "Asks a person", schema, |context, arguments| async move {
-        let arguments: Value = arguments.parse()?;
-        match answer_to(&context, "form") {
-            Some(answer) => Ok(ToolResult::text(format!("User response: {answer}"))),
-            None => {
-                let fields = json!({
+        },
+    )?;
+    let schema =
+        r#"{"type":"object","properties":{"message":{"type":"string"}},"required":["message"]}"#;
+    let tools = tools.tool(
+        "test_elicitation",
+        "Asks a person",
+        schema,
+        |context, arguments| async move {
+            let arguments: Value = arguments.parse()?;
+            match answer_to(&context, "form") {
+                Some(answer) => Ok(ToolResult::text(format!("User response: {answer}"))),
+                None => {
+                    let fields = json!({
                     "username": {"type":"string","description":"User's response"},
                     "email": {"type":"string","description":"User's email address"}});
-                let message = arguments["message"].as_str().unwrap_or_default();
-                Err(ask(vec![("form", form(message, fields, &["username", "email"]))], None))
+                    let message = arguments["message"].as_str().unwrap_or_default();
+                    Err(ask(
+                        vec![("form", form(message, fields, &["username", "email"]))],
+                        None,
+                    ))
+                }
             }
-        }
-    })?;
+        },
+    )?;
     let completed = |answer: &Value| {
-        format!("Elicitation completed: action={}, content={}", answer["action"], answer["content"])
+        format!(
+            "Elicitation completed: action={}, content={}",
+            answer["action"], answer["content"]
+        )
     };
     let defaults = json!({
         "name": {"type":"string","default":"John Doe"},
@@ -255,9 +387,16 @@ fn asking_tools(tools: Toolbox) -> Result<Toolbox, String> {
         "verified": {"type":"boolean","default":true}});
     let about = "Asks with defaults";
     let request = form("Please check these values", defaults, &[]);
-    let tools = once(tools, "test_elicitation_sep1034_defaults", about, request, completed)?;
+    let tools = once(
+        tools,
+        "test_elicitation_sep1034_defaults",
+        about,
+        request,
+        completed,
+    )?;
     let titled = |titles: [&str; 3]| {
-        let one = |(n, title): (usize, &str)| json!({"const":format!("value{}", n + 1),"title":title});
+        let one =
+            |(n, title): (usize, &str)| json!({"const":format!("value{}", n + 1),"title":title});
         titles.into_iter().enumerate().map(one).collect::<Vec<_>>()
     };
     let options = json!(["option1", "option2", "option3"]);
@@ -270,8 +409,13 @@ fn asking_tools(tools: Toolbox) -> Result<Toolbox, String> {
         "titledMulti": {"type":"array",
             "items":{"anyOf":titled(["First Choice","Second Choice","Third Choice"])}}});
     let request = form("Please choose", enums, &[]);
-    let tools =
-        once(tools, "test_elicitation_sep1330_enums", "Asks for choices", request, completed)?;
+    let tools = once(
+        tools,
+        "test_elicitation_sep1330_enums",
+        "Asks for choices",
+        request,
+        completed,
+    )?;
     let tools = once(
         tools,
         "test_streaming_elicitation",
@@ -279,41 +423,64 @@ fn asking_tools(tools: Toolbox) -> Result<Toolbox, String> {
         name_form(),
         Value::to_string,
     )?;
-    tools.tool("test_missing_capability", "Needs sampling", NOTHING, |context, _| async move {
-        if context.client_can(&["sampling"]) {
-            Ok(ToolResult::text("The client can sample."))
-        } else {
-            Err(Failure::MissingCapability(r#"{"sampling":{}}"#.into()))
-        }
-    })
+    tools.tool(
+        "test_missing_capability",
+        "Needs sampling",
+        NOTHING,
+        |context, _| async move {
+            if context.client_can(&["sampling"]) {
+                Ok(ToolResult::text("The client can sample."))
+            } else {
+                Err(Failure::MissingCapability(r#"{"sampling":{}}"#.into()))
+            }
+        },
+    )
 }
 
 fn round_tools(tools: Toolbox) -> Result<Toolbox, String> {
     const PREFIX: &str = "test_input_required_result_";
     let name = |end: &str| format!("{PREFIX}{end}");
-    let tools = tools.tool(&name("elicitation"), "Asks for a name", NOTHING, |context, _| async move {
-        match filled_in(&context, "user_name", "name").as_ref().and_then(Value::as_str) {
-            Some(name) => Ok(ToolResult::text(format!("Hello, {name}!"))),
-            None => Err(ask(vec![("user_name", name_form())], None)),
-        }
-    })?;
-    let tools = tools.tool(&name("sampling"), "Asks a model", NOTHING, |context, _| async move {
-        match answer_to(&context, "capital_question") {
-            Some(answer) => {
-                Ok(ToolResult::text(answer["content"]["text"].as_str().unwrap_or_default()))
+    let tools = tools.tool(
+        &name("elicitation"),
+        "Asks for a name",
+        NOTHING,
+        |context, _| async move {
+            match filled_in(&context, "user_name", "name")
+                .as_ref()
+                .and_then(Value::as_str)
+            {
+                Some(name) => Ok(ToolResult::text(format!("Hello, {name}!"))),
+                None => Err(ask(vec![("user_name", name_form())], None)),
             }
-            None => {
-                let question = sample("What is the capital of France?", 100);
-                Err(ask(vec![("capital_question", question)], None))
+        },
+    )?;
+    let tools = tools.tool(
+        &name("sampling"),
+        "Asks a model",
+        NOTHING,
+        |context, _| async move {
+            match answer_to(&context, "capital_question") {
+                Some(answer) => Ok(ToolResult::text(
+                    answer["content"]["text"].as_str().unwrap_or_default(),
+                )),
+                None => {
+                    let question = sample("What is the capital of France?", 100);
+                    Err(ask(vec![("capital_question", question)], None))
+                }
             }
-        }
-    })?;
-    let tools = tools.tool(&name("list_roots"), "Asks for roots", NOTHING, |context, _| async move {
-        match answer_to(&context, "client_roots") {
-            Some(answer) => Ok(ToolResult::text(answer["roots"].to_string())),
-            None => Err(ask(vec![("client_roots", roots())], None)),
-        }
-    })?;
+        },
+    )?;
+    let tools = tools.tool(
+        &name("list_roots"),
+        "Asks for roots",
+        NOTHING,
+        |context, _| async move {
+            match answer_to(&context, "client_roots") {
+                Some(answer) => Ok(ToolResult::text(answer["roots"].to_string())),
+                None => Err(ask(vec![("client_roots", roots())], None)),
+            }
+        },
+    )?;
     let confirm = |context: Context, _: Arguments| async move {
         let ok = filled_in(&context, "confirm", "ok").is_some();
         if ok && context.request_state.as_deref() == Some("asked to confirm") {
@@ -323,46 +490,83 @@ fn round_tools(tools: Toolbox) -> Result<Toolbox, String> {
         Err(ask(vec![("confirm", question)], Some("asked to confirm")))
     };
     let tools = tools.tool(&name("request_state"), "Keeps a state", NOTHING, confirm)?;
-    let tools = tools.tool(&name("tampered_state"), "Keeps its state safe", NOTHING, confirm)?;
-    let tools = tools.tool(&name("multiple_inputs"), "Asks three things", NOTHING, |context, _| async move {
-        let keys = ["user_name", "greeting", "client_roots"];
-        let answers = keys.map(|key| answer_to(&context, key));
-        if context.request_state.is_some() && answers.iter().all(Option::is_some) {
-            return Ok(ToolResult::text("Everything was answered."));
-        }
-        let requests = [name_form(), sample("Generate a greeting", 50), roots()];
-        Err(ask(keys.into_iter().zip(requests).collect(), Some("asked three things")))
-    })?;
-    let tools = tools.tool(&name("multi_round"), "Asks twice", NOTHING, |context, _| async move {
-        let step = |number: &str, what: &str, field: &str| {
-            form(&format!("Step {number}: {what}"), json!({field:{"type":"string"}}), &[field])
-        };
-        let name = filled_in(&context, "step1", "name");
-        let color = filled_in(&context, "step2", "color");
-        match (context.request_state.as_deref(), name, color) {
-            (Some("one"), Some(name), _) => {
-                let question = step("2", "What is your favorite color?", "color");
-                Err(ask(vec![("step2", question)], Some(&format!("two {name}"))))
+    let tools = tools.tool(
+        &name("tampered_state"),
+        "Keeps its state safe",
+        NOTHING,
+        confirm,
+    )?;
+    let tools = tools.tool(
+        &name("multiple_inputs"),
+        "Asks three things",
+        NOTHING,
+        |context, _| async move {
+            let keys = ["user_name", "greeting", "client_roots"];
+            let answers = keys.map(|key| answer_to(&context, key));
+            if context.request_state.is_some() && answers.iter().all(Option::is_some) {
+                return Ok(ToolResult::text("Everything was answered."));
             }
-            (Some(state), _, Some(color)) if state.starts_with("two ") => {
-                Ok(ToolResult::text(format!("{} likes {color}", &state[4..])))
+            let requests = [name_form(), sample("Generate a greeting", 50), roots()];
+            Err(ask(
+                keys.into_iter().zip(requests).collect(),
+                Some("asked three things"),
+            ))
+        },
+    )?;
+    let tools = tools.tool(
+        &name("multi_round"),
+        "Asks twice",
+        NOTHING,
+        |context, _| async move {
+            let step = |number: &str, what: &str, field: &str| {
+                form(
+                    &format!("Step {number}: {what}"),
+                    json!({field:{"type":"string"}}),
+                    &[field],
+                )
+            };
+            let name = filled_in(&context, "step1", "name");
+            let color = filled_in(&context, "step2", "color");
+            match (context.request_state.as_deref(), name, color) {
+                (Some("one"), Some(name), _) => {
+                    let question = step("2", "What is your favorite color?", "color");
+                    Err(ask(vec![("step2", question)], Some(&format!("two {name}"))))
+                }
+                (Some(state), _, Some(color)) if state.starts_with("two ") => {
+                    Ok(ToolResult::text(format!("{} likes {color}", &state[4..])))
+                }
+                _ => Err(ask(
+                    vec![("step1", step("1", "What is your name?", "name"))],
+                    Some("one"),
+                )),
             }
-            _ => Err(ask(vec![("step1", step("1", "What is your name?", "name"))], Some("one"))),
-        }
-    })?;
-    tools.tool(&name("capabilities"), "Asks what can be asked", NOTHING, |context, _| async move {
-        let all = [
-            ("elicitation", "user_name", name_form()),
-            ("sampling", "greeting", sample("Generate a greeting", 50)),
-            ("roots", "client_roots", roots()),
-        ];
-        let can = all.into_iter().filter(|(capability, ..)| context.client_can(&[*capability]));
-        let requests: Vec<_> = can.map(|(_, key, request)| (key, request)).collect();
-        if requests.iter().all(|(key, _)| answer_to(&context, key).is_some()) {
-            return Ok(ToolResult::text("Everything that could be asked was answered."));
-        }
-        Err(ask(requests, None))
-    })
+        },
+    )?;
+    tools.tool(
+        &name("capabilities"),
+        "Asks what can be asked",
+        NOTHING,
+        |context, _| async move {
+            let all = [
+                ("elicitation", "user_name", name_form()),
+                ("sampling", "greeting", sample("Generate a greeting", 50)),
+                ("roots", "client_roots", roots()),
+            ];
+            let can = all
+                .into_iter()
+                .filter(|(capability, ..)| context.client_can(&[*capability]));
+            let requests: Vec<_> = can.map(|(_, key, request)| (key, request)).collect();
+            if requests
+                .iter()
+                .all(|(key, _)| answer_to(&context, key).is_some())
+            {
+                return Ok(ToolResult::text(
+                    "Everything that could be asked was answered.",
+                ));
+            }
+            Err(ask(requests, None))
+        },
+    )
 }
 
 fn changing_tools(tools: Toolbox, reports: &Reports) -> Result<Toolbox, String> {
@@ -376,9 +580,19 @@ fn changing_tools(tools: Toolbox, reports: &Reports) -> Result<Toolbox, String> 
         })
     };
     let about = "Reports that tools have changed";
-    let tools = change(tools, "test_trigger_tool_change", about, Happening::ToolsChanged)?;
+    let tools = change(
+        tools,
+        "test_trigger_tool_change",
+        about,
+        Happening::ToolsChanged,
+    )?;
     let about = "Reports that prompts have changed";
-    change(tools, "test_trigger_prompt_change", about, Happening::PromptsChanged)
+    change(
+        tools,
+        "test_trigger_prompt_change",
+        about,
+        Happening::PromptsChanged,
+    )
 }
 
 fn listed(uri: &str, name: &str, about: &str, mime_type: &str) -> Resource {
@@ -409,7 +623,9 @@ fn prompt(name: &str, about: &str, arguments: &[&str]) -> Prompt {
 }
 
 fn template_id(uri: &str) -> Option<&str> {
-    let id = uri.strip_prefix("test://template/")?.strip_suffix("/data")?;
+    let id = uri
+        .strip_prefix("test://template/")?
+        .strip_suffix("/data")?;
     (!id.is_empty() && !id.contains('/')).then_some(id)
 }
 
@@ -432,9 +648,19 @@ impl Provider for Fixture {
 
     fn resources(&self, _: Option<String>, _: usize) -> Answer<Page<Resource>> {
         let items = vec![
-            listed("test://static-binary", "static-binary", "An image", "image/png"),
+            listed(
+                "test://static-binary",
+                "static-binary",
+                "An image",
+                "image/png",
+            ),
             listed("test://static-text", "static-text", "A text", "text/plain"),
-            listed("test://watched-resource", "watched-resource", "Can be watched", "text/plain"),
+            listed(
+                "test://watched-resource",
+                "watched-resource",
+                "Can be watched",
+                "text/plain",
+            ),
         ];
         Answer::Now(Ok(Page { items, next: None }))
     }
@@ -451,15 +677,22 @@ impl Provider for Fixture {
 
     fn read_resource(&self, _: Context, uri: &str) -> Answer<ReadResult> {
         let text = |mime_type: &str, text: String| {
-            Ok(ReadResult::one(uri, Some(mime_type.into()), Body::Text(text)))
+            Ok(ReadResult::one(
+                uri,
+                Some(mime_type.into()),
+                Body::Text(text),
+            ))
         };
         Answer::Now(match (uri, template_id(uri)) {
-            ("test://static-text", _) => {
-                text("text/plain", "This is the content of the static text resource.".into())
-            }
-            ("test://static-binary", _) => {
-                Ok(ReadResult::one(uri, Some("image/png".into()), Body::Blob(bytes(PNG))))
-            }
+            ("test://static-text", _) => text(
+                "text/plain",
+                "This is the content of the static text resource.".into(),
+            ),
+            ("test://static-binary", _) => Ok(ReadResult::one(
+                uri,
+                Some("image/png".into()),
+                Body::Blob(bytes(PNG)),
+            )),
             ("test://watched-resource", _) => text("text/plain", "Watched.".into()),
             (_, Some(id)) => {
                 let data = json!({"id":id,"templateTest":true,"data":format!("Data for ID: {id}")});
@@ -470,16 +703,32 @@ impl Provider for Fixture {
     }
 
     fn watch(&self, uri: &str) -> Result<(), Failure> {
-        if uri == "test://watched-resource" { Ok(()) } else { Err(Failure::NotFound) }
+        if uri == "test://watched-resource" {
+            Ok(())
+        } else {
+            Err(Failure::NotFound)
+        }
     }
 
     fn prompts(&self) -> Vec<Prompt> {
         vec![
             prompt("test_simple_prompt", "A prompt without arguments", &[]),
-            prompt("test_prompt_with_arguments", "A prompt with two arguments", &["arg1", "arg2"]),
-            prompt("test_prompt_with_embedded_resource", "A prompt with a resource", &["resourceUri"]),
+            prompt(
+                "test_prompt_with_arguments",
+                "A prompt with two arguments",
+                &["arg1", "arg2"],
+            ),
+            prompt(
+                "test_prompt_with_embedded_resource",
+                "A prompt with a resource",
+                &["resourceUri"],
+            ),
             prompt("test_prompt_with_image", "A prompt with an image", &[]),
-            prompt("test_input_required_result_prompt", "A prompt that asks back", &[]),
+            prompt(
+                "test_input_required_result_prompt",
+                "A prompt that asks back",
+                &[],
+            ),
         ]
     }
 
@@ -500,7 +749,9 @@ impl Provider for Fixture {
             "test_simple_prompt" => Ok(vec![text("This is a simple prompt for testing.".into())]),
             "test_prompt_with_arguments" => value("arg1").and_then(|one| {
                 let two = value("arg2")?;
-                Ok(vec![text(format!("Prompt with arguments: arg1='{one}', arg2='{two}'"))])
+                Ok(vec![text(format!(
+                    "Prompt with arguments: arg1='{one}', arg2='{two}'"
+                ))])
             }),
             "test_prompt_with_embedded_resource" => value("resourceUri").map(|uri| {
                 let inside = "Embedded resource content for testing.";
@@ -509,9 +760,10 @@ impl Provider for Fixture {
                     text("Please process the embedded resource above.".into()),
                 ]
             }),
-            "test_prompt_with_image" => {
-                Ok(vec![("user", png()), text("Please analyze the image above.".into())])
-            }
+            "test_prompt_with_image" => Ok(vec![
+                ("user", png()),
+                text("Please analyze the image above.".into()),
+            ]),
             "test_input_required_result_prompt" => {
                 match filled_in(&context, "user_context", "context") {
                     Some(given) => Ok(vec![text(format!("Use this context: {given}"))]),
@@ -525,7 +777,10 @@ impl Provider for Fixture {
             }
             _ => Err(Failure::NotFound),
         };
-        Answer::Now(messages.map(|messages| PromptResult { description: None, messages }))
+        Answer::Now(messages.map(|messages| PromptResult {
+            description: None,
+            messages,
+        }))
     }
 
     fn complete(
@@ -536,8 +791,9 @@ impl Provider for Fixture {
         value: &str,
         _: Vec<(String, String)>,
     ) -> Answer<Completion> {
-        let all = ["paris", "park", "party"].into_iter().filter(|word| word.starts_with(value));
+        let all = ["paris", "park", "party"]
+            .into_iter()
+            .filter(|word| word.starts_with(value));
         Answer::Now(Ok(Completion::of(all.map(str::to_owned).collect())))
     }
 }
-

@@ -166,8 +166,8 @@ pub enum Event<'a> {
     Enrolled(&'a Enrolled<'a>),
     /// A CRL was written.
     CrlWritten {
-        /// `issuing` or `root`.
-        of: &'a str,
+        /// The file.
+        path: &'a str,
         /// The CRL's number.
         number: u64,
         /// Certificates that it names.
@@ -269,13 +269,13 @@ impl Event<'_> {
             }
             Self::Enrolled(enrolled) => enrolled.write(out),
             Self::CrlWritten {
-                of,
+                path,
                 number: count,
                 entries,
                 next_update,
             } => {
                 field(out, "event", "crl_written");
-                field(out, "of", of);
+                field(out, "path", path);
                 number(out, "number", *count);
                 number(out, "entries", *entries as u64);
                 field(out, "next_update", &next_update.to_string());

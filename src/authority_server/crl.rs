@@ -22,7 +22,7 @@ use x509_parser::prelude::{CertificateRevocationList, FromDer};
 use super::desk::Desk;
 use super::http::{Answer, empty, not_allowed};
 use crate::audit::Event;
-use crate::ca::{CaFiles, write_crl};
+use crate::ca::{CaFiles, refresh_crls};
 use crate::clock::{UnixTime, unix_now};
 use crate::identity::Fingerprint;
 use crate::registry::ChangeKind;
@@ -41,7 +41,7 @@ const CHANGES: u32 = 1000;
 /// How CRLs are kept fresh.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CrlOptions {
-    /// A new one at the latest after this, also when nothing was revoked.
+    /// How often to look whether a new one is due, beside after every revocation.
     pub every: Duration,
 }
 
@@ -119,7 +119,10 @@ impl Crls {
         headers.insert(ETAG, crl.tag.clone());
         headers.insert(LAST_MODIFIED, crl.modified.clone());
         headers.insert(EXPIRES, crl.expires.clone());
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/pkix-crl"));
+        headers.insert(
+            CONTENT_TYPE,
+            HeaderValue::from_static("application/pkix-crl"),
+        );
         answer
     }
 
@@ -144,7 +147,10 @@ impl Crls {
             let meta = std::fs::metadata(path).ok()?;
             Some((meta.modified().ok()?, meta.len()))
         };
-        [about(&self.files.issuing_crl()), about(&self.files.root_crl())]
+        [
+            about(&self.files.issuing_crl()),
+            about(&self.files.root_crl()),
+        ]
     }
 }
 
@@ -213,17 +219,22 @@ pub(super) async fn refresh(
 }
 
 async fn write(desk: &Desk, files: &CaFiles) -> Result<(), crate::ca::CrlError> {
-    let path = files.issuing_crl();
-    let written = write_crl(desk.authority(), &path, &**desk.store(), unix_now()).await?;
-    tracing::info!(number = written.number, entries = written.entries, "CRL written");
-    let event = Event::CrlWritten {
-        of: "issuing",
-        number: written.number,
-        entries: written.entries,
-        next_update: written.next_update,
-    };
-    // Kept and tried again by the log itself.
-    let _ = desk.audit().event(event).await;
+    let parts = desk.parts();
+    for open in [std::slice::from_ref(&parts.authority), &parts.others] {
+        let oid = &parts.permission_oid;
+        let written = refresh_crls(files, open, &*parts.store, oid, unix_now()).await?;
+        for crl in written {
+            tracing::info!(path = %crl.path.display(), number = crl.number, "CRL written");
+            let event = Event::CrlWritten {
+                path: &crl.path.display().to_string(),
+                number: crl.number,
+                entries: crl.entries,
+                next_update: crl.next_update,
+            };
+            // Kept and tried again by the log itself.
+            let _ = desk.audit().event(event).await;
+        }
+    }
     Ok(())
 }
 
@@ -244,8 +255,16 @@ async fn revoked(desk: &Desk, mut known: u64) -> u64 {
         let newest = changes.last().map_or(0, |change| change.seq);
         // A store that went back is looked at from its end on, and its revocations are written.
         let back = newest == 0;
-        known = if back { desk.store().newest().await.unwrap_or(known) } else { newest };
-        if back || changes.iter().any(|change| change.kind == ChangeKind::Revoked) {
+        known = if back {
+            desk.store().newest().await.unwrap_or(known)
+        } else {
+            newest
+        };
+        if back
+            || changes
+                .iter()
+                .any(|change| change.kind == ChangeKind::Revoked)
+        {
             return known;
         }
     }

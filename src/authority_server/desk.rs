@@ -12,12 +12,12 @@ use super::rate::{Rates, Table};
 use super::refusal::Refusal;
 use crate::audit::{AuditLog, Enrolled, Event};
 use crate::ca::{
-    Authority, Hosts, Issued, Profile, Profiles, Request, Rules, Usage, hosts, issue_by_token,
-    issue_in_place_of, narrow,
+    Authority, CertificateRequest, Hosts, Issued, Profile, Profiles, Renewal, Request, Rules,
+    Signed, Usage, issue_renewal, issue_with_token, narrow,
 };
 use crate::cert::Parsed;
 use crate::clock::{UnixTime, unix_now};
-use crate::est::{CertRequest, from_body, write_certs_only};
+use crate::est::{from_body, write_certs_only};
 use crate::grant::{Roles, WrittenGrants};
 use crate::identity::{Fingerprint, SpiffeId};
 use crate::registry::{Enrolment, EnrolmentKind, Store, Token, TokenDigest, TokenRefusal};
@@ -47,6 +47,8 @@ pub(super) struct Asked<'a> {
 pub struct DeskParts {
     /// The issuing CA, its key opened.
     pub authority: Authority,
+    /// Other CAs of the folder whose keys are open too, for their CRLs.
+    pub others: Vec<Authority>,
     /// The registry.
     pub store: Arc<dyn Store>,
     /// The kinds of certificate.
@@ -65,15 +67,6 @@ pub struct DeskParts {
 pub struct Desk {
     parts: DeskParts,
     names: Table<String>,
-}
-
-/// What will be signed, and what it is recorded with.
-struct Order<'a> {
-    name: &'a str,
-    profile: &'a Profile,
-    grants: WrittenGrants,
-    lifetime: Option<Duration>,
-    hosts: Hosts,
 }
 
 impl Desk {
@@ -168,7 +161,7 @@ impl Desk {
         token.check(now)?;
         check_user(&token, user)?;
         self.check_rate(token.name.as_str())?;
-        let request = self.request(asked.body)?;
+        let request = CertificateRequest::parse(&from_body(asked.body)?)?;
         check_names(&request, token.name.as_str())?;
         let profile = self.parts.profiles.get(&token.profile)?;
         let held = if token.grants.is_empty() {
@@ -176,16 +169,10 @@ impl Desk {
         } else {
             &token.grants
         };
-        let order = Order {
-            name: token.name.as_str(),
-            profile,
-            grants: self.grants(profile, held, &request)?,
-            lifetime: token.lifetime,
-            hosts: Hosts::read(&token.hosts),
-        };
-        let signed = self.sign(&order, &request, now)?;
+        let grants = self.grants(profile, held, &request)?;
+        let signed = self.sign(&token, profile, grants, &request, now)?;
         let by = format!("token from {}", asked.address.ip());
-        let issued = issue_by_token(&*self.parts.store, signed, digest, &by, now).await?;
+        let issued = issue_with_token(&*self.parts.store, signed, digest, &by, now).await?;
         self.hand_out(asked, "token", &issued, None).await
     }
 
@@ -204,29 +191,31 @@ impl Desk {
         let profile = self.parts.profiles.get(&old.profile)?;
         check_standing(&old, profile, now)?;
         self.check_rate(old.name.as_str())?;
-        let request = self.request(asked.body)?;
+        let request = CertificateRequest::parse(&from_body(asked.body)?)?;
         check_names(&request, old.name.as_str())?;
         let parsed = Parsed::from_der(&old.der, &self.parts.permission_oid)
             .map_err(|error| Refusal::forbidden("not_enrolled", error))?;
         let held = parsed.permissions.unwrap_or_default();
         let lived = old.not_after.since(old.created_at);
-        let order = Order {
-            name: old.name.as_str(),
+        let renewal = Renewal {
+            old: &old,
+            subject_key: request.subject_key(),
+            grants: Some(self.grants(profile, &held, &request)?),
             profile,
-            grants: self.grants(profile, &held, &request)?,
-            lifetime: Some(lived.clamp(Duration::from_secs(60), profile.longest)),
-            hosts: hosts(&old.der),
+            ttl: Some(lived.clamp(Duration::from_secs(60), profile.longest)),
         };
-        let signed = self.sign(&order, &request, now)?;
+        let signed = self.parts.authority.renew(&renewal, self.rules(), now)?;
         let by = format!("renewal from {}", asked.address.ip());
-        let issued = issue_in_place_of(&*self.parts.store, signed, &old, &by, now).await?;
+        let issued = issue_renewal(&*self.parts.store, signed, &old, &by, now).await?;
         self.hand_out(asked, "certificate", &issued, Some(fingerprint))
             .await
     }
 
-    fn request(&self, body: &[u8]) -> Result<CertRequest, Refusal> {
-        let der = from_body(body)?;
-        Ok(CertRequest::from_der(&der, &self.parts.permission_oid)?)
+    fn rules(&self) -> Rules<'_> {
+        Rules {
+            permission_oid: &self.parts.permission_oid,
+            roles: &self.parts.roles,
+        }
     }
 
     /// What is held, or less where the request wishes for less.
@@ -234,9 +223,9 @@ impl Desk {
         &self,
         profile: &Profile,
         held: &WrittenGrants,
-        request: &CertRequest,
+        request: &CertificateRequest,
     ) -> Result<WrittenGrants, Refusal> {
-        let grants = match &request.grants {
+        let grants = match &request.permissions(&self.parts.permission_oid)? {
             Some(wished) => narrow(held, wished, &self.parts.roles)?,
             None => held.clone(),
         };
@@ -250,28 +239,28 @@ impl Desk {
 
     fn sign(
         &self,
-        order: &Order<'_>,
-        request: &CertRequest,
+        token: &Token,
+        profile: &Profile,
+        grants: WrittenGrants,
+        request: &CertificateRequest,
         now: UnixTime,
-    ) -> Result<crate::ca::Signed, Refusal> {
-        let name: SpiffeId = order
+    ) -> Result<Signed, Refusal> {
+        let name: SpiffeId = token
             .name
+            .as_str()
             .parse()
             .map_err(|error| Refusal::forbidden("not_allowed", error))?;
+        let Hosts { dns, ips } = Hosts::read(&token.hosts);
         let wanted = Request {
             name,
-            subject_key: &request.subject_key,
-            grants: order.grants.clone(),
-            profile: order.profile,
-            ttl: order.lifetime,
-            dns: order.hosts.dns.clone(),
-            ips: order.hosts.ips.clone(),
+            subject_key: request.subject_key(),
+            grants,
+            profile,
+            ttl: token.lifetime,
+            dns,
+            ips,
         };
-        let rules = Rules {
-            permission_oid: &self.parts.permission_oid,
-            roles: &self.parts.roles,
-        };
-        Ok(self.parts.authority.sign(&wanted, rules, now)?)
+        Ok(self.parts.authority.sign(&wanted, self.rules(), now)?)
     }
 
     /// It is in the registry, on disk. What the audit log cannot take does not leave.
@@ -340,16 +329,19 @@ fn check_user(token: &Token, user: Option<&str>) -> Result<(), Refusal> {
 
 /// What the request is for must be what may be had: a request for somebody else is a mistake, not a
 /// wish to be passed over. It may say nothing at all.
-fn check_names(request: &CertRequest, name: &str) -> Result<(), Refusal> {
-    let stranger = request.uris.iter().find(|uri| *uri != name);
+fn check_names(request: &CertificateRequest, name: &str) -> Result<(), Refusal> {
+    let stranger = request.uris().iter().find(|uri| *uri != name);
     let stranger = stranger.or_else(|| {
         let other = |common: &&String| !common.is_empty() && !is_name(common, name);
-        request.common_names.iter().find(other)
+        request.common_names().iter().find(other)
     });
     match stranger {
         None => Ok(()),
         Some(other) => {
-            let detail = format!("the request is for `{}`, and not for `{name}`", plain(other));
+            let detail = format!(
+                "the request is for `{}`, and not for `{name}`",
+                plain(other)
+            );
             Err(Refusal::forbidden("wrong_name", detail))
         }
     }
@@ -376,7 +368,10 @@ fn check_standing(old: &Enrolment, profile: &Profile, now: UnixTime) -> Result<(
         return refuse("expired", "this certificate has expired");
     }
     if old.kind != EnrolmentKind::Leaf {
-        return refuse("not_allowed", "this is not the certificate of a client or server");
+        return refuse(
+            "not_allowed",
+            "this is not the certificate of a client or server",
+        );
     }
     // Whoever took the pin off did not mean it to come back by itself.
     if profile.is_for(Usage::Client) && !old.pinned {

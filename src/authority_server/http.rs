@@ -104,7 +104,11 @@ impl Est {
                 "not_implemented",
                 "this server has cacerts, simpleenroll and simplereenroll",
             )),
-            _ => Err(Refusal::new(StatusCode::NOT_FOUND, "not_found", "nothing is here")),
+            _ => Err(Refusal::new(
+                StatusCode::NOT_FOUND,
+                "not_found",
+                "nothing is here",
+            )),
         }
     }
 
@@ -118,7 +122,14 @@ impl Est {
         let body = read(request.into_body()).await?;
         let address = caller.address;
         let body = &body;
-        let answer = self.desk.enrol(Asked { address, proof, body }).await?;
+        let answer = self
+            .desk
+            .enrol(Asked {
+                address,
+                proof,
+                body,
+            })
+            .await?;
         Ok(certificates(&to_body(&answer)))
     }
 
@@ -160,11 +171,13 @@ fn token(headers: &HeaderMap) -> Result<Option<Proof>, Refusal> {
     let Some(value) = headers.get(AUTHORIZATION) else {
         return Ok(None);
     };
-    let unreadable = || Refusal::new(
-        StatusCode::UNAUTHORIZED,
-        "credentials_needed",
-        "`Authorization` is neither Basic nor Bearer",
-    );
+    let unreadable = || {
+        Refusal::new(
+            StatusCode::UNAUTHORIZED,
+            "credentials_needed",
+            "`Authorization` is neither Basic nor Bearer",
+        )
+    };
     let text = value.to_str().map_err(|_| unreadable())?;
     let (scheme, rest) = text.split_once(' ').ok_or_else(unreadable)?;
     let (user, password) = match scheme.to_ascii_lowercase().as_str() {
@@ -184,8 +197,12 @@ fn basic(packed: &str) -> Option<(Option<String>, Zeroizing<String>)> {
 }
 
 fn check_content_type(headers: &HeaderMap) -> Result<(), Refusal> {
-    let given = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    let kind = given.and_then(|given| given.split(';').next()).unwrap_or_default();
+    let given = headers
+        .get(CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok());
+    let kind = given
+        .and_then(|given| given.split(';').next())
+        .unwrap_or_default();
     if kind.trim().eq_ignore_ascii_case(PKCS10) {
         return Ok(());
     }
@@ -213,7 +230,9 @@ pub(super) fn empty(status: StatusCode) -> Answer {
 
 pub(super) fn not_allowed(allowed: &'static str) -> Answer {
     let mut answer = empty(StatusCode::METHOD_NOT_ALLOWED);
-    answer.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
+    answer
+        .headers_mut()
+        .insert(ALLOW, HeaderValue::from_static(allowed));
     answer
 }
 

@@ -102,7 +102,10 @@ pub(super) async fn est(
         Err(_) => return,
     };
     let certificate = presented.first().map(|der| Fingerprint::of_der(der));
-    let caller = Caller { address, certificate };
+    let caller = Caller {
+        address,
+        certificate,
+    };
     let service = service_fn(move |request| {
         let est = Arc::clone(&est);
         async move { est.answer(request, caller).await }

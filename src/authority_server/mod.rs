@@ -13,6 +13,6 @@ mod run;
 
 pub use crl::CrlOptions;
 pub use desk::{Desk, DeskParts};
-pub use own::{OwnError, Own};
+pub use own::{Own, OwnError};
 pub use rate::Rates;
 pub use run::{AuthorityServer, AuthorityServerError, AuthorityServerOptions, Listening, run};

@@ -79,7 +79,9 @@ impl Own {
         let parsed = Parsed::from_der(leaf, &desk.parts().permission_oid).ok()?;
         let life = parsed.not_after.since(parsed.not_before);
         let young = parsed.not_after.since(now) > life / 3;
-        let ours = chain.get(1).is_some_and(|issuer| issuer == desk.authority().der());
+        let ours = chain
+            .get(1)
+            .is_some_and(|issuer| issuer == desk.authority().der());
         let fits = hosts(leaf) == Hosts::read(&self.hosts);
         if !young || !ours || !fits {
             return None;

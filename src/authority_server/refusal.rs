@@ -3,8 +3,8 @@
 
 use hyper::StatusCode;
 
-use crate::ca::{IssueError, Outside, ProfileError, SignError};
-use crate::est::{BodyError, RequestError};
+use crate::ca::{CsrError, IssueError, Outside, ProfileError, RenewError, SignError};
+use crate::est::BodyError;
 use crate::registry::{StoreError, TokenRefusal};
 
 /// A refusal of the desk.
@@ -81,9 +81,7 @@ impl From<StoreError> for Refusal {
 impl From<TokenRefusal> for Refusal {
     fn from(refusal: TokenRefusal) -> Self {
         match refusal {
-            TokenRefusal::Unknown => {
-                Self::new(StatusCode::UNAUTHORIZED, "token_unknown", refusal)
-            }
+            TokenRefusal::Unknown => Self::new(StatusCode::UNAUTHORIZED, "token_unknown", refusal),
             TokenRefusal::Used => Self::forbidden("token_used", refusal),
             TokenRefusal::Expired => Self::forbidden("token_expired", refusal),
         }
@@ -112,9 +110,22 @@ impl From<SignError> for Refusal {
     }
 }
 
-impl From<RequestError> for Refusal {
-    fn from(error: RequestError) -> Self {
+impl From<CsrError> for Refusal {
+    fn from(error: CsrError) -> Self {
         Self::bad(error)
+    }
+}
+
+impl From<RenewError> for Refusal {
+    fn from(error: RenewError) -> Self {
+        match error {
+            RenewError::Sign(error) => error.into(),
+            RenewError::Issue(error) => error.into(),
+            RenewError::Store(error) => error.into(),
+            RenewError::Revoked(_) | RenewError::Meanwhile(_) => Self::forbidden("revoked", error),
+            RenewError::Unpinned(_) => Self::forbidden("unpinned", error),
+            other => Self::forbidden("not_allowed", other),
+        }
     }
 }
 
@@ -127,7 +138,10 @@ impl From<BodyError> for Refusal {
 impl From<ProfileError> for Refusal {
     fn from(error: ProfileError) -> Self {
         tracing::error!(%error, "a profile cannot be used");
-        Self::forbidden("no_profile", "the profile of this certificate is not known here")
+        Self::forbidden(
+            "no_profile",
+            "the profile of this certificate is not known here",
+        )
     }
 }
 

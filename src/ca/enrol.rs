@@ -1,57 +1,19 @@
-//! What enrolment without moving keys asks of a CA: recording by a one-time token or in place of
-//! an older certificate, and that nobody gets more than before.
+//! What enrolment without moving keys asks of a CA: that nobody gets more than is held, and what a
+//! server's certificate is for.
 
 use std::net::IpAddr;
 
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
-use crate::clock::UnixTime;
 use crate::grant::{Roles, WrittenGrant, WrittenGrants};
-use crate::registry::{Enrolment, Store, TokenDigest};
 
 use super::authority::Authority;
-use super::issue::{IssueError, Issued, to_record};
-use super::sign::Signed;
+use super::sign::is_within;
 
 /// Something that was wished for and was not held before.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` is more than what is held")]
 pub struct Outside(pub String);
-
-/// Records a signed certificate and uses up the token, both or neither.
-///
-/// # Errors
-/// The registry did not take it, or the token is of no use.
-pub async fn issue_by_token(
-    store: &dyn Store,
-    signed: Signed,
-    token: TokenDigest,
-    by: &str,
-    now: UnixTime,
-) -> Result<Issued, IssueError> {
-    let mut issued = to_record(signed, by, now)?;
-    issued.seq = store.take_token(token, &issued.enrolment, now).await?;
-    Ok(issued)
-}
-
-/// Records a signed certificate that stands as `old` stands: pinned as it is, with the pin's own
-/// set where it has one. `old` lives on to its end.
-///
-/// # Errors
-/// The registry did not take it.
-pub async fn issue_in_place_of(
-    store: &dyn Store,
-    signed: Signed,
-    old: &Enrolment,
-    by: &str,
-    now: UnixTime,
-) -> Result<Issued, IssueError> {
-    let mut issued = to_record(signed, by, now)?;
-    issued.enrolment.grants.clone_from(&old.grants);
-    issued.enrolment.pinned = old.pinned;
-    issued.seq = store.enrol(&issued.enrolment).await?;
-    Ok(issued)
-}
 
 /// What is wished for, if all of it lies within what is held.
 ///
@@ -62,15 +24,8 @@ pub fn narrow(
     wished: &WrittenGrants,
     roles: &Roles,
 ) -> Result<WrittenGrants, Outside> {
-    let (allowed, _) = held.resolve_known(roles);
-    let within = |entry: &WrittenGrant| {
-        // The same words mean the same thing wherever they are resolved, roles included.
-        held.entries().contains(entry)
-            || WrittenGrants::parse(&[entry.to_string()])
-                .ok()
-                .and_then(|one| one.resolve(roles).ok())
-                .is_some_and(|asked| allowed.first_outside(&asked).is_none())
-    };
+    // A role that is not known here cannot be compared, so it counts as more.
+    let within = |entry: &WrittenGrant| is_within(entry, held, roles).unwrap_or(false);
     match wished.entries().iter().find(|entry| !within(entry)) {
         Some(outside) => Err(Outside(outside.to_string())),
         None => Ok(wished.clone()),
@@ -130,11 +85,18 @@ fn address(bytes: &[u8]) -> Option<IpAddr> {
 }
 
 impl Authority {
-    /// Its own certificate, those above it, and the root at the end, DER.
+    /// All that are trusted at the top, its own root first, DER.
+    #[must_use]
+    pub fn roots(&self) -> &[Vec<u8>] {
+        &self.roots
+    }
+
+    /// Everything that anybody needs to check what it signs, DER: its own certificate, those above
+    /// it, the root as the one before it signed it, and the roots.
     #[must_use]
     pub fn path(&self) -> Vec<&[u8]> {
-        let chain = self.chain.iter().chain([&self.root]);
-        chain.map(Vec::as_slice).collect()
+        let path = self.chain.iter().chain(&self.cross).chain(&self.roots);
+        path.map(Vec::as_slice).collect()
     }
 }
 
@@ -159,9 +121,19 @@ mod tests {
             let wished = written(less);
             assert_eq!(narrow(&held, &wished, &roles), Ok(wished));
         }
-        for more in ["tools:*", "*", "admin:*", "prompts:a", "role:writer", "resources:*"] {
+        for more in [
+            "tools:*",
+            "*",
+            "admin:*",
+            "prompts:a",
+            "role:writer",
+            "resources:*",
+        ] {
             let wished = written(&["tools:files__a", more]);
-            assert_eq!(narrow(&held, &wished, &roles), Err(Outside(more.to_owned())));
+            assert_eq!(
+                narrow(&held, &wished, &roles),
+                Err(Outside(more.to_owned()))
+            );
         }
     }
 

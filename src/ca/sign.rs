@@ -18,6 +18,7 @@ use super::authority::{Authority, Ceiling};
 use super::certificate::{BuildError, Contents, Role, dns, signed_by, uri};
 use super::profile::{Profile, Usage};
 use super::remaining::remaining;
+use super::subject_key::{self, SubjectKeyError};
 
 /// Certificates begin a minute before they are made, for peers whose clock is a little behind.
 pub(super) const BACKDATE: Duration = Duration::from_secs(60);
@@ -59,6 +60,9 @@ pub enum SignError {
     /// Not put together.
     #[error(transparent)]
     Build(#[from] BuildError),
+    /// A key that gets no certificate.
+    #[error(transparent)]
+    Key(#[from] SubjectKeyError),
     /// A name of somebody else's trust domain.
     #[error("`{name}` is not a name of the trust domain `{domain}`")]
     TrustDomain {
@@ -123,6 +127,9 @@ pub enum SignError {
         /// The CA whose ceiling it is.
         holder: String,
     },
+    /// A CA below this one would have no path to a root.
+    #[error("`{0}` cannot make another CA: its path length is used up")]
+    PathLength(String),
     /// What was signed cannot be read back.
     #[error("the certificate that was made cannot be read back: {0}")]
     ReadBack(#[from] ParseError),
@@ -139,8 +146,13 @@ pub struct Signed {
     pub(super) name: SpiffeId,
     pub(super) profile: String,
     pub(super) issuer: Fingerprint,
+    /// Its pin covers what it signs, so that what it signs need not be recorded.
+    pub(super) by_delegate: bool,
+    /// The pin's own set.
+    pub(super) pin: Option<WrittenGrants>,
     pub(super) chain: Vec<Vec<u8>>,
-    pub(super) root: Vec<u8>,
+    /// Trusted at the top: the root that leads here first.
+    pub(super) root: Vec<Vec<u8>>,
     pub(super) notes: Vec<String>,
 }
 
@@ -158,6 +170,7 @@ impl Authority {
         let mut notes = Vec::new();
         let profile = request.profile;
         let grants = wanted_grants(request)?;
+        subject_key::check(request.subject_key)?;
         self.check_name(&request.name)?;
         self.check_ceilings(grants, rules.roles)?;
         notes.extend(unknown_roles(grants, rules.roles));
@@ -183,13 +196,15 @@ impl Authority {
             name: request.name.clone(),
             profile: profile.name.clone(),
             issuer: self.fingerprint(),
-            chain: self.chain.clone(),
-            root: self.root.clone(),
+            by_delegate: self.is_delegate(),
+            pin: None,
+            chain: self.presented(),
+            root: self.roots.clone(),
             notes,
         })
     }
 
-    fn check_name(&self, name: &SpiffeId) -> Result<(), SignError> {
+    pub(super) fn check_name(&self, name: &SpiffeId) -> Result<(), SignError> {
         if name.trust_domain() != self.trust_domain {
             let domain = self.trust_domain.clone();
             return Err(SignError::TrustDomain {
@@ -203,7 +218,11 @@ impl Authority {
         Ok(())
     }
 
-    fn check_ceilings(&self, grants: &WrittenGrants, roles: &Roles) -> Result<(), SignError> {
+    pub(super) fn check_ceilings(
+        &self,
+        grants: &WrittenGrants,
+        roles: &Roles,
+    ) -> Result<(), SignError> {
         for ceiling in &self.ceilings {
             for entry in grants.entries() {
                 check_ceiling(entry, ceiling, roles)?;
@@ -212,7 +231,6 @@ impl Authority {
         Ok(())
     }
 
-    /// From a minute ago, for as long as asked, and never beyond any certificate above.
     fn validity(
         &self,
         request: &Request<'_>,
@@ -221,23 +239,32 @@ impl Authority {
     ) -> Result<(UnixTime, UnixTime), SignError> {
         let profile = request.profile;
         let ttl = request.ttl.unwrap_or(profile.lifetime);
-        if ttl < Duration::from_secs(60) || ttl > profile.longest {
+        self.span(&profile.name, ttl, profile.longest, now, notes)
+    }
+
+    /// From a minute ago, for as long as asked, and never beyond any certificate above.
+    pub(super) fn span(
+        &self,
+        profile: &str,
+        ttl: Duration,
+        longest: Duration,
+        now: UnixTime,
+        notes: &mut Vec<String>,
+    ) -> Result<(UnixTime, UnixTime), SignError> {
+        if ttl < Duration::from_secs(60) || ttl > longest {
             return Err(SignError::Lifetime {
                 asked: humantime::format_duration(ttl),
-                profile: profile.name.clone(),
-                longest: humantime::format_duration(profile.longest),
+                profile: profile.to_owned(),
+                longest: humantime::format_duration(longest),
             });
         }
         let starts = self.parsed.not_before;
         if now < starts || now >= self.not_after {
-            let issuer = self
-                .parsed
-                .common_names
-                .first()
-                .cloned()
-                .unwrap_or_default();
             let standing = remaining(starts, self.not_after, now);
-            return Err(SignError::IssuerEnded { issuer, standing });
+            return Err(SignError::IssuerEnded {
+                issuer: self.common_name(),
+                standing,
+            });
         }
         if now.plus(ttl) > self.not_after {
             notes.push(format!(
@@ -267,20 +294,11 @@ fn wanted_grants<'a>(request: &'a Request<'_>) -> Result<&'a WrittenGrants, Sign
 }
 
 fn check_ceiling(entry: &WrittenGrant, ceiling: &Ceiling, roles: &Roles) -> Result<(), SignError> {
-    // The same words mean the same thing wherever they are resolved, roles included.
-    if ceiling.grants.entries().contains(entry) {
-        return Ok(());
-    }
-    let asked = WrittenGrants::parse(&[entry.to_string()])
-        .ok()
-        .map(|written| written.resolve(roles))
-        .transpose()
-        .map_err(|role| SignError::Role {
-            role,
-            holder: ceiling.holder.clone(),
-        })?;
-    let (allowed, _) = ceiling.grants.resolve_known(roles);
-    if asked.is_some_and(|asked| allowed.first_outside(&asked).is_none()) {
+    let within = is_within(entry, &ceiling.grants, roles).map_err(|role| SignError::Role {
+        role,
+        holder: ceiling.holder.clone(),
+    })?;
+    if within {
         return Ok(());
     }
     let entries: Vec<String> = ceiling
@@ -300,7 +318,28 @@ fn check_ceiling(entry: &WrittenGrant, ceiling: &Ceiling, roles: &Roles) -> Resu
     })
 }
 
-fn unknown_roles(grants: &WrittenGrants, roles: &Roles) -> Vec<String> {
+/// Whether everything that `entry` allows is allowed by one entry of `allowed`.
+///
+/// # Errors
+/// A role that is not known here and does not stand in `allowed` in the same words.
+pub(super) fn is_within(
+    entry: &WrittenGrant,
+    allowed: &WrittenGrants,
+    roles: &Roles,
+) -> Result<bool, UnknownRole> {
+    // The same words mean the same thing wherever they are resolved, roles included.
+    if allowed.entries().contains(entry) {
+        return Ok(true);
+    }
+    let asked = WrittenGrants::parse(&[entry.to_string()])
+        .ok()
+        .map(|written| written.resolve(roles))
+        .transpose()?;
+    let (allowed, _) = allowed.resolve_known(roles);
+    Ok(asked.is_some_and(|asked| allowed.first_outside(&asked).is_none()))
+}
+
+pub(super) fn unknown_roles(grants: &WrittenGrants, roles: &Roles) -> Vec<String> {
     let (_, unknown) = grants.resolve_known(roles);
     let note =
         |role| format!("the role `{role}` is not defined here: where it is not, it grants nothing");

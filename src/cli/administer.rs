@@ -7,9 +7,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::audit::{AuditArgs, AuditCommandError};
-use super::ca::{
-    CaAction, CaCommand, CaCommandError, InviteArguments, Serve, ServeArguments,
-};
+use super::ca::{CaAction, CaCommand, CaCommandError, Serve};
 use super::config::ConfigArgs;
 use super::configured::{ConfigFile, environment};
 use super::exit::{Exit, Failure};
@@ -49,23 +47,20 @@ impl CaArgs {
             CaAction::Init(arguments) if arguments.dir.is_none() && place.ca.is_none() => {
                 place.ca.clone_from(&settings.ca);
             }
-            CaAction::Issue(arguments) => {
+            action => {
                 place.ca = place.ca.take().or_else(|| settings.existing_ca());
-                arguments.profiles = arguments
-                    .profiles
-                    .take()
-                    .or_else(|| settings.profiles.clone());
+                if let Some(profiles) = action.profiles_mut() {
+                    *profiles = profiles.take().or_else(|| settings.profiles.clone());
+                }
             }
-            CaAction::Invite(InviteArguments { profiles, .. })
-            | CaAction::Serve(ServeArguments { profiles, .. }) => {
-                place.ca = place.ca.take().or_else(|| settings.existing_ca());
-                *profiles = profiles.take().or_else(|| settings.profiles.clone());
-            }
-            _ => place.ca = place.ca.take().or_else(|| settings.existing_ca()),
         }
         if let CaAction::Serve(arguments) = self.command.action {
             let (place, passphrase_file) = (self.command.place, self.command.passphrase_file);
-            let serve = Serve { arguments, place, passphrase_file };
+            let serve = Serve {
+                arguments,
+                place,
+                passphrase_file,
+            };
             on_all_threads(async { Ok(serve.run(&settings.certificates).await?) })?;
             return Ok(Exit::Success);
         }

@@ -68,9 +68,8 @@ impl JoinArgs {
                 .map(|home| home.join(".config/countersign"))
                 .ok_or_else(|| Failure::usage("there is no home folder").with_hint("give --out"))?,
         };
-        let joined = on_this_thread(async {
-            Ok(join(&invitation, &dir, self.replace, unix_now()).await?)
-        })?;
+        let joined =
+            on_this_thread(async { Ok(join(&invitation, &dir, self.replace, unix_now()).await?) })?;
         if self.json {
             out.json(&report(&joined))?;
         } else {
@@ -87,7 +86,9 @@ impl JoinArgs {
         std::io::stdin()
             .take(LONGEST)
             .read_to_string(&mut text)
-            .map_err(|cause| Failure::usage(format!("cannot read the token from stdin: {cause}")))?;
+            .map_err(|cause| {
+                Failure::usage(format!("cannot read the token from stdin: {cause}"))
+            })?;
         Ok(text)
     }
 }

@@ -42,10 +42,15 @@ impl RenewArgs {
         let renewed = on_this_thread(async { Ok(renew(&files, !self.if_due, unix_now()).await?) })?;
         if self.json {
             let (print, end) = match &renewed {
-                Some(new) => (Some(new.fingerprint.to_string()), Some(new.not_after.to_string())),
+                Some(new) => (
+                    Some(new.fingerprint.to_string()),
+                    Some(new.not_after.to_string()),
+                ),
                 None => (None, None),
             };
-            out.json(&json!({ "renewed": renewed.is_some(), "fingerprint": print, "not_after": end }))?;
+            out.json(
+                &json!({ "renewed": renewed.is_some(), "fingerprint": print, "not_after": end }),
+            )?;
         } else {
             let cert = files.cert.display();
             match renewed {
@@ -87,7 +92,11 @@ pub fn renew_in_background(files: &CertFiles, identity: &Identity) {
     };
     let mut command = Command::new(program);
     command.args(["renew", "--if-due"]);
-    for (flag, path) in [("--cert", &files.cert), ("--key", &files.key), ("--ca", &files.ca)] {
+    for (flag, path) in [
+        ("--cert", &files.cert),
+        ("--key", &files.key),
+        ("--ca", &files.ca),
+    ] {
         command.arg(flag).arg(path);
     }
     // In a group of its own: Ctrl-C is not for it.
@@ -105,7 +114,10 @@ pub fn renew_in_background(files: &CertFiles, identity: &Identity) {
 /// keeps it, for all processes.
 fn begin(files: &CertFiles) -> bool {
     let now = SystemTime::UNIX_EPOCH + since_epoch();
-    let Ok(note) = std::fs::File::options().append(true).open(files.note_path()) else {
+    let Ok(note) = std::fs::File::options()
+        .append(true)
+        .open(files.note_path())
+    else {
         return false;
     };
     let last = note.metadata().and_then(|meta| meta.modified());
@@ -126,7 +138,9 @@ mod tests {
         let address = String::from("ca:8444");
         files.write_note(&Note { address }).unwrap();
         let old = SystemTime::UNIX_EPOCH + since_epoch() - 2 * AGAIN;
-        let note = std::fs::File::options().append(true).open(files.note_path());
+        let note = std::fs::File::options()
+            .append(true)
+            .open(files.note_path());
         note.unwrap().set_modified(old).unwrap();
         assert!(begin(&files));
         assert!(!begin(&files), "the first one may still run");

@@ -13,8 +13,8 @@ use crate::tls::{AnchorOptions, CrlMode, NameFrom};
 use super::render::render;
 use super::resolved::Config;
 use super::written::{
-    AuditSection, CaSection, HealthSection, HttpSection, LimitsSection, ListenSection, MinVersion, RegistrySection,
-    ServerSection, TlsSection, Written, WrittenRoles,
+    AuditSection, CaSection, HealthSection, HttpSection, LimitsSection, ListenSection, MinVersion,
+    RegistrySection, ServerSection, TlsSection, Written, WrittenRoles,
 };
 
 /// Where `countersign up` keeps what it made, as the configuration beside it names it.
@@ -100,7 +100,9 @@ pub(super) fn sample() -> Written {
             allowed_hosts: vec!["mcp.example.com".into()],
             ..HttpSection::default()
         },
-        health: HealthSection { listen: some("127.0.0.1:8081") },
+        health: HealthSection {
+            listen: some("127.0.0.1:8081"),
+        },
         server: ServerSection {
             title: some("Files of the docs team"),
             instructions: some("Read before you write."),

@@ -50,6 +50,8 @@ pub(super) fn resolve(written: &Written, source: &Path) -> Result<Config, Vec<Pr
         permission_oid: resolver.permission_oid(&written.permission_oid),
         registry: RegistryOptions {
             path: resolver.path("/registry/path", &written.registry.path),
+            crl_file: resolver
+                .maybe_path("/registry/crl_file", written.registry.crl_file.as_deref()),
             max_staleness: written.registry.max_staleness.0,
         },
         policy,
@@ -303,7 +305,9 @@ impl Resolver<'_> {
             );
         }
         for (index, origin) in written.allowed_origins.iter().enumerate() {
-            let host = origin.strip_prefix("https://").or_else(|| origin.strip_prefix("http://"));
+            let host = origin
+                .strip_prefix("https://")
+                .or_else(|| origin.strip_prefix("http://"));
             if !host.is_some_and(|host| !host.is_empty() && !host.contains(['/', '?', '#', '*'])) {
                 let message = format!("`{}` is not an origin", origin.escape_debug());
                 self.wrong(
@@ -320,7 +324,10 @@ impl Resolver<'_> {
         }
         let bytes = written.event_store_bytes.0;
         if bytes > 1 << 30 {
-            self.wrong(Problem::at("/http/event_store_bytes", "must be at most 1GiB"));
+            self.wrong(Problem::at(
+                "/http/event_store_bytes",
+                "must be at most 1GiB",
+            ));
         }
         let lower = |all: &[String]| all.iter().map(|one| one.to_ascii_lowercase()).collect();
         HttpOptions {

@@ -69,6 +69,8 @@ pub struct TlsOptions {
 pub struct RegistryOptions {
     /// The SQLite file.
     pub path: PathBuf,
+    /// The CA's own CRLs, with the certificates that signed them.
+    pub crl_file: Option<PathBuf>,
     /// How long to decide from memory when the store cannot be read.
     pub max_staleness: Duration,
 }

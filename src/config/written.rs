@@ -156,6 +156,10 @@ pub struct RegistrySection {
     /// SQLite file; made when it is not there. Cost: about 200 bytes of memory for each enrolled
     /// certificate, because a server decides from memory.
     pub path: PathBuf,
+    /// The CA's own CRLs beside the registry, in PEM together with the certificates that signed them
+    /// (`bundle.pem` of the CA's folder). What they name stays revoked even if the registry was
+    /// lost. Not set: the registry alone counts.
+    pub crl_file: Option<PathBuf>,
     /// How long a server goes on deciding from memory when the registry cannot be read; then it
     /// refuses new connections. Cost of a long one: a revocation that was made meanwhile holds only
     /// once the registry can be read again.
@@ -166,6 +170,7 @@ impl Default for RegistrySection {
     fn default() -> Self {
         Self {
             path: PathBuf::from("registry.sqlite"),
+            crl_file: None,
             max_staleness: seconds(300),
         }
     }

@@ -122,12 +122,17 @@ impl EnrolError {
             Self::WrongAuthority { .. } => {
                 "do not go on: somebody else may answer there, or the CA was replaced; ask for a new token"
             }
-            Self::Alert { class: Class::Expired | Class::NotYetValid, .. } => {
+            Self::Alert {
+                class: Class::Expired | Class::NotYetValid,
+                ..
+            } => {
                 "a certificate that has expired cannot renew itself: ask for a token and run `countersign join`; check the clocks"
             }
             Self::Alert { .. } => "ask for a token and run `countersign join`",
             Self::Refused { reason, .. } => return refusal_hint(reason),
-            Self::InTheWay(_) => "choose another folder with --out, or write over it with --replace",
+            Self::InTheWay(_) => {
+                "choose another folder with --out, or write over it with --replace"
+            }
             Self::OtherRoot(_) => "choose another folder with --out: others there trust that CA",
             Self::Note { .. } => {
                 "only what `countersign join` wrote renews itself: `NAME.renew.toml` holds `address = \"HOST:PORT\"` of `countersign ca serve`"
@@ -170,7 +175,9 @@ fn refusal_hint(reason: &str) -> Option<&'static str> {
             "ask for a token with `countersign ca invite` and run `countersign join`"
         }
         "rate_limited" => "try again in a minute",
-        "registry_unavailable" | "audit_unavailable" => "try again later; the CA's own log has more",
+        "registry_unavailable" | "audit_unavailable" => {
+            "try again later; the CA's own log has more"
+        }
         _ => return None,
     })
 }

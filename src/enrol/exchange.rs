@@ -115,7 +115,10 @@ impl Exchange {
         match all.len() {
             1 => Ok(all.remove(0)),
             // RFC 7030 section 4.2.3: only the certificate that was issued.
-            _ => Err(EnrolError::protocol(&self.address, "several certificates for one request")),
+            _ => Err(EnrolError::protocol(
+                &self.address,
+                "several certificates for one request",
+            )),
         }
     }
 
@@ -130,7 +133,10 @@ impl Exchange {
             .method(method)
             .uri(format!("{ROOT}{operation}"))
             .header(HOST, &self.address)
-            .header(USER_AGENT, concat!("countersign/", env!("CARGO_PKG_VERSION")));
+            .header(
+                USER_AGENT,
+                concat!("countersign/", env!("CARGO_PKG_VERSION")),
+            );
         if !body.is_empty() {
             request = request.header(CONTENT_TYPE, PKCS10);
         }
@@ -177,7 +183,12 @@ fn refused(address: &str, status: StatusCode, body: &[u8]) -> EnrolError {
     let detail = if problem.detail.is_empty() {
         format!("it answered with {status}")
     } else {
-        problem.detail.chars().filter(|c| !c.is_control()).take(500).collect()
+        problem
+            .detail
+            .chars()
+            .filter(|c| !c.is_control())
+            .take(500)
+            .collect()
     };
     let later = status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS;
     EnrolError::Refused {
@@ -265,12 +276,19 @@ mod tests {
     #[test]
     fn a_refusal_is_told_in_the_servers_words_without_control_characters() {
         let body = br#"{"reason":"token_used","detail":"used\u001b[2J before"}"#;
-        let EnrolError::Refused { reason, detail, later, .. } =
-            refused("a:1", StatusCode::FORBIDDEN, body)
+        let EnrolError::Refused {
+            reason,
+            detail,
+            later,
+            ..
+        } = refused("a:1", StatusCode::FORBIDDEN, body)
         else {
             panic!("it is a refusal")
         };
-        assert_eq!((reason.as_str(), detail.as_str(), later), ("token_used", "used[2J before", false));
+        assert_eq!(
+            (reason.as_str(), detail.as_str(), later),
+            ("token_used", "used[2J before", false)
+        );
         let error = refused("a:1", StatusCode::SERVICE_UNAVAILABLE, b"<html>");
         assert!(error.is_passing());
         assert!(error.to_string().contains("503"), "{error}");

@@ -77,7 +77,8 @@ impl CertFiles {
             path: path.clone(),
             what: error.to_string(),
         })?;
-        let text = format!("# Where this certificate is renewed, at two thirds of its life.\n{body}");
+        let text =
+            format!("# Where this certificate is renewed, at two thirds of its life.\n{body}");
         Ok(write_atomic(&path, text.as_bytes(), 0o600)?)
     }
 }

@@ -67,7 +67,9 @@ fn beside(path: &Path) -> PathBuf {
 }
 
 pub(super) fn chain_pem(chain: &[Vec<u8>]) -> String {
-    let blocks = chain.iter().map(|der| block("CERTIFICATE", der).to_string());
+    let blocks = chain
+        .iter()
+        .map(|der| block("CERTIFICATE", der).to_string());
     blocks.collect()
 }
 

@@ -47,14 +47,17 @@ pub async fn join(
     let address = &invitation.address;
     prepare(dir, &files, replace)?;
     let asking = Asking::fresh(id.as_str(), None)?;
-    let tls = ClientTls::below(invitation.root, ALPN).map_err(|e| EnrolError::Tls(e.to_string()))?;
+    let tls =
+        ClientTls::below(invitation.root, ALPN).map_err(|e| EnrolError::Tls(e.to_string()))?;
     let mut exchange = Exchange::open(&tls, address).await?;
     let authorities = exchange.authorities().await?;
     let root = authorities
         .iter()
         .find(|der| Fingerprint::of_der(der) == invitation.root)
         .cloned()
-        .ok_or_else(|| EnrolError::protocol(address, "its certificates lack the CA of the token"))?;
+        .ok_or_else(|| {
+            EnrolError::protocol(address, "its certificates lack the CA of the token")
+        })?;
     check_root(&files, &root, replace)?;
     let leaf = exchange.enrol(&asking.request, invitation).await?;
     let roots = [root];

@@ -56,7 +56,10 @@ pub async fn keep(
 pub fn next_try(failures: u32, due: UnixTime, end: UnixTime, now: UnixTime) -> Duration {
     let grown = FIRST_TRY.saturating_mul(1 << failures.saturating_sub(1).min(10));
     let left = end.since(now.max(due)) / 8;
-    grown.min(LONGEST_WAIT).min(left).max(Duration::from_secs(2))
+    grown
+        .min(LONGEST_WAIT)
+        .min(left)
+        .max(Duration::from_secs(2))
 }
 
 /// When what is there is due, and when it ends.

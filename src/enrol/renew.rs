@@ -39,7 +39,11 @@ pub fn due_at(not_before: UnixTime, not_after: UnixTime, fingerprint: &Fingerpri
 /// Whether an identity is to be renewed now.
 #[must_use]
 pub fn is_due(identity: &Identity, now: UnixTime) -> bool {
-    let due = due_at(identity.not_before(), identity.not_after(), &identity.fingerprint());
+    let due = due_at(
+        identity.not_before(),
+        identity.not_after(),
+        &identity.fingerprint(),
+    );
     now >= due
 }
 
@@ -56,12 +60,19 @@ pub async fn renew(
     let note = files.note()?;
     let _lock = lock(files)?;
     let held = Held::load(files)?;
-    if !even_if_early && now < due_at(held.leaf.not_before, held.leaf.not_after, &held.leaf.fingerprint)
+    if !even_if_early
+        && now
+            < due_at(
+                held.leaf.not_before,
+                held.leaf.not_after,
+                &held.leaf.fingerprint,
+            )
     {
         return Ok(None);
     }
     let identity = Identity::load(&files.cert, &files.key, files.passphrase.as_ref())?;
-    let tls = ClientTls::new(&identity, &files.ca, ALPN).map_err(|e| EnrolError::Tls(e.to_string()))?;
+    let tls =
+        ClientTls::new(&identity, &files.ca, ALPN).map_err(|e| EnrolError::Tls(e.to_string()))?;
     // An encrypted key stays: nobody is asked for a passphrase to seal another one with.
     let asking = if held.sealed {
         Asking::same(&held.name, &held.key)?
@@ -183,7 +194,10 @@ mod tests {
             times.push(due);
         }
         times.sort_unstable();
-        assert!(times[20] < 57_600 + 1800 && times[180] > 57_600 + 5400, "spread");
+        assert!(
+            times[20] < 57_600 + 1800 && times[180] > 57_600 + 5400,
+            "spread"
+        );
     }
 
     #[test]

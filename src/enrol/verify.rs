@@ -39,20 +39,22 @@ pub(super) fn check(
         return Err(String::from("it is the certificate of a CA"));
     }
     if parsed.not_after <= expected.now {
-        return Err(format!("it ended at {}: check the clocks", parsed.not_after));
+        return Err(format!(
+            "it ended at {}: check the clocks",
+            parsed.not_after
+        ));
     }
     if parsed.not_before > expected.now {
-        return Err(format!("it begins at {}: check the clocks", parsed.not_before));
+        return Err(format!(
+            "it begins at {}: check the clocks",
+            parsed.not_before
+        ));
     }
     let chain = path(leaf, authorities, expected.roots)?;
     Ok((parsed, chain))
 }
 
-fn path(
-    leaf: &[u8],
-    authorities: &[Vec<u8>],
-    roots: &[Vec<u8>],
-) -> Result<Vec<Vec<u8>>, String> {
+fn path(leaf: &[u8], authorities: &[Vec<u8>], roots: &[Vec<u8>]) -> Result<Vec<Vec<u8>>, String> {
     let mut chain = vec![leaf.to_vec()];
     while chain.len() <= DEEPEST {
         let last = &chain[chain.len() - 1];
@@ -67,7 +69,9 @@ fn path(
             None => break,
         }
     }
-    Err(String::from("it does not come from the CA that is trusted here"))
+    Err(String::from(
+        "it does not come from the CA that is trusted here",
+    ))
 }
 
 fn is_signed_by(subject: &[u8], issuer: &[u8]) -> bool {

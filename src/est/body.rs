@@ -53,13 +53,23 @@ mod tests {
         let body = to_body(&der);
         assert!(body.lines().all(|line| line.len() <= 64));
         assert_eq!(from_body(body.as_bytes()).unwrap(), der);
-        assert_eq!(from_body(body.replace('\n', "\r\n").as_bytes()).unwrap(), der);
+        assert_eq!(
+            from_body(body.replace('\n', "\r\n").as_bytes()).unwrap(),
+            der
+        );
         assert_eq!(from_body(body.replace('\n', "").as_bytes()).unwrap(), der);
         let pem = format!(
             "-----BEGIN CERTIFICATE REQUEST-----\n{body}-----END CERTIFICATE REQUEST-----\n"
         );
         assert_eq!(from_body(pem.as_bytes()).unwrap(), der);
-        for wrong in ["", "\n", "a", "-----BEGIN X", "-----BEGIN X-----\nAAAA", "*&^%"] {
+        for wrong in [
+            "",
+            "\n",
+            "a",
+            "-----BEGIN X",
+            "-----BEGIN X-----\nAAAA",
+            "*&^%",
+        ] {
             assert_eq!(from_body(wrong.as_bytes()), Err(BodyError), "{wrong:?}");
         }
         assert_eq!(from_body(&[0xff, 0xfe]), Err(BodyError));

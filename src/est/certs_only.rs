@@ -157,7 +157,10 @@ mod tests {
     #[test]
     fn certificates_come_back_in_their_order() {
         for sizes in [&[5][..], &[200, 5], &[70_000, 130, 5]] {
-            let all: Vec<Vec<u8>> = sizes.iter().map(|n| element(SEQUENCE, &vec![7; *n])).collect();
+            let all: Vec<Vec<u8>> = sizes
+                .iter()
+                .map(|n| element(SEQUENCE, &vec![7; *n]))
+                .collect();
             let der = write_certs_only(all.iter().map(Vec::as_slice));
             assert_eq!(read_certs_only(&der).unwrap(), all);
         }

@@ -95,7 +95,10 @@ impl Invitation {
     /// It is not one, or was cut.
     pub fn read(text: &str) -> Result<Self, InvitationError> {
         let read = || {
-            let packed = text.trim().strip_prefix(PREFIX).filter(|t| t.len() <= LONGEST)?;
+            let packed = text
+                .trim()
+                .strip_prefix(PREFIX)
+                .filter(|t| t.len() <= LONGEST)?;
             let json = Zeroizing::new(URL_SAFE_NO_PAD.decode(packed).ok()?);
             let packed: Packed = serde_json::from_slice(&json).ok()?;
             let root = URL_SAFE_NO_PAD.decode(&packed.f).ok()?;

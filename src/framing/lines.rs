@@ -46,7 +46,11 @@ impl Lines {
                 self.searched = buffer.len();
                 // One more for the carriage return that may stand before the line feed, and room for
                 // a byte-order mark before the first line.
-                let mark = if self.started { 0 } else { BYTE_ORDER_MARK.len() };
+                let mark = if self.started {
+                    0
+                } else {
+                    BYTE_ORDER_MARK.len()
+                };
                 return if buffer.len() > self.max + 1 + mark {
                     Err(self.too_long())
                 } else {
@@ -132,7 +136,7 @@ mod tests {
         assert_eq!(all(&[b"12345678\r\n"], 8).unwrap().len(), 1);
         assert_eq!(all(&[b"123456789\n"], 8), Err(LineTooLong { max: 8 }));
         let mut lines = Lines::new(8);
-        let mut endless = BytesMut::from(&b"1234567890"[..]);
+        let mut endless = BytesMut::from(&b"1234567890123"[..]);
         assert_eq!(lines.next(&mut endless), Err(LineTooLong { max: 8 }));
     }
 }

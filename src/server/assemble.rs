@@ -14,11 +14,12 @@ use crate::config::Config;
 use crate::dispatch::{Cursors, Router, RouterOptions};
 use crate::listener::{ListenError, LiveIndex};
 use crate::mcp::ServerInfo;
-use crate::registry::{Feed, SqliteStore, Store, StoreError};
+use crate::registry::{Feed, SqliteStore, Store, StoreError, View};
 use crate::secret::Secret;
 use crate::session::{Service, ServiceParts};
 use crate::tls::{
     Identity, IdentityError, ServerTls, ServerTlsError, ServerTlsOptions, Trust, TrustError,
+    own_revocations,
 };
 
 use crate::transport::choose;
@@ -34,6 +35,9 @@ pub enum ServerError {
     /// Every mistake in every anchor.
     #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
     Trust(Vec<TrustError>),
+    /// The CA's own CRL, which was asked for.
+    #[error("{0}")]
+    OwnCrl(String),
     /// The server's certificate or key.
     #[error(transparent)]
     Identity(#[from] IdentityError),
@@ -84,6 +88,7 @@ pub struct Assembled {
     /// What has been counted.
     pub counters: Arc<Counters>,
     pub(super) trust: Arc<Trust>,
+    pub(super) view: Arc<View>,
 }
 
 /// Puts the parts together. `extra` providers come before the built-in ones, by their names.
@@ -100,6 +105,7 @@ pub async fn assemble(
     let (audit, _) = AuditLog::open(config.audit.clone())?;
     let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&config.registry.path, true).await?);
     let (feed, view) = Feed::load(store, server_name()).await?;
+    load_own_crl(config, &view).map_err(ServerError::OwnCrl)?;
     let trust = Trust::load(&config.anchors, &config.permission_oid, Arc::clone(&view));
     let trust = Arc::new(trust.map_err(ServerError::Trust)?);
     let options = ServerTlsOptions {
@@ -132,7 +138,7 @@ pub async fn assemble(
         router: Arc::new(Router::new(catalogue, Cursors::new()?, info, options)),
         audit,
         trust: Arc::clone(&trust),
-        view,
+        view: Arc::clone(&view),
         policy: config.policy.clone(),
         limits: config.limits.clone(),
         http: config.http.clone(),
@@ -145,19 +151,38 @@ pub async fn assemble(
         feed,
         counters,
         trust,
+        view,
     })
 }
 
 /// What the server agrees to speak, best first.
 fn alpn(http: bool) -> Vec<Vec<u8>> {
     let all = [choose::ALPN_RAW, choose::ALPN_HTTP2, choose::ALPN_HTTP1];
-    all[..if http { 3 } else { 1 }].iter().map(|name| name.to_vec()).collect()
+    all[..if http { 3 } else { 1 }]
+        .iter()
+        .map(|name| name.to_vec())
+        .collect()
+}
+
+/// What the CA's own CRL names stays revoked while this process lives, whatever the registry says.
+pub(super) fn load_own_crl(config: &Config, view: &View) -> Result<(), String> {
+    let Some(path) = &config.registry.crl_file else {
+        return Ok(());
+    };
+    for (issuer, serials) in own_revocations(path)? {
+        view.insert_revoked_serials(issuer, serials.iter().map(Vec::as_slice));
+    }
+    Ok(())
 }
 
 /// The server's certificate and key.
 pub(super) fn load_identity(config: &Config) -> Result<Identity, ServerError> {
     let passphrase = passphrase(config)?;
-    Ok(Identity::load(&config.tls.certificate, &config.tls.key, passphrase.as_ref())?)
+    Ok(Identity::load(
+        &config.tls.certificate,
+        &config.tls.key,
+        passphrase.as_ref(),
+    )?)
 }
 
 /// What opens the server's key.

@@ -13,10 +13,11 @@ use tokio::sync::watch;
 use crate::audit::Event;
 use crate::config::Config;
 use crate::listener::LiveIndex;
+use crate::registry::View;
 use crate::session::Service;
 use crate::tls::{ServerTls, Trust};
 
-use super::assemble::{Assembled, load_identity};
+use super::assemble::{Assembled, load_identity, load_own_crl};
 use super::run::{Again, recheck_all, when_stopped};
 
 /// How often the files are looked at. A look is one `stat` a file.
@@ -27,6 +28,7 @@ pub struct Reloader {
     service: Arc<Service>,
     tls: Arc<ServerTls>,
     trust: Arc<Trust>,
+    view: Arc<View>,
     index: Arc<LiveIndex>,
     config: Config,
     again: Again,
@@ -40,6 +42,7 @@ impl Reloader {
             service: Arc::clone(&parts.service),
             tls: Arc::clone(&parts.tls),
             trust: Arc::clone(&parts.trust),
+            view: Arc::clone(&parts.view),
             index: Arc::clone(&parts.index),
             config,
             again,
@@ -88,6 +91,7 @@ impl Reloader {
             files.push(&anchor.bundle);
             files.extend(&anchor.crl_file);
         }
+        files.extend(&config.registry.crl_file);
         let about = |path: &PathBuf| {
             let meta = std::fs::metadata(path).ok()?;
             Some((meta.modified().ok()?, meta.len()))
@@ -121,6 +125,10 @@ impl Reloader {
         });
         let anchors_hold = trusted.is_ok();
         self.tell("anchors", trusted).await;
+        let own_crl = load_own_crl(&config, &self.view);
+        if config.registry.crl_file.is_some() {
+            self.tell("the CA's CRL", own_crl).await;
+        }
         let identity = load_identity(&config).map_err(|error| error.to_string());
         let identity = identity.and_then(|identity| {
             self.tls
@@ -134,12 +142,12 @@ impl Reloader {
         let anchors = std::mem::take(&mut self.config.anchors);
         let oid = std::mem::take(&mut self.config.permission_oid);
         self.config = config;
-        if anchors_hold {
-            recheck_all(&self.index, &self.trust);
-        } else {
+        if !anchors_hold {
             self.config.anchors = anchors;
             self.config.permission_oid = oid;
         }
+        // Also where the anchors are as they were: a CRL may name somebody who is connected.
+        recheck_all(&self.index, &self.trust);
     }
 
     /// The first part that cannot be swapped under live connections and is not what it was.

@@ -44,7 +44,9 @@ pub fn judge(
 /// A `subscriptions/listen` is answered with what it may hear of; each URI that it may not is
 /// recorded as a denial of its own.
 fn note_denied_entries(service: &Service, facts: &ConnectionFacts, caller: &Caller, call: &Call) {
-    let Detail::Listen(filter) = &call.detail else { return };
+    let Detail::Listen(filter) = &call.detail else {
+        return;
+    };
     for uri in &filter.uris {
         if let Err(denied) = decide(&caller.grounds, Entry { call, uri }) {
             service.audit.denied(facts, &denied);

@@ -304,6 +304,8 @@ impl<W: Wire> Session<'_, W> {
 
     /// The timer rang.
     fn look(&mut self) -> Result<(), End> {
+        // The end may have come nearer while the peer was silent.
+        self.refresh()?;
         if self.basis.until <= clock::unix_now() {
             return Err(End::Told(Close::Expired));
         }
@@ -697,7 +699,8 @@ impl<W: Wire> Session<'_, W> {
 
     fn answer(&mut self, id: &[u8], method: Method, revision: Revision, reply: Reply) {
         let info = self.service.router.info();
-        self.wire.put(|out| write_reply(info, out, id, method, revision, &reply));
+        self.wire
+            .put(|out| write_reply(info, out, id, method, revision, &reply));
     }
 
     fn put_notes(&mut self) {
@@ -836,7 +839,11 @@ struct Begun {
 
 /// Ready when the connection must end; while it drains already, only for a sterner reason.
 pub(super) async fn told(live: &Live, draining: bool) -> Close {
-    if draining { live.told_to_stop().await } else { live.told_to_close().await }
+    if draining {
+        live.told_to_stop().await
+    } else {
+        live.told_to_close().await
+    }
 }
 
 async fn next_event(all: &mut Subscriptions) -> Event {

@@ -78,8 +78,9 @@ impl Identity {
                 break;
             }
         }
-        let certified = fitting
-            .ok_or_else(|| file_error(key, &format!("it is not the key of `{}`", cert.display())))?;
+        let certified = fitting.ok_or_else(|| {
+            file_error(key, &format!("it is not the key of `{}`", cert.display()))
+        })?;
         Ok(Self {
             certified: Arc::new(certified),
             fingerprint: leaf.fingerprint,

@@ -6,6 +6,7 @@ mod anchor;
 mod cache;
 mod client;
 mod crl;
+mod either_usage;
 mod identity;
 mod known_root;
 mod open;
@@ -18,6 +19,7 @@ mod verifier;
 
 pub use anchor::{Anchor, AnchorOptions, CrlMode, NameFrom};
 pub use client::{ClientTls, ClientTlsError, agreed_with, explain_alert};
+pub use crl::own_revocations;
 pub use identity::{Identity, IdentityError};
 pub use open::OpenTls;
 pub use refusal::{Class, Refusal};

@@ -14,6 +14,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
+use super::either_usage::EitherUsage;
 use super::identity::Identity;
 use super::provider::{ClockTime, provider, versions};
 use super::refusal::{Class, Refusal};
@@ -29,7 +30,7 @@ pub struct OpenTls {
 /// the root's fingerprint can check it.
 struct Shown {
     current: ArcSwap<CertifiedKey>,
-    root: Vec<u8>,
+    above: Vec<Vec<u8>>,
 }
 
 impl ResolvesServerCert for Shown {
@@ -45,22 +46,34 @@ impl fmt::Debug for Shown {
 }
 
 impl OpenTls {
-    /// `root`: DER of the CA's root, the only one that client certificates may chain to. `alpn`: as
-    /// in [`super::ServerTlsOptions`].
+    /// `roots`: those that client certificates may chain to, DER. `above`: what is shown above our
+    /// own certificate, DER: up to the roots. `alpn`: as in [`super::ServerTlsOptions`].
     ///
     /// # Errors
     /// rustls refuses the root or the key.
-    pub fn new(identity: &Identity, root: &[u8], alpn: &[&[u8]]) -> Result<Self, ServerTlsError> {
+    pub fn new(
+        identity: &Identity,
+        roots: &[Vec<u8>],
+        above: &[&[u8]],
+        alpn: &[&[u8]],
+    ) -> Result<Self, ServerTlsError> {
         let refused = |cause: &dyn fmt::Display| ServerTlsError::Rustls(cause.to_string());
-        let mut roots = RootCertStore::empty();
-        roots.add(root.to_vec().into()).map_err(|cause| refused(&cause))?;
-        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider())
+        let mut store = RootCertStore::empty();
+        for root in roots {
+            store
+                .add(root.clone().into())
+                .map_err(|cause| refused(&cause))?;
+        }
+        let roots = store.roots.clone();
+        let inner = WebPkiClientVerifier::builder_with_provider(Arc::new(store), provider())
             .allow_unauthenticated()
             .build()
             .map_err(|cause| refused(&cause))?;
+        let verifier = Arc::new(EitherUsage { inner, roots });
+        let above: Vec<_> = above.iter().map(|der| der.to_vec()).collect();
         let certificate = Arc::new(Shown {
-            current: ArcSwap::new(with_root(identity, root)),
-            root: root.to_vec(),
+            current: ArcSwap::new(with_all(identity, &above)),
+            above,
         });
         // Old programs enrol too, so TLS 1.2 is spoken here (RFC 7030 asks for 1.1 or later).
         let mut config = ServerConfig::builder_with_details(provider(), Arc::new(ClockTime))
@@ -80,7 +93,7 @@ impl OpenTls {
 
     /// Another certificate and key for new handshakes.
     pub fn reload(&self, identity: &Identity) {
-        let shown = with_root(identity, &self.certificate.root);
+        let shown = with_all(identity, &self.certificate.above);
         self.certificate.current.store(shown);
     }
 
@@ -119,14 +132,19 @@ fn of_certificate(cause: &io::Error) -> Option<Refusal> {
         }
         _ => Class::BadCertificate,
     };
-    Some(Refusal::new(class, format!("the client's certificate is refused: {cause}")))
+    Some(Refusal::new(
+        class,
+        format!("the client's certificate is refused: {cause}"),
+    ))
 }
 
-fn with_root(identity: &Identity, root: &[u8]) -> Arc<CertifiedKey> {
+fn with_all(identity: &Identity, above: &[Vec<u8>]) -> Arc<CertifiedKey> {
     let certified = identity.certified();
     let mut chain = certified.cert.clone();
-    if chain.last().is_none_or(|last| last.as_ref() != root) {
-        chain.push(root.to_vec().into());
+    for der in above {
+        if chain.iter().all(|known| known.as_ref() != der.as_slice()) {
+            chain.push(der.clone().into());
+        }
     }
     Arc::new(CertifiedKey::new(chain, certified.key.clone()))
 }

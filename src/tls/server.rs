@@ -163,7 +163,11 @@ impl ServerTls {
         match self.peer(stream.get_ref().1, address) {
             Ok(peer) => {
                 let alpn = stream.get_ref().1.alpn_protocol().map(<[u8]>::to_vec);
-                Ok(Accepted { peer, stream: Box::new(stream), alpn })
+                Ok(Accepted {
+                    peer,
+                    stream: Box::new(stream),
+                    alpn,
+                })
             }
             Err(refusal) => {
                 // The peer may be gone already; the refusal stands either way.

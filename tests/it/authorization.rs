@@ -64,8 +64,10 @@ impl Talk {
                     web.post(&web.of_session(), &message)
                 } else {
                     let name = params["name"].as_str().or(params["uri"].as_str());
-                    let mut fields =
-                        vec![("mcp-protocol-version", "2026-07-28"), ("mcp-method", method)];
+                    let mut fields = vec![
+                        ("mcp-protocol-version", "2026-07-28"),
+                        ("mcp-method", method),
+                    ];
                     fields.extend(name.map(|name| ("mcp-name", name)));
                     web.post(&fields, &message)
                 };
@@ -98,7 +100,9 @@ async fn heard(wire: &mut WsWire<TlsStream<TcpStream>>) -> Bytes {
             assert!(wire.fill().await.unwrap());
         }
     };
-    tokio::time::timeout(PATIENCE, hearing).await.expect("an answer in time")
+    tokio::time::timeout(PATIENCE, hearing)
+        .await
+        .expect("an answer in time")
 }
 
 /// The opening handshake of RFC 6455, with the key of its example.
@@ -112,7 +116,10 @@ async fn websocket(site: &Site, served: &Served, who: &Certified) -> WsWire<TlsS
     .await;
     let head = raw.head().await;
     assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
-    assert!(head.contains("sec-websocket-accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n"), "{head}");
+    assert!(
+        head.contains("sec-websocket-accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n"),
+        "{head}"
+    );
     assert!(head.contains("sec-websocket-protocol: mcp\r\n"), "{head}");
     WsWire::client(raw.stream, 1 << 20)
 }
@@ -126,14 +133,46 @@ fn rows(site: &Site) -> Vec<(&'static str, &'static str, Value)> {
         ("resources", "resources/list", json!({})),
         ("templates", "resources/templates/list", json!({})),
         ("prompts", "prompts/list", json!({})),
-        ("read tool", "tools/call", tool("files__read_file", json!({"path":"hello.txt"}))),
-        ("write tool", "tools/call", tool("files__delete_file", json!({"path":"none.txt"}))),
-        ("no tool", "tools/call", tool("files__deleted_fil", json!({"path":"none.txt"}))),
-        ("resource", "resources/read", json!({"uri":site.uri("hello.txt")})),
-        ("deep resource", "resources/read", json!({"uri":site.uri("deep/more.txt")})),
-        ("no resource", "resources/read", json!({"uri":site.uri("deep/none.txt")})),
-        ("prompt", "prompts/get", json!({"name":"prompts__greet","arguments":{"who":"Ann"}})),
-        ("no prompt", "prompts/get", json!({"name":"prompts__greeT","arguments":{"who":"Ann"}})),
+        (
+            "read tool",
+            "tools/call",
+            tool("files__read_file", json!({"path":"hello.txt"})),
+        ),
+        (
+            "write tool",
+            "tools/call",
+            tool("files__delete_file", json!({"path":"none.txt"})),
+        ),
+        (
+            "no tool",
+            "tools/call",
+            tool("files__deleted_fil", json!({"path":"none.txt"})),
+        ),
+        (
+            "resource",
+            "resources/read",
+            json!({"uri":site.uri("hello.txt")}),
+        ),
+        (
+            "deep resource",
+            "resources/read",
+            json!({"uri":site.uri("deep/more.txt")}),
+        ),
+        (
+            "no resource",
+            "resources/read",
+            json!({"uri":site.uri("deep/none.txt")}),
+        ),
+        (
+            "prompt",
+            "prompts/get",
+            json!({"name":"prompts__greet","arguments":{"who":"Ann"}}),
+        ),
+        (
+            "no prompt",
+            "prompts/get",
+            json!({"name":"prompts__greeT","arguments":{"who":"Ann"}}),
+        ),
         (
             "completion",
             "completion/complete",
@@ -145,16 +184,36 @@ fn rows(site: &Site) -> Vec<(&'static str, &'static str, Value)> {
 
 /// Which rows are refused, for each identity.
 const REFUSED: [(&str, &[&str]); 3] = [
-    ("operator", &["no tool", "no resource", "no prompt", "unknown"]),
+    (
+        "operator",
+        &["no tool", "no resource", "no prompt", "unknown"],
+    ),
     (
         "reader",
-        &["write tool", "no tool", "deep resource", "no resource", "prompt", "no prompt", "completion", "unknown"],
+        &[
+            "write tool",
+            "no tool",
+            "deep resource",
+            "no resource",
+            "prompt",
+            "no prompt",
+            "completion",
+            "unknown",
+        ],
     ),
     (
         "nobody",
         &[
-            "read tool", "write tool", "no tool", "resource", "deep resource", "no resource",
-            "prompt", "no prompt", "completion", "unknown",
+            "read tool",
+            "write tool",
+            "no tool",
+            "resource",
+            "deep resource",
+            "no resource",
+            "prompt",
+            "no prompt",
+            "completion",
+            "unknown",
         ],
     ),
 ];
@@ -189,7 +248,11 @@ async fn the_same_identity_sees_and_may_do_the_same_whichever_way_it_comes() {
             for (row, ..) in &rows {
                 let answer = parsed(row, era);
                 let is_refused = answer["error"].is_object();
-                assert_eq!(is_refused, refused.contains(row), "{name} {row} {era:?} {answer}");
+                assert_eq!(
+                    is_refused,
+                    refused.contains(row),
+                    "{name} {row} {era:?} {answer}"
+                );
             }
             // A list holds the same in every era.
             for (row, list) in [
@@ -200,15 +263,21 @@ async fn the_same_identity_sees_and_may_do_the_same_whichever_way_it_comes() {
             ] {
                 let now = &parsed(row, None)["result"][list];
                 assert!(now.is_array(), "{now}");
-                assert_eq!(*now, parsed(row, era)["result"][list], "{name} {row} {era:?}");
+                assert_eq!(
+                    *now,
+                    parsed(row, era)["result"][list],
+                    "{name} {row} {era:?}"
+                );
             }
             // What may not be used looks like what is not there, but for the name that was asked.
             for (denied, missing) in [("write tool", "no tool"), ("deep resource", "no resource")] {
                 if refused.contains(&denied) {
                     let (denied, missing) = (&known[&(denied, era)], &known[&(missing, era)]);
                     let same = |text: &str| {
-                        text.replace("files__delete_file", "?").replace("files__deleted_fil", "?")
-                            .replace("deep/more.txt", "?").replace("deep/none.txt", "?")
+                        text.replace("files__delete_file", "?")
+                            .replace("files__deleted_fil", "?")
+                            .replace("deep/more.txt", "?")
+                            .replace("deep/none.txt", "?")
                     };
                     assert_eq!(same(denied), same(missing));
                 }

@@ -34,7 +34,11 @@ async fn others_are_served(site: &Site, served: &Served, operator: &Certified) {
 fn ends(site: &Site) -> Vec<String> {
     let closed = |record: &Value| record["event"] == "closed";
     let reason = |record: Value| record["reason"].as_str().unwrap().to_owned();
-    site.audit().into_iter().filter(closed).map(reason).collect()
+    site.audit()
+        .into_iter()
+        .filter(closed)
+        .map(reason)
+        .collect()
 }
 
 const PING: &str = r#"{"jsonrpc":"2.0","method":"notifications/x"}"#;
@@ -70,7 +74,10 @@ async fn a_body_has_its_time() {
     raw.send(&head("Content-Length: 100\r\n")).await;
     raw.send("{\"a").await;
     let answer = raw.rest().await;
-    assert!(answer.starts_with("HTTP/1.1 408 ") && answer.contains("connection: close"), "{answer}");
+    assert!(
+        answer.starts_with("HTTP/1.1 408 ") && answer.contains("connection: close"),
+        "{answer}"
+    );
     // A body that stands still before it begins, and one in chunks.
     let mut raw = RawHttp::open(&site, &served, &operator).await;
     raw.send(&head("Content-Length: 100\r\n")).await;
@@ -87,11 +94,16 @@ async fn a_body_has_its_time() {
 async fn who_says_nothing_is_closed() {
     let (site, served, operator) = open("[limits]\nfirst_byte_timeout = \"300ms\"\n").await;
     for alpn in [&["http/1.1"][..], &["h2"], &[]] {
-        let client = crate::support::client::Client::of(&operator, &site.server_root).offering(alpn);
-        let mut stream = crate::support::served::tls(&client, served.address).await.unwrap();
+        let client =
+            crate::support::client::Client::of(&operator, &site.server_root).offering(alpn);
+        let mut stream = crate::support::served::tls(&client, served.address)
+            .await
+            .unwrap();
         let mut some = [0; 512];
         let ended = async { while let Ok(1..) = stream.read(&mut some).await {} };
-        tokio::time::timeout(PATIENCE, ended).await.expect("closed in time");
+        tokio::time::timeout(PATIENCE, ended)
+            .await
+            .expect("closed in time");
     }
     others_are_served(&site, &served, &operator).await;
     served.stop().await;
@@ -106,24 +118,51 @@ async fn a_request_is_read_in_one_way_only() {
     let chunks = format!("{:x}\r\n{PING}\r\n0\r\n\r\n", PING.len());
     let cases = [
         (head(&good) + PING, "202", false),
-        (head("Transfer-Encoding: chunked\r\n") + &chunks, "202", true),
+        (
+            head("Transfer-Encoding: chunked\r\n") + &chunks,
+            "202",
+            true,
+        ),
         // The chunks count, and the connection ends with them (RFC 9112, section 6.1).
         (head(&both) + &chunks, "202", true),
         (head(&reverse) + &chunks, "202", true),
-        (head(&format!("{good}Content-Length: 3\r\n")) + PING, "400", true),
+        (
+            head(&format!("{good}Content-Length: 3\r\n")) + PING,
+            "400",
+            true,
+        ),
         (head(&format!("{good}Host: other\r\n")) + PING, "400", true),
-        (head(&good).replace("Host: localhost\r\n", "") + PING, "400", true),
+        (
+            head(&good).replace("Host: localhost\r\n", "") + PING,
+            "400",
+            true,
+        ),
         (head(&good).replace("Host:", "Host :") + PING, "400", true),
         (head(&format!("{good}X: a\r\n b\r\n")) + PING, "400", true),
         ("NONSENSE\r\n\r\n".to_owned(), "400", true),
-        (head(&good).replace("/mcp", "https://other/mcp") + PING, "400", true),
+        (
+            head(&good).replace("/mcp", "https://other/mcp") + PING,
+            "400",
+            true,
+        ),
     ];
     for (request, status, closes) in cases {
         let mut raw = RawHttp::open(&site, &served, &operator).await;
         raw.send(&request).await;
-        let answer = if closes { raw.rest().await } else { raw.head().await };
-        assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{request}\n{answer}");
-        assert_eq!(answer.matches("HTTP/1.1 ").count(), 1, "{request}\n{answer}");
+        let answer = if closes {
+            raw.rest().await
+        } else {
+            raw.head().await
+        };
+        assert!(
+            answer.starts_with(&format!("HTTP/1.1 {status}")),
+            "{request}\n{answer}"
+        );
+        assert_eq!(
+            answer.matches("HTTP/1.1 ").count(),
+            1,
+            "{request}\n{answer}"
+        );
     }
     served.stop().await;
 }
@@ -140,7 +179,10 @@ async fn a_head_is_bounded() {
     ] {
         let mut raw = RawHttp::open(&site, &served, &operator).await;
         raw.send(&(head(&(good.clone() + &more)) + PING)).await;
-        assert!(raw.head().await.starts_with(&format!("HTTP/1.1 {status}")), "{status}");
+        assert!(
+            raw.head().await.starts_with(&format!("HTTP/1.1 {status}")),
+            "{status}"
+        );
     }
     served.stop().await;
 }
@@ -167,7 +209,13 @@ async fn who_never_reads_is_cut() {
     let mut web = Web::http1(&site, &served, &operator).await;
     let big = |bytes: u64| json!({"name":"big","arguments":{"bytes":bytes}});
     let answer = web.ask("tools/call", big(100_000)).await;
-    assert_eq!(answer["result"]["content"][0]["text"].as_str().unwrap().len(), 100_000);
+    assert_eq!(
+        answer["result"]["content"][0]["text"]
+            .as_str()
+            .unwrap()
+            .len(),
+        100_000
+    );
     // The answer is never looked at: hyper reads no further than its own buffer.
     let request = web.modern("tools/call", big(30_000_000));
     let unread = web.send(request).await.unwrap();
@@ -192,11 +240,18 @@ async fn who_never_reads_is_cut() {
 /// Waits until the server has cut so many that do not read.
 async fn cut(site: &Site, count: usize) {
     let looking = async {
-        while ends(site).into_iter().filter(|reason| reason == "answers left unread").count() < count {
+        while ends(site)
+            .into_iter()
+            .filter(|reason| reason == "answers left unread")
+            .count()
+            < count
+        {
             tokio::time::sleep(std::time::Duration::from_millis(50)).await;
         }
     };
-    tokio::time::timeout(PATIENCE, looking).await.expect("cut in time");
+    tokio::time::timeout(PATIENCE, looking)
+        .await
+        .expect("cut in time");
 }
 
 #[tokio::test]
@@ -240,7 +295,9 @@ async fn who_gives_up_request_after_request_is_cut() {
             let _ = tokio::time::timeout(std::time::Duration::from_millis(1), sending).await;
         }
     };
-    tokio::time::timeout(PATIENCE, giving_up).await.expect("the server cuts it");
+    tokio::time::timeout(PATIENCE, giving_up)
+        .await
+        .expect("the server cuts it");
     others_are_served(&site, &served, &operator).await;
     served.stop().await;
 }

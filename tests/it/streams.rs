@@ -26,11 +26,20 @@ impl Stage {
     async fn open(extra: &str) -> Self {
         let site = Site::with(extra).await;
         let operator = site.enrol("operator", &["*"]).await;
-        let other = site.enrol("other", &["tools:*", "resources:test:open/*"]).await;
+        let other = site
+            .enrol("other", &["tools:*", "resources:test:open/*"])
+            .await;
         let (fixture, hears) = Fixture::new();
         let provider = Arc::clone(&fixture) as Arc<dyn Provider>;
         let served = site.serve_with(vec![(String::new(), provider)]).await;
-        Self { site, served, operator, other, fixture, hears }
+        Self {
+            site,
+            served,
+            operator,
+            other,
+            fixture,
+            hears,
+        }
     }
 
     async fn web(&self, two: bool) -> Web {
@@ -55,7 +64,10 @@ fn call(name: &str, token: Option<&str>) -> Value {
 }
 
 fn is_stream(events: &Events) -> bool {
-    events.headers.get("content-type").is_some_and(|kind| kind == "text/event-stream")
+    events
+        .headers
+        .get("content-type")
+        .is_some_and(|kind| kind == "text/event-stream")
 }
 
 #[tokio::test]
@@ -75,7 +87,10 @@ async fn an_answer_with_notes_is_a_stream_and_one_without_is_json() {
         for step in 1..=3 {
             let note = events.json().await;
             assert_eq!(note["method"], "notifications/progress");
-            assert_eq!(note["params"], json!({"progressToken":"t","progress":step,"total":3}));
+            assert_eq!(
+                note["params"],
+                json!({"progressToken":"t","progress":step,"total":3})
+            );
             stage.fixture.go.add_permits(1);
         }
         let event = events.next().await.unwrap();
@@ -118,7 +133,10 @@ async fn who_closes_a_modern_stream_cancels_the_call() {
         stage.hear("steps dropped").await;
     }
     let cancelled = |records: &[Value]| {
-        records.iter().filter(|record| record["outcome"] == "cancelled").count()
+        records
+            .iter()
+            .filter(|record| record["outcome"] == "cancelled")
+            .count()
     };
     stage.served.stop().await;
     assert_eq!(cancelled(&stage.site.audit()), 4);
@@ -135,7 +153,10 @@ async fn a_legacy_call_goes_on_without_its_connection_and_is_come_back_to() {
         stage.hear("steps begun").await;
         let mut first = events.next().await.unwrap();
         if revision == "2025-11-25" {
-            assert_eq!((first.retry.as_deref(), first.data.as_deref()), (Some("1000"), Some("")));
+            assert_eq!(
+                (first.retry.as_deref(), first.data.as_deref()),
+                (Some("1000"), Some(""))
+            );
             first = events.next().await.unwrap();
         }
         assert_eq!(first.json()["params"]["progress"], 1);
@@ -176,7 +197,10 @@ async fn a_call_lets_its_stream_go() {
     assert_eq!(events.next().await, None);
     stage.fixture.go.add_permits(1);
     let mut rest = web.listen(priming.id.as_deref()).await;
-    assert_eq!(rest.json().await["result"]["content"][0]["text"], "welcome back");
+    assert_eq!(
+        rest.json().await["result"]["content"][0]["text"],
+        "welcome back"
+    );
     assert_eq!(rest.next().await, None);
     stage.served.stop().await;
 }
@@ -187,7 +211,8 @@ async fn a_legacy_call_is_cancelled_by_a_notification() {
     let mut web = stage.web(true).await;
     web.initialize("2025-06-18", json!({})).await;
     let session = web.session.clone();
-    let message = json!({"jsonrpc":"2.0","id":"long","method":"tools/call","params":{"name":"wait"}});
+    let message =
+        json!({"jsonrpc":"2.0","id":"long","method":"tools/call","params":{"name":"wait"}});
     let request = web.post(&web.of_session(), &message);
     let again = web.post(&web.of_session(), &message);
     let mut sender = web.http2_sender();
@@ -195,12 +220,25 @@ async fn a_legacy_call_is_cancelled_by_a_notification() {
     stage.hear("wait begun").await;
     // The id is taken while the call runs.
     let answer = web.whole(again).await;
-    assert_eq!((answer.status, &answer.json()["error"]["code"]), (400, &json!(-32600)));
+    assert_eq!(
+        (answer.status, &answer.json()["error"]["code"]),
+        (400, &json!(-32600))
+    );
     // Another session of the same identity cannot touch it.
     web.initialize("2025-06-18", json!({})).await;
-    assert_eq!(web.tell("notifications/cancelled", json!({"requestId":"long"})).await.status, 202);
+    assert_eq!(
+        web.tell("notifications/cancelled", json!({"requestId":"long"}))
+            .await
+            .status,
+        202
+    );
     web.session = session;
-    assert_eq!(web.tell("notifications/cancelled", json!({"requestId":"long"})).await.status, 202);
+    assert_eq!(
+        web.tell("notifications/cancelled", json!({"requestId":"long"}))
+            .await
+            .status,
+        202
+    );
     stage.hear("wait dropped").await;
     waiting.await.unwrap().unwrap();
     stage.served.stop().await;
@@ -214,9 +252,13 @@ async fn a_session_has_a_stream_for_what_happens() {
     let mut stream = web.listen(None).await;
     assert!(is_stream(&stream) && stream.status == 200);
     assert_eq!(stream.next().await.unwrap().data.as_deref(), Some(""));
-    let subscribed = web.ask_bare("resources/subscribe", json!({"uri":"test:open/a"})).await;
+    let subscribed = web
+        .ask_bare("resources/subscribe", json!({"uri":"test:open/a"}))
+        .await;
     assert_eq!(subscribed["result"], json!({}), "{subscribed}");
-    let denied = web.ask_bare("resources/subscribe", json!({"uri":"test:closed"})).await;
+    let denied = web
+        .ask_bare("resources/subscribe", json!({"uri":"test:closed"}))
+        .await;
     assert_eq!(denied["error"]["code"], -32002);
     let updated = |uri: &str| Happening::ResourceUpdated(uri.into());
     stage.fixture.happened(updated("test:closed"));
@@ -231,14 +273,23 @@ async fn a_session_has_a_stream_for_what_happens() {
     drop(stream);
     stage.fixture.happened(Happening::PromptsChanged);
     let mut stream = web.listen(first.id.as_deref()).await;
-    assert_eq!(stream.json().await["method"], "notifications/tools/list_changed");
-    assert_eq!(stream.json().await["method"], "notifications/prompts/list_changed");
+    assert_eq!(
+        stream.json().await["method"],
+        "notifications/tools/list_changed"
+    );
+    assert_eq!(
+        stream.json().await["method"],
+        "notifications/prompts/list_changed"
+    );
     // A second stream takes over.
     let mut newer = web.listen(None).await;
     assert_eq!(stream.next().await, None);
     assert_eq!(newer.next().await.unwrap().data.as_deref(), Some(""));
     stage.fixture.happened(Happening::ToolsChanged);
-    assert_eq!(newer.json().await["method"], "notifications/tools/list_changed");
+    assert_eq!(
+        newer.json().await["method"],
+        "notifications/tools/list_changed"
+    );
     let request = web.request(Method::DELETE, "/mcp", &web.of_session(), None);
     assert_eq!(web.whole(request).await.status, 204);
     assert_eq!(newer.next().await, None);
@@ -262,13 +313,26 @@ async fn a_listen_begins_with_its_acknowledgement_and_ends_with_its_result() {
     );
     let id = json!({"io.modelcontextprotocol/subscriptionId":1});
     stage.fixture.happened(Happening::PromptsChanged);
-    stage.fixture.happened(Happening::ResourceUpdated("test:closed".into()));
-    stage.fixture.happened(Happening::ResourceUpdated("test:open/a".into()));
+    stage
+        .fixture
+        .happened(Happening::ResourceUpdated("test:closed".into()));
+    stage
+        .fixture
+        .happened(Happening::ResourceUpdated("test:open/a".into()));
     stage.fixture.happened(Happening::ToolsChanged);
-    assert_eq!(stream.json().await["params"], json!({"uri":"test:open/a","_meta":id}));
-    assert_eq!(stream.json().await["method"], "notifications/tools/list_changed");
+    assert_eq!(
+        stream.json().await["params"],
+        json!({"uri":"test:open/a","_meta":id})
+    );
+    assert_eq!(
+        stream.json().await["method"],
+        "notifications/tools/list_changed"
+    );
     let (last, ()) = tokio::join!(stream.json(), stage.served.stop());
-    assert_eq!(last, json!({"jsonrpc":"2.0","id":1,"result":{"resultType":"complete","_meta":id}}));
+    assert_eq!(
+        last,
+        json!({"jsonrpc":"2.0","id":1,"result":{"resultType":"complete","_meta":id}})
+    );
     assert_eq!(stream.next().await, None);
 }
 
@@ -308,23 +372,39 @@ async fn a_question_is_an_answer_whose_state_nobody_else_can_use() {
     let answer = web.ask("tools/call", question).await;
     let result = &answer["result"];
     assert_eq!(result["resultType"], "input_required", "{answer}");
-    assert_eq!(result["inputRequests"]["name"]["method"], "elicitation/create");
+    assert_eq!(
+        result["inputRequests"]["name"]["method"],
+        "elicitation/create"
+    );
     assert!(result["ttlMs"].is_null());
     let state = &result["requestState"];
     assert!(!state.as_str().unwrap().contains("tea"));
     let done = web.ask("tools/call", retry("tea", state)).await;
-    assert_eq!(done["result"]["content"][0]["text"], "Ann, about \"tea\"", "{done}");
+    assert_eq!(
+        done["result"]["content"][0]["text"], "Ann, about \"tea\"",
+        "{done}"
+    );
     let tampered = json!(format!("{}x", state.as_str().unwrap()));
-    for bad in [retry("tea", &tampered), retry("coffee", state), retry("tea", &json!("made up"))] {
+    for bad in [
+        retry("tea", &tampered),
+        retry("coffee", state),
+        retry("tea", &json!("made up")),
+    ] {
         let refused = web.ask("tools/call", bad).await;
         assert_eq!(refused["error"]["code"], -32602, "{refused}");
     }
     let mut other = Web::http1(&stage.site, &stage.served, &stage.other).await;
-    assert_eq!(other.ask("tools/call", retry("tea", state)).await["error"]["code"], -32602);
+    assert_eq!(
+        other.ask("tools/call", retry("tea", state)).await["error"]["code"],
+        -32602
+    );
     // Without the capability there is no question.
     let request = web.modern("tools/call", json!({"name":"ask"}));
     let refused = web.whole(request).await;
-    assert_eq!((refused.status, &refused.json()["error"]["code"]), (400, &json!(-32021)));
+    assert_eq!(
+        (refused.status, &refused.json()["error"]["code"]),
+        (400, &json!(-32021))
+    );
     let needed = &refused.json()["error"]["data"]["requiredCapabilities"];
     assert!(needed["elicitation"].is_object());
     stage.served.stop().await;
@@ -334,8 +414,12 @@ async fn a_question_is_an_answer_whose_state_nobody_else_can_use() {
 async fn a_legacy_client_is_asked_on_the_stream_of_its_call() {
     let stage = Stage::open("").await;
     let mut web = stage.web(true).await;
-    web.initialize("2025-11-25", json!({"elicitation":{}})).await;
-    let request = web.bare("tools/call", json!({"name":"ask","arguments":{"topic":"tea"}}));
+    web.initialize("2025-11-25", json!({"elicitation":{}}))
+        .await;
+    let request = web.bare(
+        "tools/call",
+        json!({"name":"ask","arguments":{"topic":"tea"}}),
+    );
     let mut events = web.events(request).await;
     assert!(is_stream(&events));
     assert_eq!(events.next().await.unwrap().data.as_deref(), Some(""));
@@ -346,14 +430,19 @@ async fn a_legacy_client_is_asked_on_the_stream_of_its_call() {
     let answer = json!({"jsonrpc":"2.0","id":asked["id"],
         "result":{"action":"accept","content":{"name":"Ann"}}});
     let mut thief = Web::http1(&stage.site, &stage.served, &stage.other).await;
-    thief.initialize("2025-11-25", json!({"elicitation":{}})).await;
+    thief
+        .initialize("2025-11-25", json!({"elicitation":{}}))
+        .await;
     let request = thief.post(&thief.of_session(), &answer);
     assert_eq!(thief.whole(request).await.status, 202);
     let request = web.post(&web.of_session(), &answer);
     let told = web.whole(request).await;
     assert_eq!((told.status, told.body.as_str()), (202, ""));
     let last = events.json().await;
-    assert_eq!(last["result"]["content"][0]["text"], "Ann, about \"tea\"", "{last}");
+    assert_eq!(
+        last["result"]["content"][0]["text"], "Ann, about \"tea\"",
+        "{last}"
+    );
     assert_eq!(events.next().await, None);
     // Who declared nothing is asked nothing.
     web.initialize("2025-11-25", json!({})).await;
@@ -365,7 +454,11 @@ async fn a_legacy_client_is_asked_on_the_stream_of_its_call() {
 #[tokio::test]
 async fn a_legacy_client_is_asked_on_the_raw_stream() {
     let stage = Stage::open("").await;
-    let mut lines = stage.site.try_connect(&stage.served, &stage.operator).await.unwrap();
+    let mut lines = stage
+        .site
+        .try_connect(&stage.served, &stage.operator)
+        .await
+        .unwrap();
     let params = json!({"protocolVersion":"2025-11-25","capabilities":{"elicitation":{}},
         "clientInfo":{"name":"test","version":"1"}});
     assert!(lines.ask_bare("initialize", params).await["result"].is_object());
@@ -385,7 +478,10 @@ async fn a_legacy_client_is_asked_on_the_raw_stream() {
             "result":{"action":"accept","content":{"name":"Ann"}}}))
         .await;
     let done = lines.answer(&json!("c")).await;
-    assert_eq!(done["result"]["content"][0]["text"], "Ann, about \"tea\"", "{done}");
+    assert_eq!(
+        done["result"]["content"][0]["text"], "Ann, about \"tea\"",
+        "{done}"
+    );
     stage.served.stop().await;
 }
 
@@ -399,7 +495,10 @@ async fn a_revoked_peer_loses_its_streams() {
             // The server applies the enrolment in its own time.
             let stream = Web::stream(&stage.site, &stage.served, &leaver, "http/1.1").await;
             let mut raw = crate::support::http::RawHttp { stream };
-            if raw.try_send("GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n").await {
+            if raw
+                .try_send("GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n")
+                .await
+            {
                 break if two {
                     Web::http2(&stage.site, &stage.served, &leaver).await
                 } else {

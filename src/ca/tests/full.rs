@@ -56,6 +56,10 @@ impl Store for Full {
         full()
     }
 
+    fn set_end(&self, _: Fingerprint, _: UnixTime) -> Reply<'_, u64> {
+        full()
+    }
+
     fn get(&self, _: Fingerprint) -> Reply<'_, Option<Enrolment>> {
         Box::pin(std::future::ready(Ok(None)))
     }
@@ -98,12 +102,7 @@ impl Store for Full {
         full()
     }
 
-    fn take_token<'a>(
-        &'a self,
-        _: TokenDigest,
-        _: &'a Enrolment,
-        _: UnixTime,
-    ) -> Reply<'a, u64> {
+    fn take_token<'a>(&'a self, _: TokenDigest, _: &'a Enrolment, _: UnixTime) -> Reply<'a, u64> {
         full()
     }
 

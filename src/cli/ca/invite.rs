@@ -72,7 +72,12 @@ impl Bench<'_> {
             token: text.to_string(),
             name: name.to_string(),
             profile: token.profile,
-            grants: token.grants.entries().iter().map(ToString::to_string).collect(),
+            grants: token
+                .grants
+                .entries()
+                .iter()
+                .map(ToString::to_string)
+                .collect(),
             server: invitation.address.clone(),
             root_fingerprint: facts.root.to_string(),
             expires: token.expires_at.to_string(),

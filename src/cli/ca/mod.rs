@@ -3,8 +3,10 @@
 
 mod actor;
 mod arguments;
+mod authorities;
 mod error;
 mod invite;
+mod making;
 mod outcome;
 mod passphrase;
 mod place;
@@ -15,9 +17,11 @@ mod tests;
 mod view;
 
 pub use actor::actor;
-pub use arguments::{CaAction, CaCommand, InviteArguments, ServeArguments};
+pub use arguments::{CaAction, CaCommand};
 pub use error::CaCommandError;
-pub use outcome::{CaOutcome, InitReport, InviteReport, IssueReport, ListReport, RevokeReport, ShowReport};
+pub use outcome::{
+    CaOutcome, InitReport, InviteReport, IssueReport, ListReport, RevokeReport, ShowReport,
+};
 pub use passphrase::Passphrases;
 pub use place::{Place, Settings};
 pub use serve::Serve;

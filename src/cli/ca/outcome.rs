@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use super::view::{CertificateView, ConfirmationView, table};
+use super::view::{AboveView, CertificateView, ConfirmationView, table};
 
 /// The answer of one of the commands.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -12,10 +12,13 @@ use super::view::{CertificateView, ConfirmationView, table};
 #[expect(missing_docs, reason = "each is named for its command")]
 pub enum CaOutcome {
     Init(InitReport),
-    Issue(IssueReport),
+    Issue(Box<IssueReport>),
+    Delegate(DelegateReport),
+    Rotate(RotateReport),
     List(ListReport),
     Show(ShowReport),
     Revoke(RevokeReport),
+    RevokeAll(Vec<RevokeReport>),
     Crl(CrlReport),
     Invite(InviteReport),
 }
@@ -49,17 +52,82 @@ pub struct IssueReport {
     pub files: FilesReport,
     /// What a person should know.
     pub notes: Vec<String>,
+    /// `ca renew`: the certificate before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub old: Option<EndedReport>,
+}
+
+/// `ca renew`: how the certificate before ends.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct EndedReport {
+    /// As recorded now.
+    #[serde(flatten)]
+    pub certificate: CertificateView,
+    /// How far the live servers have come; absent where nothing was changed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub servers: Option<ConfirmationView>,
+    /// The CRL that was written.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub crl: Option<CrlReport>,
 }
 
 /// Files that were written.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct FilesReport {
-    /// Chain, PEM.
+    /// Chain, PEM; or the one file of another form.
     pub certificate: PathBuf,
-    /// Key, PEM.
-    pub key: PathBuf,
+    /// Key, PEM; absent where the key was not made here, or is in the one file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key: Option<PathBuf>,
     /// Root, PEM.
-    pub ca: PathBuf,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ca: Option<PathBuf>,
+}
+
+impl FilesReport {
+    /// From the files in the order in which they are reported.
+    #[must_use]
+    pub fn of(files: Vec<PathBuf>) -> Self {
+        let ends = |ending: &str| {
+            files
+                .iter()
+                .find(|file| file.extension().is_some_and(|found| found == ending))
+                .cloned()
+        };
+        Self {
+            key: ends("key"),
+            ca: ends("pem"),
+            certificate: files.into_iter().next().unwrap_or_default(),
+        }
+    }
+}
+
+/// `ca delegate`
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct DelegateReport {
+    /// As recorded; its grants are the ceiling.
+    #[serde(flatten)]
+    pub certificate: CertificateView,
+    /// Its folder.
+    pub dir: PathBuf,
+    /// What a person should know.
+    pub notes: Vec<String>,
+}
+
+/// `ca rotate`
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct RotateReport {
+    /// Fingerprint of the new root, where it was replaced.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub root: Option<String>,
+    /// Fingerprint of the new issuing CA.
+    pub issuing: String,
+    /// RFC 3339.
+    pub issuing_not_after: String,
+    /// The folder with the CA before.
+    pub retired: PathBuf,
+    /// Certificates and CRLs for a server's anchor.
+    pub bundle: PathBuf,
 }
 
 /// `ca list`, `pin list`
@@ -77,6 +145,8 @@ pub struct ShowReport {
     /// With what the certificate carries.
     #[serde(flatten)]
     pub certificate: CertificateView,
+    /// The CAs above it that are on record, the nearest first.
+    pub above: Vec<AboveView>,
     /// PEM.
     pub pem: String,
 }
@@ -140,9 +210,12 @@ impl CaOutcome {
         match self {
             Self::Init(report) => report.human(),
             Self::Issue(report) => report.human(),
+            Self::Delegate(report) => report.human(),
+            Self::Rotate(report) => report.human(),
             Self::List(report) => report.human(),
-            Self::Show(report) => report.certificate.card(),
+            Self::Show(report) => report.human(),
             Self::Revoke(report) => report.human(),
+            Self::RevokeAll(all) => all.iter().map(RevokeReport::human).collect(),
             Self::Crl(report) => report.human(),
             Self::Invite(report) => report.human(),
         }
@@ -173,8 +246,18 @@ impl IssueReport {
             ca,
         } = &self.files;
         let mut text = self.certificate.card();
-        for (label, path) in [("certificate", certificate), ("key", key), ("ca", ca)] {
-            text.push_str(&format!("{label:<12} {}\n", path.display()));
+        let files = [
+            ("certificate", Some(certificate)),
+            ("key", key.as_ref()),
+            ("ca", ca.as_ref()),
+        ];
+        for (label, path) in files {
+            if let Some(path) = path {
+                text.push_str(&format!("{label:<12} {}\n", path.display()));
+            }
+        }
+        if let Some(old) = &self.old {
+            text.push_str(&old.human());
         }
         for note in &self.notes {
             text.push_str(&format!("note: {note}\n"));
@@ -195,6 +278,35 @@ impl InviteReport {
              usable until {}, once\n\nRun this where the key is to be:\n\n{}\n",
             self.name, self.server, self.root_fingerprint, self.expires, self.command,
         )
+    }
+}
+
+impl EndedReport {
+    fn human(&self) -> String {
+        let CertificateView {
+            fingerprint,
+            not_after,
+            status,
+            ..
+        } = &self.certificate;
+        let print = &fingerprint[..12];
+        let mut text = match &self.servers {
+            None => format!("The one before, {print}, is {status} until {not_after}.\n"),
+            Some(servers) if *status == "revoked" => {
+                format!(
+                    "The one before, {print}, is revoked: {}.\n",
+                    servers.sentence()
+                )
+            }
+            Some(servers) => format!(
+                "The one before, {print}, ends at {not_after}: {}.\n",
+                servers.sentence()
+            ),
+        };
+        if let Some(crl) = &self.crl {
+            text.push_str(&crl.human());
+        }
+        text
     }
 }
 
@@ -243,8 +355,55 @@ impl RevokeReport {
     }
 }
 
-impl CrlReport {
+impl ShowReport {
     fn human(&self) -> String {
+        let above: String = self.above.iter().map(AboveView::line).collect();
+        self.certificate.card() + &above
+    }
+}
+
+impl DelegateReport {
+    fn human(&self) -> String {
+        let dir = self.dir.display();
+        let mut text = self.certificate.card();
+        for note in &self.notes {
+            text.push_str(&format!("note: {note}\n"));
+        }
+        text.push_str(&format!(
+            "\nIt signs with `countersign ca issue NAME --ca {dir} --offline`.\n"
+        ));
+        text
+    }
+}
+
+impl RotateReport {
+    fn human(&self) -> String {
+        let mut text = String::new();
+        if let Some(root) = &self.root {
+            text.push_str(&format!(
+                "root         {root}  (signed by the one before)\n"
+            ));
+        }
+        text.push_str(&format!(
+            "issuing CA   {}  until {}\nbefore       {}\nbundle       {}\n\nThe CA before keeps \
+             its CRL, and what it signed stays good.\n",
+            self.issuing,
+            self.issuing_not_after,
+            self.retired.display(),
+            self.bundle.display(),
+        ));
+        if self.root.is_some() {
+            text.push_str(
+                "Give servers and clients the new ca.pem (root.crt of the CA's folder) while the \
+                 old root is still trusted.\n",
+            );
+        }
+        text
+    }
+}
+
+impl CrlReport {
+    pub(super) fn human(&self) -> String {
         let names = if self.entries == 1 {
             "certificate"
         } else {

@@ -1,35 +1,33 @@
 //! The commands of `countersign ca`, one function each.
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::ca::{
-    Authority, CaFiles, CreateError, CrlError, NewAuthority, Profiles, Request, Rules, Signer,
-    WrittenCrl, create, issue, prepare_output, revoke, write_crl, write_out,
+    Authority, CaFiles, CreateError, CrlError, NewAuthority, Profiles, Revoked, WrittenCrl, create,
+    refresh_crls, revoke, revoke_all, write_bundle, write_crl, write_crl_at,
 };
-use crate::cert::Parsed;
-use crate::clock::UnixTime;
+use crate::cert::{FileError, Parsed};
+use crate::clock::{UnixTime, unix_now};
 use crate::grant::WrittenGrants;
 use crate::identity::{Fingerprint, SpiffeId};
 use crate::registry::{Enrolment, EnrolmentKind, SqliteStore, Store};
 
 use super::actor::actor;
 use super::arguments::{
-    CaAction, CaCommand, CrlArguments, InitArguments, IssueArguments, ListArguments,
-    RevokeArguments,
+    CaAction, CaCommand, CrlArguments, InitArguments, ListArguments, RevokeArguments,
 };
 use super::error::CaCommandError;
-use super::outcome::{
-    CaOutcome, CrlReport, FilesReport, InitReport, IssueReport, ListReport, RevokeReport,
-    ShowReport,
-};
+use super::outcome::{CaOutcome, CrlReport, InitReport, ListReport, RevokeReport, ShowReport};
 use super::passphrase::Passphrases;
 use super::place::Settings;
-use super::view::{CertificateView, ConfirmationView};
+use super::view::{AboveView, CertificateView, ConfirmationView};
 
 /// Enrolments read at once.
 const PAGE: u32 = 500;
 
-type Outcome = Result<CaOutcome, CaCommandError>;
+pub(super) type Outcome = Result<CaOutcome, CaCommandError>;
 
 impl CaCommand {
     /// Runs the command.
@@ -47,9 +45,14 @@ impl CaCommand {
         match self.action {
             CaAction::Init(arguments) => bench.init(arguments).await,
             CaAction::Issue(arguments) => bench.issue(arguments).await,
+            CaAction::Sign(arguments) => bench.sign(arguments).await,
+            CaAction::Renew(arguments) => bench.renew(arguments).await,
+            CaAction::Delegate(arguments) => bench.delegate(arguments).await,
+            CaAction::Rotate(arguments) => bench.rotate(arguments).await,
             CaAction::List(arguments) => bench.list(&arguments).await,
             CaAction::Show(arguments) => bench.show(&arguments.key).await,
             CaAction::Revoke(arguments) => bench.revoke(&arguments).await,
+            CaAction::Crl(arguments) if arguments.watch => bench.watch(arguments.every).await,
             CaAction::Crl(arguments) => bench.crl(arguments).await,
             CaAction::Invite(arguments) => bench.invite(arguments).await,
             // It takes a runtime of its own: see `Serve`.
@@ -60,9 +63,9 @@ impl CaCommand {
 
 /// What every command works with.
 pub(super) struct Bench<'a> {
-    registry: PathBuf,
+    pub registry: PathBuf,
     pub files: CaFiles,
-    passphrase_file: Option<PathBuf>,
+    pub passphrase_file: Option<PathBuf>,
     pub settings: &'a Settings,
     pub now: UnixTime,
 }
@@ -78,12 +81,14 @@ impl Bench<'_> {
             Some(file) => Passphrases::new(Some(file)).of(&files.root_key())?,
             None => issuing_passphrase.clone(),
         };
+        let ceiling = written_grants(&arguments.ceiling, &[])?;
         let new = NewAuthority {
             trust_domain: &arguments.trust_domain,
             key: arguments.key,
             root_passphrase: &root_passphrase,
             issuing_passphrase: &issuing_passphrase,
             permission_oid: &self.settings.permission_oid,
+            ceiling: (!ceiling.is_empty()).then_some(&ceiling),
             beside: None,
         };
         make_folder_of(&self.registry)?;
@@ -97,52 +102,6 @@ impl Bench<'_> {
             issuing_fingerprint: created.issuing.fingerprint().to_string(),
             issuing_not_after: created.issuing.certificate().not_after.to_string(),
             registry: self.registry.clone(),
-        }))
-    }
-
-    async fn issue(&self, arguments: IssueArguments) -> Outcome {
-        let profiles = profiles(arguments.profiles.as_deref())?;
-        let profile = profiles.get(&arguments.profile)?;
-        let grants = written_grants(&arguments.grant, &arguments.role)?;
-        let authority = self.authority(false)?;
-        let name = spiffe_id(&arguments.name, authority.trust_domain())?;
-        let base = name.last_segment().to_owned();
-        let (signer, key) = Signer::generate(profile.key)?;
-        let request = Request {
-            name,
-            subject_key: &signer.public_key(),
-            grants,
-            profile,
-            ttl: arguments.ttl,
-            dns: arguments.dns,
-            ips: arguments.ip,
-        };
-        let Settings {
-            permission_oid,
-            roles,
-            ..
-        } = self.settings;
-        let signed = authority.sign(
-            &request,
-            Rules {
-                permission_oid,
-                roles,
-            },
-            self.now,
-        )?;
-        let root = authority.root_der();
-        let output = prepare_output(&arguments.out, &base, root, arguments.replace)?;
-        let store = self.store(true).await?;
-        let issued = issue(&store, signed, &actor(), self.now).await?;
-        let written = write_out(&store, &output, &issued, &key, self.now).await?;
-        Ok(CaOutcome::Issue(IssueReport {
-            certificate: CertificateView::new(&issued.enrolment, self.now).with(&issued.parsed),
-            files: FilesReport {
-                certificate: written.certificate,
-                key: written.key,
-                ca: written.ca,
-            },
-            notes: issued.notes,
         }))
     }
 
@@ -162,32 +121,77 @@ impl Bench<'_> {
         let enrolment = store.get(enrolment.fingerprint).await?.unwrap_or(enrolment);
         let parsed = Parsed::from_der(&enrolment.der, &self.settings.permission_oid)?;
         Ok(CaOutcome::Show(ShowReport {
+            above: self.above(&enrolment, &store).await?,
             certificate: CertificateView::new(&enrolment, self.now).with(&parsed),
             pem: crate::ca::certificate_pem(&enrolment.der),
         }))
     }
 
+    /// The certificates above one that are on record, the nearest first: a revoked one takes all
+    /// below it.
+    async fn above(
+        &self,
+        enrolment: &Enrolment,
+        store: &SqliteStore,
+    ) -> Result<Vec<AboveView>, CaCommandError> {
+        let mut above = Vec::new();
+        let mut next = enrolment.issuer;
+        // Root, issuing CA, delegate: a record that says more is not believed for ever.
+        while let Some(issuer) = next.filter(|_| above.len() < 8) {
+            let Some(found) = store.get(issuer).await? else {
+                break;
+            };
+            next = found.issuer.filter(|above| *above != issuer);
+            above.push(AboveView::new(&found, self.now));
+        }
+        Ok(above)
+    }
+
     async fn revoke(&self, arguments: &RevokeArguments) -> Outcome {
         let store = self.store(false).await?;
-        let RevokeArguments { key, reason, wait } = arguments;
+        let RevokeArguments {
+            key,
+            all,
+            reason,
+            wait,
+        } = arguments;
+        if *all {
+            let all = revoke_all(&store, key, *reason, &actor(), *wait, self.now).await?;
+            let mut reports = Vec::with_capacity(all.len());
+            for (at, revoked) in all.iter().enumerate() {
+                // One CRL names them all.
+                let last = at + 1 == all.len();
+                reports.push(self.revoke_report(revoked, last.then_some(&store)).await);
+            }
+            return Ok(CaOutcome::RevokeAll(reports));
+        }
         let revoked = revoke(&store, key, *reason, &actor(), *wait, self.now).await?;
-        let crl = self.crl_after(&revoked.enrolment, &store).await;
+        Ok(CaOutcome::Revoke(
+            self.revoke_report(&revoked, Some(&store)).await,
+        ))
+    }
+
+    async fn revoke_report(&self, revoked: &Revoked, store: Option<&SqliteStore>) -> RevokeReport {
+        let crl = match store {
+            Some(store) => self.crl_after(&revoked.enrolment, store).await,
+            None => Ok(None),
+        };
         let (crl, no_crl) = match crl {
             Ok(crl) => (crl.map(crl_report), None),
             Err(error) => (None, Some(error.to_string())),
         };
-        Ok(CaOutcome::Revoke(RevokeReport {
+        RevokeReport {
             certificate: CertificateView::new(&revoked.enrolment, self.now),
             already: revoked.already,
             servers: ConfirmationView::new(&revoked.confirmation),
             crl,
             no_crl,
-        }))
+        }
     }
 
     /// The CRL of whoever issued it, where that is the CA of this folder and its key opens without
     /// asking anybody. The revocation holds without it.
-    async fn crl_after(
+    pub(super) async fn crl_after(
         &self,
         revoked: &Enrolment,
         store: &SqliteStore,
@@ -195,18 +199,25 @@ impl Bench<'_> {
         if revoked.kind == EnrolmentKind::External {
             return Ok(None);
         }
-        let root = revoked.kind == EnrolmentKind::Authority;
-        let passphrases = Passphrases::new(self.passphrase_file.clone()).without_terminal();
-        let authority = self.open(root, &passphrases)?;
-        if revoked.issuer != Some(authority.fingerprint()) {
+        let Some((holder, root)) = revoked
+            .issuer
+            .and_then(|issuer| self.files.holder_of(issuer))
+        else {
             return Err(CrlError::Foreign {
-                path: self.crl_path(root),
+                path: self.files.issuing_crl(),
             }
             .into());
-        }
-        Ok(Some(
-            write_crl(&authority, &self.crl_path(root), store, self.now).await?,
-        ))
+        };
+        let passphrases = Passphrases::new(self.passphrase_file.clone()).without_terminal();
+        let authority = self.open_in(&holder, root, &passphrases)?;
+        let path = if root {
+            holder.root_crl()
+        } else {
+            holder.issuing_crl()
+        };
+        let written = write_crl(&authority, &path, store, self.now).await?;
+        write_bundle(&self.files, &self.settings.permission_oid, self.now)?;
+        Ok(Some(written))
     }
 
     async fn crl(&self, arguments: CrlArguments) -> Outcome {
@@ -215,8 +226,62 @@ impl Bench<'_> {
         let path = arguments
             .out
             .unwrap_or_else(|| self.crl_path(arguments.root));
-        let written = write_crl(&authority, &path, &store, self.now).await?;
+        let written = match &arguments.distribution_point {
+            Some(url) => write_crl_at(&authority, &path, &store, url, self.now).await?,
+            None => write_crl(&authority, &path, &store, self.now).await?,
+        };
+        write_bundle(&self.files, &self.settings.permission_oid, self.now)?;
         Ok(CaOutcome::Crl(crl_report(written)))
+    }
+
+    /// Until the process is ended; what cannot be done now is tried again.
+    async fn watch(&self, every: Duration) -> Outcome {
+        let store = self.store(false).await?;
+        let open = self.open_all()?;
+        let say = |text: String| {
+            // Nobody may be listening.
+            let _ = writeln!(std::io::stderr(), "{}", text.trim_end());
+        };
+        let mut known = 0;
+        loop {
+            let oid = &self.settings.permission_oid;
+            match refresh_crls(&self.files, &open, &store, oid, unix_now()).await {
+                Ok(written) => {
+                    written
+                        .into_iter()
+                        .for_each(|crl| say(crl_report(crl).human()));
+                }
+                Err(error) => say(format!("the CRLs were not written: {error}")),
+            }
+            match store.changed(known, every).await {
+                Ok(newest) => known = newest,
+                Err(error) => {
+                    say(error.to_string());
+                    tokio::time::sleep(every.min(Duration::from_secs(5))).await;
+                }
+            }
+        }
+    }
+
+    /// The issuing CA, which must open; those before it and the roots where they open unasked.
+    pub(super) fn open_all(&self) -> Result<Vec<Authority>, CaCommandError> {
+        let asked = Passphrases::new(self.passphrase_file.clone());
+        let mut open = vec![self.open(false, &asked)?];
+        let unasked = Passphrases::new(self.passphrase_file.clone()).without_terminal();
+        for holder in self.files.generations().map_err(|cause| FileError::Read {
+            path: self.files.retired(),
+            cause,
+        })? {
+            for root in [false, true] {
+                let opened = self.open_in(&holder, root, &unasked);
+                let new = |authority: &Authority| {
+                    open.iter()
+                        .all(|other| other.fingerprint() != authority.fingerprint())
+                };
+                open.extend(opened.ok().filter(new));
+            }
+        }
+        Ok(open)
     }
 
     fn crl_path(&self, root: bool) -> PathBuf {
@@ -227,11 +292,20 @@ impl Bench<'_> {
         }
     }
 
-    fn authority(&self, root: bool) -> Result<Authority, CaCommandError> {
+    pub(super) fn authority(&self, root: bool) -> Result<Authority, CaCommandError> {
         self.open(root, &Passphrases::new(self.passphrase_file.clone()))
     }
 
     fn open(&self, root: bool, passphrases: &Passphrases) -> Result<Authority, CaCommandError> {
+        self.open_in(&self.files, root, passphrases)
+    }
+
+    pub(super) fn open_in(
+        &self,
+        files: &CaFiles,
+        root: bool,
+        passphrases: &Passphrases,
+    ) -> Result<Authority, CaCommandError> {
         let unlock = |key: &Path| passphrases.of(key);
         let oid = &self.settings.permission_oid;
         let open = if root {
@@ -239,10 +313,10 @@ impl Bench<'_> {
         } else {
             Authority::issuing
         };
-        Ok(open(&self.files, &unlock, oid)?)
+        Ok(open(files, &unlock, oid)?)
     }
 
-    pub async fn store(&self, create: bool) -> Result<SqliteStore, CaCommandError> {
+    pub(super) async fn store(&self, create: bool) -> Result<SqliteStore, CaCommandError> {
         Ok(SqliteStore::open(&self.registry, create).await?)
     }
 }
@@ -317,7 +391,7 @@ pub(super) fn profiles(folder: Option<&Path>) -> Result<Profiles, CaCommandError
     })
 }
 
-fn crl_report(crl: WrittenCrl) -> CrlReport {
+pub(super) fn crl_report(crl: WrittenCrl) -> CrlReport {
     CrlReport {
         path: crl.path,
         number: crl.number,

@@ -2,23 +2,22 @@
 
 use std::io::Write;
 use std::net::{IpAddr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::arguments::ServeArguments;
 use super::error::CaCommandError;
-use super::passphrase::Passphrases;
 use super::place::{Place, Settings};
-use super::run::profiles;
+use super::run::{Bench, profiles};
 use crate::audit::{AuditLog, AuditOptions};
 use crate::authority_server::{
     AuthorityServer, AuthorityServerOptions, CrlOptions, DeskParts, Listening, Rates, run,
 };
-use crate::ca::{Authority, CaFiles};
+use crate::ca::CaFiles;
 use crate::cert::write_atomic;
-use crate::registry::SqliteStore;
+use crate::clock::unix_now;
 
 /// Where the running server says how it is dialled, for `ca invite`.
 const ADDRESS_FILE: &str = "serve.address";
@@ -46,10 +45,17 @@ impl Serve {
         } = self;
         let files = CaFiles::new(&place.ca());
         let hosts = hosts(&arguments)?;
-        let passphrases = Passphrases::new(passphrase_file);
-        let unlock = |key: &Path| passphrases.of(key);
-        let authority = Authority::issuing(&files, &unlock, &settings.permission_oid)?;
-        let store = SqliteStore::open(&place.registry(settings), true).await?;
+        let bench = Bench {
+            registry: place.registry(settings),
+            files: files.clone(),
+            passphrase_file,
+            settings,
+            now: unix_now(),
+        };
+        let mut open = bench.open_all()?;
+        // `open_all` gives the issuing CA first.
+        let authority = open.remove(0);
+        let store = bench.store(true).await?;
         let log = arguments
             .audit
             .unwrap_or_else(|| files.dir().join("audit.jsonl"));
@@ -57,6 +63,7 @@ impl Serve {
         let server = AuthorityServer {
             desk: DeskParts {
                 authority,
+                others: open,
                 store: Arc::new(store),
                 profiles: profiles(arguments.profiles.as_deref())?,
                 permission_oid: settings.permission_oid.clone(),

@@ -12,9 +12,9 @@ mod reader;
 mod rows;
 mod sqlite_store;
 mod statement;
-mod tokens;
 #[cfg(test)]
 mod tests;
+mod tokens;
 mod writer;
 
 pub use sqlite_store::SqliteStore;

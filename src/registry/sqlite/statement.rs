@@ -7,7 +7,7 @@ use sqlx::{Row, SqliteConnection};
 use super::super::record::{ChangeKind, Enrolment, Revocation};
 use super::super::store::StoreError;
 use super::file::Place;
-use crate::clock;
+use crate::clock::{self, UnixTime};
 use crate::identity::Fingerprint;
 
 /// Servers that were not heard of for so long (milliseconds) are forgotten.
@@ -147,6 +147,29 @@ impl Statements<'_> {
             .await
             .map_err(|error| self.place.failed(error))?;
         self.append(ChangeKind::Regranted, present.id).await
+    }
+
+    pub async fn set_end(
+        &mut self,
+        fingerprint: Fingerprint,
+        end: UnixTime,
+    ) -> Result<u64, StoreError> {
+        let present = self.known(fingerprint).await?;
+        if present.revoked {
+            return Err(StoreError::Revoked(fingerprint));
+        }
+        let nearer =
+            sqlx::query("UPDATE enrolments SET not_after = $2 WHERE id = $1 AND not_after > $2")
+                .bind(present.id)
+                .bind(end.0)
+                .execute(&mut *self.connection)
+                .await
+                .map_err(|error| self.place.failed(error))?
+                .rows_affected();
+        if nearer == 0 {
+            return self.newest_of(present.id).await;
+        }
+        self.append(ChangeKind::Shortened, present.id).await
     }
 
     pub async fn heartbeat(&mut self, server: &str, applied: u64) -> Result<(), StoreError> {

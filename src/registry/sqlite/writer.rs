@@ -36,6 +36,10 @@ pub(super) enum Request {
         fingerprint: Fingerprint,
         grants: Option<String>,
     },
+    SetEnd {
+        fingerprint: Fingerprint,
+        end: UnixTime,
+    },
     PutToken {
         token: Box<Token>,
         grants: String,
@@ -213,6 +217,9 @@ impl Statements<'_> {
                 fingerprint,
                 pinned,
             } => self.set_pinned(*fingerprint, *pinned).await.map(Some),
+            Request::SetEnd { fingerprint, end } => {
+                self.set_end(*fingerprint, *end).await.map(Some)
+            }
             Request::SetGrants {
                 fingerprint,
                 grants,

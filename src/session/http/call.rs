@@ -27,7 +27,11 @@ pub struct Asked {
 
 impl Asked {
     pub fn of(call: &Call) -> Self {
-        Self { id: call.id.clone(), method: call.method, revision: call.revision }
+        Self {
+            id: call.id.clone(),
+            method: call.method,
+            revision: call.revision,
+        }
     }
 
     /// The whole message.
@@ -61,7 +65,10 @@ impl Begun {
             notes.finish();
         }
         let took = party.now().duration_since(self.since);
-        party.service.audit.outcome(&party.facts, self.ticket, how, took);
+        party
+            .service
+            .audit
+            .outcome(&party.facts, self.ticket, how, took);
     }
 }
 
@@ -91,16 +98,25 @@ pub async fn decide(
         Judged::Denied(_, ticket) => *ticket,
     };
     let audit_is_out = || Cause::Audit.reply(method);
-    let written = service.audit.commit(ticket).await.map_err(|_| audit_is_out())?;
+    let written = service
+        .audit
+        .commit(ticket)
+        .await
+        .map_err(|_| audit_is_out())?;
     let pending = match judged {
         Judged::Permitted(pending) => pending,
         Judged::Denied(denied, _) => return Err(denial(&denied, caller.grounds.denials())),
     };
     if let Some(cause) = cause(&party.identity, method, service.registry_is_stale()) {
-        service.audit.outcome(&party.facts, ticket, Outcome::RateLimited, Duration::ZERO);
+        service
+            .audit
+            .outcome(&party.facts, ticket, Outcome::RateLimited, Duration::ZERO);
         return Err(cause.reply(method));
     }
-    service.audit.recorded(pending, &written).map_err(|_| audit_is_out())
+    service
+        .audit
+        .recorded(pending, &written)
+        .map_err(|_| audit_is_out())
 }
 
 /// Takes a recorded call to its provider. `events`: whether the client takes a stream, on which
@@ -115,7 +131,11 @@ pub fn begin(
     let call = recorded.get().call();
     let asked = Asked::of(call);
     let modern = asked.revision.is_modern();
-    let level = if modern { call.meta.log_level } else { extra.level };
+    let level = if modern {
+        call.meta.log_level
+    } else {
+        extra.level
+    };
     let token = call.meta.progress_token.clone();
     let mut context = Context::new(caller);
     context.cancel = Cancel::new();
@@ -134,5 +154,15 @@ pub fn begin(
     let cancel = context.cancel.clone();
     let since = party.now();
     let (ticket, dispatched) = party.service.router.dispatch(recorded, context);
-    (Begun { asked, ticket, since, cancel, outbox, notes }, dispatched)
+    (
+        Begun {
+            asked,
+            ticket,
+            since,
+            cancel,
+            outbox,
+            notes,
+        },
+        dispatched,
+    )
 }

@@ -97,11 +97,21 @@ impl Conn {
         facts: ConnectionFacts,
         pace: Arc<Pace>,
     ) -> Result<Self, End> {
-        let basis = service.basis(&peer).map_err(|refusal| gone(&peer, &live, &refusal))?;
+        let basis = service
+            .basis(&peer)
+            .map_err(|refusal| gone(&peer, &live, &refusal))?;
         let (limits, options) = (service.limits(), service.http_options());
         let identity = service.identities.of(peer.name(), &limits);
         let basis = Mutex::new(basis);
-        let party = Party { service, peer, facts, limits, options, identity, basis };
+        let party = Party {
+            service,
+            peer,
+            facts,
+            limits,
+            options,
+            identity,
+            basis,
+        };
         Ok(Self {
             party: Arc::new(party),
             live,
@@ -126,14 +136,21 @@ impl Conn {
 
     /// Has the connection closed; the first reason counts.
     pub fn close(&self, end: End) {
-        self.end.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(end);
+        self.end
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get_or_insert(end);
         self.bell.notify_one();
     }
 
     /// Ready when a request has the connection closed.
     pub async fn closing(&self) -> End {
         loop {
-            let end = self.end.lock().unwrap_or_else(PoisonError::into_inner).take();
+            let end = self
+                .end
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .take();
             if let Some(end) = end {
                 return end;
             }
@@ -148,7 +165,10 @@ impl Conn {
 
     /// Takes that.
     pub fn take_upgrade(&self) -> Option<OnUpgrade> {
-        self.upgrade.lock().unwrap_or_else(PoisonError::into_inner).take()
+        self.upgrade
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
     }
 
     /// A request was answered to the end.

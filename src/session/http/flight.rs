@@ -58,7 +58,14 @@ impl Flight {
         busy: Busy,
         place: Place,
     ) -> Self {
-        Self { conn, begun, future, _busy: busy, _place: place, over: false }
+        Self {
+            conn,
+            begun,
+            future,
+            _busy: busy,
+            _place: place,
+            over: false,
+        }
     }
 
     /// Waits for the outcome, the first notification, or as long as a client may be left without a

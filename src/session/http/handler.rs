@@ -58,13 +58,17 @@ async fn serve(
     };
     // RFC 9112, section 6.1: a length that is told in chunks ends the connection's trust in where
     // the next request begins.
-    let chunked = head.version == Version::HTTP_11
-        && head.headers.contains_key(header::TRANSFER_ENCODING);
+    let chunked =
+        head.version == Version::HTTP_11 && head.headers.contains_key(header::TRANSFER_ENCODING);
     let mut response = match head.uri.path() {
         path if path == conn.options.path => endpoint(&conn, &head, &fields, body, busy).await?,
         "/healthz" => probe(&head, true),
         "/readyz" => probe(&head, is_ready(&conn)),
-        _ => fault(StatusCode::NOT_FOUND, code::INVALID_REQUEST, "nothing is here"),
+        _ => fault(
+            StatusCode::NOT_FOUND,
+            code::INVALID_REQUEST,
+            "nothing is here",
+        ),
     };
     if let Some(origin) = origin {
         share_with(origin, &mut response);
@@ -87,7 +91,9 @@ async fn endpoint(
         Method::DELETE => Ok(delete(conn, fields)),
         Method::OPTIONS => {
             let mut response = empty(StatusCode::NO_CONTENT);
-            response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(METHODS));
+            response
+                .headers_mut()
+                .insert(header::ALLOW, HeaderValue::from_static(METHODS));
             if fields.origin.is_some() {
                 preflight(&mut response);
             }
@@ -100,7 +106,9 @@ async fn endpoint(
 /// Whether the client names a revision that has neither sessions nor streams of its own.
 fn is_modern(fields: &Fields<'_>) -> bool {
     let version = fields.version.and_then(|version| version.to_str().ok());
-    version.and_then(Revision::named).is_some_and(Revision::is_modern)
+    version
+        .and_then(Revision::named)
+        .is_some_and(Revision::is_modern)
 }
 
 /// Session and revision of a request without a body.
@@ -116,15 +124,22 @@ fn session(
     if let Some(version) = fields.version
         && version.to_str().ok().and_then(Revision::named).is_none()
     {
-        return Err(bad("`MCP-Protocol-Version` names no revision that is served"));
+        return Err(bad(
+            "`MCP-Protocol-Version` names no revision that is served",
+        ));
     }
-    let Some(id) = fields.session else { return Err(bad("`Mcp-Session-Id` is missing")) };
+    let Some(id) = fields.session else {
+        return Err(bad("`Mcp-Session-Id` is missing"));
+    };
     if fields.twice == Some("Mcp-Session-Id") {
         return Err(bad("`Mcp-Session-Id` stands twice"));
     }
     let service = &conn.service;
     let id = id.to_str().unwrap_or_default();
-    service.sessions.find(service, conn.peer.name(), id).ok_or_else(post::unknown_session)
+    service
+        .sessions
+        .find(service, conn.peer.name(), id)
+        .ok_or_else(post::unknown_session)
 }
 
 fn get(
@@ -138,13 +153,19 @@ fn get(
     }
     if !Accepts::read(&head.headers).events {
         let message = "`Accept` must take `text/event-stream`";
-        return Ok(fault(StatusCode::NOT_ACCEPTABLE, code::INVALID_REQUEST, message));
+        return Ok(fault(
+            StatusCode::NOT_ACCEPTABLE,
+            code::INVALID_REQUEST,
+            message,
+        ));
     }
     let held = match session(conn, fields) {
         Ok(held) => held,
         Err(refusal) => return Ok(refusal),
     };
-    let last = fields.last_event.map(|last| last.to_str().unwrap_or_default());
+    let last = fields
+        .last_event
+        .map(|last| last.to_str().unwrap_or_default());
     legacy::get(conn, held, last, busy)
 }
 

@@ -54,17 +54,28 @@ pub async fn initialize(
     };
     let (begun, dispatched) = begin(conn, caller, recorded, Extra::default(), false);
     let Dispatched::Effect(reply, Effect::Pin(revision, capabilities)) = dispatched else {
-        return Ok(fault(StatusCode::INTERNAL_SERVER_ERROR, code::INTERNAL, "internal error"));
+        return Ok(fault(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            code::INTERNAL,
+            "internal error",
+        ));
     };
     let service = &conn.service;
-    let opened =
-        service.sessions.open(service, conn.peer.name(), &conn.identity, revision, capabilities);
+    let opened = service.sessions.open(
+        service,
+        conn.peer.name(),
+        &conn.identity,
+        revision,
+        capabilities,
+    );
     let Ok(held) = opened else {
         begun.ended(conn, Outcome::RateLimited);
         let message = Cause::Busy.reply(asked.method);
         let body = asked.write(conn, &message);
         let mut response = json(StatusCode::TOO_MANY_REQUESTS, body.into());
-        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("60"));
+        response
+            .headers_mut()
+            .insert(RETRY_AFTER, HeaderValue::from_static("60"));
         return Ok(response);
     };
     begun.over(conn, &reply);
@@ -94,9 +105,14 @@ pub async fn request(
         (state.level, state.calls(), state.has_call(&asked.id))
     };
     if in_use {
-        let reply =
-            Reply::error(code::INVALID_REQUEST, "a request with this id is not answered yet");
-        return Ok(json(StatusCode::BAD_REQUEST, asked.write(conn, &reply).into()));
+        let reply = Reply::error(
+            code::INVALID_REQUEST,
+            "a request with this id is not answered yet",
+        );
+        return Ok(json(
+            StatusCode::BAD_REQUEST,
+            asked.write(conn, &reply).into(),
+        ));
     }
     let recorded = match decide(conn, &caller, call).await {
         Ok(recorded) => recorded,
@@ -190,7 +206,8 @@ async fn later(
     }
     let stream = Arc::new(std::sync::OnceLock::<Arc<Events>>::new());
     let (tell, told) = tokio::sync::oneshot::channel();
-    held.state().add_call(begun.asked.id.clone(), begun.cancel.clone());
+    held.state()
+        .add_call(begun.asked.id.clone(), begun.cancel.clone());
     let session = Arc::clone(&held);
     let detached = Detached {
         party: Arc::clone(&conn.party),
@@ -210,15 +227,13 @@ async fn later(
             write_event(&mut out, None, &message);
             event_stream(stream::iter([Bytes::from(out)]))
         }
-        Ok(Word::Events) if let Some(stream) = stream.get() => {
-            match stream.read_from(None) {
-                Some(reader) => {
-                    let reading = Reading::new(conn, &session, Arc::clone(stream), reader, busy);
-                    event_stream(reading.events(true))
-                }
-                None => fault(StatusCode::GONE, code::INTERNAL, "the stream is over"),
+        Ok(Word::Events) if let Some(stream) = stream.get() => match stream.read_from(None) {
+            Some(reader) => {
+                let reading = Reading::new(conn, &session, Arc::clone(stream), reader, busy);
+                event_stream(reading.events(true))
             }
-        }
+            None => fault(StatusCode::GONE, code::INTERNAL, "the stream is over"),
+        },
         // Cancelled: there is no answer, and nobody waits for one.
         _ => fault(StatusCode::OK, code::INTERNAL, "cancelled"),
     }
@@ -278,7 +293,9 @@ impl Detached {
 
     /// The stream of this call; the first time it is asked for, the answer becomes one.
     fn stream(&mut self) -> Arc<Events> {
-        let stream = self.stream.get_or_init(|| self.held.state().new_stream(&self.party.options));
+        let stream = self
+            .stream
+            .get_or_init(|| self.held.state().new_stream(&self.party.options));
         let stream = Arc::clone(stream);
         if let Some(tell) = self.tell.take() {
             let _ = tell.send(Word::Events);
@@ -287,9 +304,15 @@ impl Detached {
     }
 
     fn put_notes(&mut self) {
-        let Some(outbox) = self.begun.outbox.clone() else { return };
+        let Some(outbox) = self.begun.outbox.clone() else {
+            return;
+        };
         let waiting = outbox.take();
-        let release = self.begun.notes.as_ref().is_some_and(|notes| notes.takes_release());
+        let release = self
+            .begun
+            .notes
+            .as_ref()
+            .is_some_and(|notes| notes.takes_release());
         if waiting.is_empty() && !release {
             return;
         }
@@ -362,9 +385,18 @@ impl Reading {
         busy: Busy,
     ) -> Self {
         let service = &conn.service;
-        let held = service.sessions.find(service, conn.peer.name(), &session.id);
+        let held = service
+            .sessions
+            .find(service, conn.peer.name(), &session.id);
         let revision = session.revision;
-        Self { conn: Arc::clone(conn), revision, stream, reader, _held: held, _busy: busy }
+        Self {
+            conn: Arc::clone(conn),
+            revision,
+            stream,
+            reader,
+            _held: held,
+            _busy: busy,
+        }
     }
 
     /// The first event of a stream of revision 2025-11-25: an id to come back with.
@@ -420,7 +452,11 @@ pub fn get(
     busy: Busy,
 ) -> Result<Response<ReplyBody>, Gone> {
     let unknown = || {
-        fault(StatusCode::BAD_REQUEST, code::INVALID_REQUEST, "no stream goes on behind this event")
+        fault(
+            StatusCode::BAD_REQUEST,
+            code::INVALID_REQUEST,
+            "no stream goes on behind this event",
+        )
     };
     let after = match last {
         None => None,
@@ -431,8 +467,12 @@ pub fn get(
     };
     if let Some((number, after)) = after.filter(|(number, _)| *number > 0) {
         let stream = held.state().stream(number);
-        let reader = stream.as_ref().and_then(|stream| stream.read_from(Some(after)));
-        let (Some(stream), Some(reader)) = (stream, reader) else { return Ok(unknown()) };
+        let reader = stream
+            .as_ref()
+            .and_then(|stream| stream.read_from(Some(after)));
+        let (Some(stream), Some(reader)) = (stream, reader) else {
+            return Ok(unknown());
+        };
         let reading = Reading {
             conn: Arc::clone(conn),
             revision: held.revision,
@@ -465,7 +505,11 @@ fn standing(
     // What is not kept any more is lost; the stream goes on with what comes.
     let reader = after.and_then(|after| stream.read_from(Some(after)));
     let Some(reader) = reader.or_else(|| stream.read_from(None)) else {
-        return Ok(fault(StatusCode::GONE, code::INTERNAL, "the stream is over"));
+        return Ok(fault(
+            StatusCode::GONE,
+            code::INTERNAL,
+            "the stream is over",
+        ));
     };
     let session = Arc::clone(&held);
     let reading = Reading {
@@ -476,12 +520,24 @@ fn standing(
         _held: Some(held),
         _busy: busy,
     };
-    let first = if after.is_none() { reading.priming() } else { None };
-    let standing = Standing { reading, session, teller, first };
-    Ok(event_stream(stream::unfold(standing, |mut standing| async move {
-        let out = standing.next().await?;
-        Some((out, standing))
-    })))
+    let first = if after.is_none() {
+        reading.priming()
+    } else {
+        None
+    };
+    let standing = Standing {
+        reading,
+        session,
+        teller,
+        first,
+    };
+    Ok(event_stream(stream::unfold(
+        standing,
+        |mut standing| async move {
+            let out = standing.next().await?;
+            Some((out, standing))
+        },
+    )))
 }
 
 impl Standing {
@@ -506,7 +562,9 @@ impl Standing {
             };
             let told = {
                 let state = self.session.state();
-                self.teller.tell(&self.reading.conn, &item, of(&state.wanted)).ok()?
+                self.teller
+                    .tell(&self.reading.conn, &item, of(&state.wanted))
+                    .ok()?
             };
             for message in told {
                 self.reading.stream.push(message.into(), true);

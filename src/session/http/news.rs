@@ -37,7 +37,10 @@ impl News {
     /// From now on.
     #[must_use]
     pub fn new(service: &Service) -> Self {
-        Self { events: service.router.catalogue().events(), changes: service.changes() }
+        Self {
+            events: service.router.catalogue().events(),
+            changes: service.changes(),
+        }
     }
 
     /// The next piece and where the others come from, as a future that goes from stream to stream:
@@ -78,7 +81,9 @@ impl Teller {
     /// # Errors
     /// The peer may no longer stay.
     pub fn new(conn: &Conn) -> Result<Self, Gone> {
-        Ok(Self { caller: conn.caller()? })
+        Ok(Self {
+            caller: conn.caller()?,
+        })
     }
 
     /// The notifications that this piece means.
@@ -99,9 +104,15 @@ impl Teller {
                 if before.grounds.steps() == self.caller.grounds.steps() {
                     return Ok(Vec::new());
                 }
-                let lists =
-                    [Happening::ToolsChanged, Happening::PromptsChanged, Happening::ResourcesChanged];
-                Ok(lists.iter().flat_map(|list| notifications(list, &self.caller)).collect())
+                let lists = [
+                    Happening::ToolsChanged,
+                    Happening::PromptsChanged,
+                    Happening::ResourcesChanged,
+                ];
+                Ok(lists
+                    .iter()
+                    .flat_map(|list| notifications(list, &self.caller))
+                    .collect())
             }
         }
     }

@@ -42,10 +42,15 @@ pub fn open(conn: &Arc<Conn>, head: &mut Parts, busy: Busy) -> Response<ReplyBod
     let headers = &head.headers;
     let version = headers.get(header::SEC_WEBSOCKET_VERSION);
     if version.is_none_or(|version| version != "13") {
-        let mut response =
-            fault(StatusCode::UPGRADE_REQUIRED, code::INVALID_REQUEST, "version 13 is spoken here");
+        let mut response = fault(
+            StatusCode::UPGRADE_REQUIRED,
+            code::INVALID_REQUEST,
+            "version 13 is spoken here",
+        );
         let spoken = HeaderValue::from_static("13");
-        response.headers_mut().insert(header::SEC_WEBSOCKET_VERSION, spoken);
+        response
+            .headers_mut()
+            .insert(header::SEC_WEBSOCKET_VERSION, spoken);
         return response;
     }
     let speaks_mcp = tokens(headers, header::SEC_WEBSOCKET_PROTOCOL.as_str())
@@ -62,7 +67,11 @@ pub fn open(conn: &Arc<Conn>, head: &mut Parts, busy: Busy) -> Response<ReplyBod
         let (Some(key), None) = (keys.next(), keys.next()) else {
             return bad("`Sec-WebSocket-Key` must stand there once");
         };
-        if STANDARD.decode(key.as_bytes()).ok().is_none_or(|nonce| nonce.len() != 16) {
+        if STANDARD
+            .decode(key.as_bytes())
+            .ok()
+            .is_none_or(|nonce| nonce.len() != 16)
+        {
             return bad("`Sec-WebSocket-Key` must be 16 bytes in base64");
         }
         let Ok(accept) = HeaderValue::from_str(&accept_key(key.as_bytes())) else {
@@ -77,13 +86,17 @@ pub fn open(conn: &Arc<Conn>, head: &mut Parts, busy: Busy) -> Response<ReplyBod
     };
     if speaks_mcp {
         let protocol = HeaderValue::from_static(PROTOCOL);
-        response.headers_mut().insert(header::SEC_WEBSOCKET_PROTOCOL, protocol);
+        response
+            .headers_mut()
+            .insert(header::SEC_WEBSOCKET_PROTOCOL, protocol);
     }
     let Some(upgrade) = head.extensions.remove::<OnUpgrade>() else {
         return bad("this connection cannot be upgraded");
     };
     if head.version == Version::HTTP_2 {
-        conn.service.sessions.spawn(over_http2(Arc::clone(conn), upgrade, busy));
+        conn.service
+            .sessions
+            .spawn(over_http2(Arc::clone(conn), upgrade, busy));
     } else {
         conn.upgrades(upgrade);
     }
@@ -92,8 +105,14 @@ pub fn open(conn: &Arc<Conn>, head: &mut Parts, busy: Busy) -> Response<ReplyBod
 
 /// The lower-case tokens of all lines of a field.
 fn tokens(headers: &HeaderMap, name: &str) -> Vec<String> {
-    let lines = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
-    lines.flat_map(|line| line.split(',')).map(|token| token.trim().to_ascii_lowercase()).collect()
+    let lines = headers
+        .get_all(name)
+        .iter()
+        .filter_map(|value| value.to_str().ok());
+    lines
+        .flat_map(|line| line.split(','))
+        .map(|token| token.trim().to_ascii_lowercase())
+        .collect()
 }
 
 /// One stream of an HTTP/2 connection.
@@ -129,5 +148,12 @@ where
 
 async fn talk<W: Wire>(conn: &Conn, wire: W) -> End {
     let facts = ConnectionFacts::new(&conn.peer, conn.live.id(), W::NAME);
-    serve(Arc::clone(&conn.service), conn.peer.clone(), &conn.live, facts, wire).await
+    serve(
+        Arc::clone(&conn.service),
+        conn.peer.clone(),
+        &conn.live,
+        facts,
+        wire,
+    )
+    .await
 }

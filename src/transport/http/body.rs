@@ -53,7 +53,9 @@ pub async fn collect(
     } else if let Poll::Ready(done) = poll_fn(|cx| Poll::Ready(gathering.as_mut().poll(cx))).await {
         done
     } else {
-        tokio::time::timeout(timeout, gathering).await.unwrap_or(Err(slow))
+        tokio::time::timeout(timeout, gathering)
+            .await
+            .unwrap_or(Err(slow))
     };
     busy.body_done();
     body
@@ -66,7 +68,9 @@ async fn gather(body: Incoming, limit: usize) -> Result<Bytes, BodyError> {
     while let Some(frame) = poll_fn(|cx| body.as_mut().poll_frame(cx)).await {
         let frame = frame.map_err(BodyError::Broken)?;
         // Trailers are read over: nothing in them is asked for.
-        let Ok(data) = frame.into_data() else { continue };
+        let Ok(data) = frame.into_data() else {
+            continue;
+        };
         if first.len() + all.len() + data.len() > limit {
             return Err(BodyError::TooLong(limit));
         }
@@ -75,7 +79,9 @@ async fn gather(body: Incoming, limit: usize) -> Result<Bytes, BodyError> {
             continue;
         }
         if all.is_empty() {
-            let rest = usize::try_from(body.size_hint().lower()).unwrap_or(limit).min(limit);
+            let rest = usize::try_from(body.size_hint().lower())
+                .unwrap_or(limit)
+                .min(limit);
             all.reserve(first.len() + data.len() + rest.min(limit));
             all.extend_from_slice(&std::mem::take(&mut first));
         }
@@ -100,13 +106,19 @@ impl ReplyBody {
     /// One piece, or none.
     #[must_use]
     pub const fn whole(bytes: Option<Bytes>) -> Self {
-        Self { kind: Kind::Whole(bytes), pace: None }
+        Self {
+            kind: Kind::Whole(bytes),
+            pace: None,
+        }
     }
 
     /// Events as they come.
     #[must_use]
     pub const fn events(events: BoxStream<'static, Bytes>) -> Self {
-        Self { kind: Kind::Events(events), pace: None }
+        Self {
+            kind: Kind::Events(events),
+            pace: None,
+        }
     }
 
     /// Has HTTP/2 count what of this was not sent yet: there a client can take in everything that

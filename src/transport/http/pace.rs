@@ -128,7 +128,10 @@ impl Pace {
         if self.unsent.fetch_add(bytes.len(), Ordering::Relaxed) == 0 {
             self.stalled.store(self.now(), Ordering::Relaxed);
         }
-        Bytes::from_owner(Unsent { bytes, pace: Arc::clone(self) })
+        Bytes::from_owner(Unsent {
+            bytes,
+            pace: Arc::clone(self),
+        })
     }
 
     fn was_sent(&self, bytes: usize) {
@@ -249,7 +252,9 @@ impl Busy {
     pub fn body_begins(&self) -> bool {
         if self.0.heads {
             self.0.slow.store(false, Ordering::Relaxed);
-            self.0.body.store(self.0.heard.load(Ordering::Relaxed), Ordering::Relaxed);
+            self.0
+                .body
+                .store(self.0.heard.load(Ordering::Relaxed), Ordering::Relaxed);
         }
         self.0.heads
     }
@@ -257,7 +262,11 @@ impl Busy {
     /// Whether the connection says that the body is too late; else it wakes the reader when it is.
     pub fn poll_slow(&self, cx: &mut Context<'_>) -> Poll<()> {
         self.0.reader.register(cx.waker());
-        if self.0.slow.load(Ordering::Acquire) { Poll::Ready(()) } else { Poll::Pending }
+        if self.0.slow.load(Ordering::Acquire) {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
     }
 
     /// Its body is whole: further bytes belong to the next request.
@@ -432,7 +441,10 @@ mod tests {
     async fn answers_on_http_2_are_late_until_they_are_sent() {
         let pace = Pace::new(false);
         let _busy = pace.begin();
-        let (one, two) = (pace.count(Bytes::from_static(b"one")), pace.count(Bytes::from_static(b"two")));
+        let (one, two) = (
+            pace.count(Bytes::from_static(b"one")),
+            pace.count(Bytes::from_static(b"two")),
+        );
         assert_eq!((&one[..], late(&pace)), (&b"one"[..], Some(Late::Reading)));
         drop(one);
         assert_eq!(late(&pace), Some(Late::Reading));

@@ -45,7 +45,14 @@ impl Fixture {
     pub fn new() -> (Arc<Self>, mpsc::UnboundedReceiver<String>) {
         let (heard, hears) = mpsc::unbounded_channel();
         let go = Arc::new(Semaphore::new(0));
-        (Arc::new(Self { go, heard, events: OnceLock::new() }), hears)
+        (
+            Arc::new(Self {
+                go,
+                heard,
+                events: OnceLock::new(),
+            }),
+            hears,
+        )
     }
 
     /// Reports to whoever subscribed.
@@ -55,7 +62,11 @@ impl Fixture {
 
     fn watch_call(&self, name: &'static str) -> Watched {
         let _ = self.heard.send(format!("{name} begun"));
-        Watched { heard: self.heard.clone(), name, done: false }
+        Watched {
+            heard: self.heard.clone(),
+            name,
+            done: false,
+        }
     }
 }
 
@@ -64,16 +75,28 @@ const TOOLS: [(&str, &str); 6] = [
     ("wait", r#"{"type":"object"}"#),
     ("flood", r#"{"type":"object"}"#),
     ("leave", r#"{"type":"object"}"#),
-    ("ask", r#"{"type":"object","properties":{"topic":{"type":"string"}}}"#),
-    ("big", r#"{"type":"object","properties":{"bytes":{"type":"integer"}},"required":["bytes"]}"#),
+    (
+        "ask",
+        r#"{"type":"object","properties":{"topic":{"type":"string"}}}"#,
+    ),
+    (
+        "big",
+        r#"{"type":"object","properties":{"bytes":{"type":"integer"}},"required":["bytes"]}"#,
+    ),
 ];
 
 fn question(context: &Context, topic: &Value) -> Result<ToolResult, Failure> {
-    let answers: Option<Value> =
-        context.input_responses.as_ref().and_then(|raw| serde_json::from_slice(raw).ok());
-    let name = answers.as_ref().map(|all| all["name"]["content"]["name"].clone());
+    let answers: Option<Value> = context
+        .input_responses
+        .as_ref()
+        .and_then(|raw| serde_json::from_slice(raw).ok());
+    let name = answers
+        .as_ref()
+        .map(|all| all["name"]["content"]["name"].clone());
     match (name, context.request_state.as_deref()) {
-        (Some(Value::String(name)), Some(state)) => Ok(ToolResult::text(format!("{name}, {state}"))),
+        (Some(Value::String(name)), Some(state)) => {
+            Ok(ToolResult::text(format!("{name}, {state}")))
+        }
         _ => {
             let schema = json!({"type":"object","properties":{"name":{"type":"string"}}});
             let params = json!({"message":"Who?","requestedSchema":schema});
@@ -149,7 +172,11 @@ impl Provider for Fixture {
                     let notes = context.notes.clone().unwrap();
                     for step in 0..200_000_u32 {
                         let progress = f64::from(step);
-                        notes.note(Note::Progress { progress, total: None, message: None });
+                        notes.note(Note::Progress {
+                            progress,
+                            total: None,
+                            message: None,
+                        });
                         if step % 100 == 0 {
                             tokio::task::yield_now().await;
                         }

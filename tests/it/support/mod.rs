@@ -1,5 +1,6 @@
 //! What the tests of all boundaries share: a CA of their own, clients by role, a server that echoes.
 
+pub mod authority;
 pub mod client;
 pub mod echo;
 pub mod fixture;

@@ -32,6 +32,8 @@ pub struct Site {
     pub store: SqliteStore,
     /// What is appended to the configuration.
     pub extra: String,
+    /// More lines of `[registry]`.
+    pub registry: String,
 }
 
 /// A server that runs.
@@ -75,6 +77,7 @@ impl Site {
             issuing,
             store,
             extra: extra.to_owned(),
+            registry: String::new(),
             folder,
         }
     }
@@ -107,6 +110,7 @@ bundle = "anchor.pem"
 
 [registry]
 path = "registry.db"
+{}
 
 [audit]
 path = "audit.jsonl"
@@ -124,7 +128,7 @@ message = [{{ role = "user", text = "Say hello to {{{{who}}}}" }}]
 
 {}
 "#,
-            self.extra
+            self.registry, self.extra
         )
     }
 

@@ -1,0 +1,724 @@
+//! Enrolment: `ca serve` as a process, with clients that we did not write (`curl`, `openssl`) and
+//! with our own (`join`, `renew`).
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::time::Duration;
+
+use countersign::ca::{Authority, CaFiles, Profiles, Request, Rules, issue, write_out};
+use countersign::clock::{UnixTime, unix_now};
+use countersign::enrol::{CertFiles, Note, keep};
+use countersign::est::Invitation;
+use countersign::grant::{Roles, WrittenGrants};
+use countersign::identity::Fingerprint;
+use countersign::registry::{Store as _, Token, TokenDigest};
+use countersign::secret::Secret;
+use countersign::tls::Identity;
+use rcgen::{CertificateParams, DistinguishedName, KeyPair};
+
+use crate::support::authority::{CaServer, eventually, fingerprint};
+use crate::support::pki::permissions;
+
+fn as_user(token: &str, name: &str) -> String {
+    format!("{name}:{token}")
+}
+
+fn bearer(token: &str) -> String {
+    format!("Authorization: Bearer {token}")
+}
+
+/// A request (DER in base64, a file) that wishes for these grants.
+fn wishing(ca: &CaServer, name: &str, grants: &[&str]) -> String {
+    let mut params = CertificateParams::default();
+    params.distinguished_name = DistinguishedName::new();
+    params.custom_extensions = vec![permissions(grants)];
+    let key = KeyPair::generate().unwrap();
+    let request = params.serialize_request(&key).unwrap();
+    let file = format!("{name}.req");
+    std::fs::write(ca.path(&format!("{name}.key")), key.serialize_pem()).unwrap();
+    std::fs::write(ca.path(&file), request.pem().unwrap()).unwrap();
+    file
+}
+
+#[test]
+fn curl_and_openssl_enrol_and_renew() {
+    let ca = CaServer::start();
+    let cas = ca.est("cacerts", &[]);
+    assert_eq!(cas.status, 200);
+    assert!(
+        cas.headers.contains("application/pkcs7-mime"),
+        "{}",
+        cas.headers
+    );
+    let der = ca.openssl_of(&cas.body, &["base64", "-d", "-A", "-out", "cas.p7"]);
+    assert!(der.is_empty());
+    ca.openssl_of(&cas.body, &["base64", "-d", "-out", "cas.p7"]);
+    let listed = ca.openssl(&["pkcs7", "-inform", "DER", "-in", "cas.p7", "-print_certs"]);
+    let root = std::fs::read_to_string(ca.path("pki/ca/root.crt")).unwrap();
+    assert!(
+        listed.contains(root.trim()) && listed.matches("BEGIN").count() == 2,
+        "{listed}"
+    );
+
+    let token = ca.invite("team/agent-7", &["--grant", "tools:files__*"]);
+    let request = ca.request("a", "agent-7");
+    let answer = ca.enrol(
+        "simpleenroll",
+        &request,
+        &["-u", &as_user(&token, "agent-7")],
+    );
+    let first = ca.keep(&answer, "a");
+    let verified = ca.openssl(&[
+        "verify",
+        "-CAfile",
+        "pki/ca/root.crt",
+        "-untrusted",
+        "pki/ca/issuing.crt",
+        "a.crt",
+    ]);
+    assert!(verified.contains("OK"), "{verified}");
+    let text = ca.openssl(&["x509", "-in", "a.crt", "-noout", "-text"]);
+    assert!(
+        text.contains("URI:spiffe://example.org/team/agent-7"),
+        "{text}"
+    );
+    assert!(ca.known(first).is_some_and(|known| known.pinned));
+
+    // Again, with its certificate, for another key.
+    let request = ca.request("b", "agent-7");
+    let shown = ["--cert", "a.crt", "--key", "a.key"];
+    let second = ca.keep(&ca.enrol("simplereenroll", &request, &shown), "b");
+    assert_ne!(first, second);
+    let (old, new) = (ca.known(first).unwrap(), ca.known(second).unwrap());
+    assert_eq!((old.name, old.profile), (new.name, new.profile));
+    assert!(old.revocation.is_none(), "both are good for a while");
+
+    // For somebody else it is refused, and so is it without a certificate.
+    let other = ca.request("c", "agent-8");
+    let refused = ca.enrol("simplereenroll", &other, &shown);
+    assert_eq!(
+        (refused.status, refused.reason().as_str()),
+        (403, "wrong_name")
+    );
+    let refused = ca.enrol("simplereenroll", &request, &[]);
+    assert_eq!(refused.status, 401);
+    assert!(
+        refused.headers.contains("www-authenticate: basic"),
+        "{}",
+        refused.headers
+    );
+
+    // An RSA key, and the token as a bearer.
+    let token = ca.invite("big", &["--grant", "tools:*"]);
+    ca.openssl(&[
+        "req", "-new", "-newkey", "rsa:2048", "-nodes", "-keyout", "r.key", "-subj", "/CN=big",
+        "-out", "r.pem",
+    ]);
+    ca.keep(
+        &ca.enrol("simpleenroll", "r.pem", &["-H", &bearer(&token)]),
+        "r",
+    );
+
+    let audit = ca.audit();
+    let enrolled = |by: &str| {
+        audit
+            .iter()
+            .filter(|one| one["event"] == "enrolled" && one["by"] == by)
+            .count()
+    };
+    assert_eq!((enrolled("token"), enrolled("certificate")), (2, 1));
+    let renewal = audit.iter().find(|one| one["by"] == "certificate").unwrap();
+    assert_eq!(renewal["replaces"], first.to_string());
+    assert_eq!(renewal["fingerprint"], second.to_string());
+    assert!(
+        audit
+            .iter()
+            .any(|one| one["event"] == "refused" && one["class"] == "wrong_name")
+    );
+    assert!(
+        !format!("{audit:?}").contains(&token[10..]),
+        "no token in the log"
+    );
+}
+
+#[test]
+fn a_token_is_good_once_for_its_name_and_in_time() {
+    let ca = CaServer::start();
+    let request = ca.request("a", "agent-7");
+    let token = ca.invite("agent-7", &["--grant", "tools:a"]);
+    let refused = ca.enrol(
+        "simpleenroll",
+        &request,
+        &["-u", &as_user(&token, "agent-8")],
+    );
+    assert_eq!(
+        (refused.status, refused.reason().as_str()),
+        (403, "wrong_name")
+    );
+    let other = ca.request("b", "agent-8");
+    let refused = ca.enrol("simpleenroll", &other, &["-H", &bearer(&token)]);
+    assert_eq!(refused.reason(), "wrong_name");
+    std::fs::write(ca.path("junk"), "MAA=").unwrap();
+    let refused = ca.enrol("simpleenroll", "junk", &["-H", &bearer(&token)]);
+    assert_eq!(refused.status, 400);
+
+    // None of that has used it up.
+    let answer = ca.enrol(
+        "simpleenroll",
+        &request,
+        &["-u", &as_user(&token, "agent-7")],
+    );
+    assert_eq!(answer.status, 200);
+    let again = ca.enrol(
+        "simpleenroll",
+        &request,
+        &["-u", &as_user(&token, "agent-7")],
+    );
+    assert_eq!((again.status, again.reason().as_str()), (403, "token_used"));
+
+    let stranger = Invitation::new("a:1".into(), Fingerprint::of_der(b"x"), "n".into()).unwrap();
+    let unknown = ca.enrol(
+        "simpleenroll",
+        &request,
+        &["-H", &bearer(&stranger.password())],
+    );
+    assert_eq!(
+        (unknown.status, unknown.reason().as_str()),
+        (401, "token_unknown")
+    );
+
+    let made = UnixTime(unix_now().0 - 100);
+    let late = Token {
+        digest: TokenDigest::of(stranger.secret.expose()),
+        name: countersign::identity::Name::new("spiffe://example.org/agent-7").unwrap(),
+        grants: WrittenGrants::parse(&["tools:a"]).unwrap(),
+        profile: "agent".into(),
+        hosts: Vec::new(),
+        lifetime: None,
+        expires_at: UnixTime(made.0 + 60),
+        created_at: made,
+        created_by: "test".into(),
+        used_at: None,
+    };
+    ca.with_store(async |store| store.put_token(&late).await.unwrap());
+    let expired = ca.enrol(
+        "simpleenroll",
+        &request,
+        &["-H", &bearer(&stranger.password())],
+    );
+    assert_eq!(
+        (expired.status, expired.reason().as_str()),
+        (403, "token_expired")
+    );
+}
+
+#[test]
+fn grants_only_narrow() {
+    let ca = CaServer::start();
+    let held = ["tools:files__*", "resources:*"];
+    let token = ca.invite("agent", &["--grant", held[0], "--grant", held[1]]);
+    let authorization = bearer(&token);
+    for more in [
+        &["tools:*"][..],
+        &["tools:files__*", "admin:*"],
+        &["role:any"],
+        &[],
+    ] {
+        let request = wishing(&ca, "more", more);
+        let refused = ca.enrol("simpleenroll", &request, &["-H", &authorization]);
+        assert_eq!(
+            (refused.status, refused.reason().as_str()),
+            (403, "not_allowed"),
+            "{more:?}"
+        );
+    }
+    let less = wishing(&ca, "less", &["tools:files__read_*", "resources:*"]);
+    let answer = ca.enrol("simpleenroll", &less, &["-H", &authorization]);
+    let print = ca.keep(&answer, "less");
+    let carried = ca.run(&["ca", "show", &print.to_string(), "--json"]).json();
+    assert!(
+        carried.to_string().contains("tools:files__read_*"),
+        "{carried}"
+    );
+    assert!(!carried.to_string().contains("tools:files__*"), "{carried}");
+
+    // What was given up does not come back.
+    let shown = ["--cert", "less.crt", "--key", "less.key"];
+    let back = wishing(&ca, "back", &held);
+    let refused = ca.enrol("simplereenroll", &back, &shown);
+    assert_eq!(
+        (refused.status, refused.reason().as_str()),
+        (403, "not_allowed")
+    );
+    let same = ca.request("same", "agent");
+    let print = ca.keep(&ca.enrol("simplereenroll", &same, &shown), "same");
+    let carried = ca.run(&["ca", "show", &print.to_string(), "--json"]).json();
+    assert!(!carried.to_string().contains("tools:files__*"), "{carried}");
+}
+
+#[test]
+fn who_was_revoked_or_unpinned_does_not_renew() {
+    let ca = CaServer::start();
+    let (mut prints, request) = (Vec::new(), ca.request("next", "agent"));
+    for name in ["one", "two"] {
+        let token = ca.invite("agent", &["--grant", "tools:a"]);
+        let own = ca.request(name, "agent");
+        let answer = ca.enrol("simpleenroll", &own, &["-H", &bearer(&token)]);
+        prints.push(ca.keep(&answer, name).to_string());
+        let shown = [
+            "--cert",
+            &format!("{name}.crt"),
+            "--key",
+            &format!("{name}.key"),
+        ];
+        assert_eq!(ca.enrol("simplereenroll", &request, &shown).status, 200);
+    }
+    ca.run(&["ca", "revoke", &prints[0], "--wait", "0s"]).ok();
+    ca.run(&["pin", "remove", &prints[1], "--wait", "0s"]).ok();
+    for (name, reason) in [("one", "revoked"), ("two", "unpinned")] {
+        let shown = [
+            "--cert",
+            &format!("{name}.crt"),
+            "--key",
+            &format!("{name}.key"),
+        ];
+        let refused = ca.enrol("simplereenroll", &request, &shown);
+        assert_eq!((refused.status, refused.reason().as_str()), (403, reason));
+    }
+}
+
+#[test]
+fn other_requests_are_turned_away() {
+    let ca = CaServer::with(&["--per-name", "2"]);
+    let request = ca.request("a", "agent");
+    assert_eq!(ca.est("nothing", &[]).status, 404);
+    assert_eq!(ca.est("csrattrs", &[]).status, 204);
+    assert_eq!(ca.est("serverkeygen", &["-d", "x"]).status, 501);
+    assert_eq!(ca.est("simpleenroll", &[]).status, 405);
+    let body = format!("@{request}");
+    let wrong = ca.est("simpleenroll", &["--data-binary", &body]);
+    assert_eq!(wrong.status, 415);
+    std::fs::write(ca.path("long"), vec![b'A'; 70_000]).unwrap();
+    assert_eq!(ca.enrol("simpleenroll", "long", &[]).status, 413);
+
+    let token = ca.invite("agent", &["--grant", "tools:a"]);
+    ca.keep(
+        &ca.enrol("simpleenroll", &request, &["-H", &bearer(&token)]),
+        "a",
+    );
+    let shown = ["--cert", "a.crt", "--key", "a.key"];
+    assert_eq!(ca.enrol("simplereenroll", &request, &shown).status, 200);
+    let limited = ca.enrol("simplereenroll", &request, &shown);
+    assert_eq!(limited.status, 429);
+    assert!(
+        limited.headers.contains("retry-after"),
+        "{}",
+        limited.headers
+    );
+
+    // A certificate of another CA does not get through the handshake.
+    let other = CaServer::made();
+    other.openssl(&[
+        "req",
+        "-x509",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:P-256",
+        "-nodes",
+        "-keyout",
+        "x.key",
+        "-out",
+        "x.crt",
+        "-subj",
+        "/CN=agent",
+    ]);
+    let [cert, key] = ["x.crt", "x.key"].map(|name| other.path(name).display().to_string());
+    let url = format!("https://{}/.well-known/est/cacerts", ca.est);
+    let refused = std::process::Command::new("curl")
+        .args(["-sS", "--noproxy", "*", "--cacert"])
+        .arg(ca.path("pki/ca/root.crt"))
+        .args(["--cert", &cert, "--key", &key, &url])
+        .output()
+        .unwrap();
+    assert!(!refused.status.success());
+    eventually("the refusal is recorded", || {
+        let classes = ["unknown_ca", "bad_certificate"].map(serde_json::Value::from);
+        ca.audit()
+            .iter()
+            .any(|one| one["event"] == "refused" && classes.contains(&one["class"]))
+    });
+}
+
+#[test]
+fn relying_parties_get_the_crl_soon_after_a_revocation() {
+    let ca = CaServer::start();
+    let token = ca.invite("agent", &["--grant", "tools:a"]);
+    let request = ca.request("a", "agent");
+    let answer = ca.enrol("simpleenroll", &request, &["-H", &bearer(&token)]);
+    let print = ca.keep(&answer, "a");
+    let serial = ca.known(print).unwrap().serial.to_uppercase();
+    let url = format!("http://{}/crl/issuing.crl", ca.crl);
+    let text = || {
+        let crl = ca.curl(&[&url]);
+        assert_eq!(crl.status, 200);
+        std::fs::write(ca.path("served.crl"), &crl.body).unwrap();
+        let issuer = ["-CAfile", "pki/ca/issuing.crt", "-noout", "-text"];
+        ca.openssl(&[&["crl", "-inform", "DER", "-in", "served.crl"], &issuer[..]].concat())
+    };
+    assert!(!text().contains(&serial));
+    // By the registry alone: no other process writes the CRL.
+    let revocation = countersign::registry::Revocation {
+        at: unix_now(),
+        reason: countersign::registry::Reason::KeyCompromise,
+        by: "test".into(),
+    };
+    ca.with_store(async |store| store.revoke(print, &revocation).await.unwrap());
+    eventually("the CRL names the certificate", || text().contains(&serial));
+
+    let root = ca.curl(&[&format!("http://{}/crl/root.crl", ca.crl)]);
+    assert_eq!(root.status, 200);
+    assert!(
+        root.headers.contains("application/pkix-crl"),
+        "{}",
+        root.headers
+    );
+    assert!(
+        root.headers.contains("cache-control: public, max-age="),
+        "{}",
+        root.headers
+    );
+    let tag = root
+        .headers
+        .split("etag: ")
+        .nth(1)
+        .unwrap()
+        .split("\r\n")
+        .next()
+        .unwrap();
+    let known = ["-H", &format!("If-None-Match: {tag}")];
+    let url = format!("http://{}/crl/root.crl", ca.crl);
+    assert_eq!(ca.curl(&[&known[..], &[&url]].concat()).status, 304);
+}
+
+#[test]
+fn what_left_is_known_after_a_kill() {
+    let mut ca = CaServer::made();
+    for round in 0..3 {
+        ca.serve(&["--per-source", "10000", "--per-name", "10000"]);
+        let before = count(&ca);
+        let names: Vec<String> = (0..12).map(|n| format!("agent-{round}-{n}")).collect();
+        let tokens: Vec<String> = names
+            .iter()
+            .map(|name| ca.invite(name, &["--grant", "tools:a"]))
+            .collect();
+        let request = wishing(&ca, "any", &["tools:a"]);
+        let answered: Vec<_> = std::thread::scope(|scope| {
+            let asking: Vec<_> = tokens
+                .iter()
+                .map(|token| {
+                    let (ca, request) = (&ca, &request);
+                    scope.spawn(move || try_enrol(ca, request, token))
+                })
+                .collect();
+            // In the middle of it: some are recorded, some are not.
+            eventually("some are enrolled", || count(&ca) > before + round);
+            assert!(ca_process(&ca).status().unwrap().success());
+            asking.into_iter().map(|one| one.join().unwrap()).collect()
+        });
+        ca.kill();
+        for (number, body) in answered.into_iter().enumerate() {
+            let Some(body) = body else { continue };
+            let der = countersign::est::from_body(&body).unwrap();
+            let leaf = countersign::est::read_certs_only(&der).unwrap().remove(0);
+            let known = ca.known(Fingerprint::of_der(&leaf));
+            assert!(known.is_some_and(|known| known.der == leaf), "{number}");
+        }
+        // A token is used exactly if its certificate is on record.
+        for (name, token) in names.iter().zip(&tokens) {
+            let secret = Invitation::read(token).unwrap().secret;
+            let digest = TokenDigest::of(secret.expose());
+            let (kept, live) = ca.with_store(async |store| {
+                let live = store.named(name, unix_now()).await.unwrap();
+                (store.token(digest).await.unwrap().unwrap(), live)
+            });
+            assert_eq!(kept.used_at.is_some(), live.len() == 1, "{name}");
+        }
+    }
+}
+
+fn count(ca: &CaServer) -> usize {
+    ca.with_store(async |store| store.list(None, 1000).await.unwrap().len())
+}
+
+/// `kill -9` of the server, from beside the test that holds it.
+fn ca_process(ca: &CaServer) -> std::process::Command {
+    let mut kill = std::process::Command::new("kill");
+    kill.arg("-9").arg(ca.pid().to_string());
+    kill
+}
+
+/// The body of an answer that came whole.
+fn try_enrol(ca: &CaServer, request: &str, token: &str) -> Option<Vec<u8>> {
+    let url = format!("https://{}/.well-known/est/simpleenroll", ca.est);
+    let output = std::process::Command::new("curl")
+        .args(["-sS", "-f", "--noproxy", "*", "--cacert"])
+        .arg(ca.path("pki/ca/root.crt"))
+        .args([
+            "-H",
+            "Content-Type: application/pkcs10",
+            "-H",
+            &bearer(token),
+        ])
+        .arg("--data-binary")
+        .arg(format!("@{}", ca.path(request).display()))
+        .arg(url)
+        .output()
+        .unwrap();
+    output.status.success().then_some(output.stdout)
+}
+
+#[test]
+fn joining_writes_what_clients_need_and_a_token_joins_once() {
+    let ca = CaServer::start();
+    let token = ca.invite("team/agent-7", &["--grant", "tools:files__*"]);
+    let joined = ca.run(&["join", &token, "--out", "here", "--json"]).json();
+    assert_eq!(joined["name"], "spiffe://example.org/team/agent-7");
+    for name in ["agent-7.crt", "agent-7.key", "ca.pem", "agent-7.renew.toml"] {
+        let file = ca.path("here").join(name);
+        let mode = std::fs::metadata(&file).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode, 0o600, "{name}");
+    }
+    assert_eq!(
+        std::fs::read_dir(ca.path("here")).unwrap().count(),
+        4,
+        "nothing is left over"
+    );
+    let files = files(&ca, "here/agent-7");
+    let identity = Identity::load(&files.cert, &files.key, None).unwrap();
+    assert!(
+        ca.known(identity.fingerprint())
+            .is_some_and(|known| known.pinned)
+    );
+    assert_eq!(
+        files.note().unwrap(),
+        Note {
+            address: ca.est.to_string()
+        }
+    );
+    assert_eq!(
+        fingerprint(&files.ca),
+        fingerprint(&ca.path("pki/ca/root.crt"))
+    );
+
+    let again = ca.run(&["join", &token, "--out", "there"]);
+    assert_eq!(again.code, 3, "{}", again.err);
+    assert!(
+        again.err.contains("error: ") && again.err.contains("used before"),
+        "{}",
+        again.err
+    );
+    assert!(again.err.contains("hint: "), "{}", again.err);
+    assert!(!ca.path("there/agent-7.crt").exists() && !ca.path("there/agent-7.key").exists());
+}
+
+#[test]
+fn a_join_that_fails_says_why_and_uses_nothing_up() {
+    let mut ca = CaServer::start();
+    let token = ca.invite("agent", &["--grant", "tools:a"]);
+    let cut = ca.run(&["join", &token[..40]]);
+    assert_eq!(cut.code, 2, "{}", cut.err);
+
+    // Somebody else's server in the place of the CA's.
+    let other = CaServer::start();
+    let elsewhere = ca.run(&[
+        "join",
+        &token,
+        "--out",
+        "out",
+        "--server",
+        &other.est.to_string(),
+    ]);
+    assert_eq!(elsewhere.code, 5, "{}", elsewhere.err);
+    assert!(
+        elsewhere.err.contains("is not the expected CA"),
+        "{}",
+        elsewhere.err
+    );
+    drop(other);
+
+    let nobody = ca.run(&["join", &token, "--out", "out", "--server", "127.0.0.1:1"]);
+    assert_eq!(nobody.code, 4, "{}", nobody.err);
+
+    std::fs::create_dir_all(ca.path("taken")).unwrap();
+    std::fs::write(ca.path("taken/agent.key"), "mine").unwrap();
+    let taken = ca.run(&["join", &token, "--out", "taken"]);
+    assert_eq!(taken.code, 6, "{}", taken.err);
+    assert_eq!(std::fs::read(ca.path("taken/agent.key")).unwrap(), b"mine");
+
+    ca.run(&["join", &token, "--out", "out"]).ok();
+    ca.kill();
+    let gone = ca.run(&["renew", "--pki", "out", "--as", "agent"]);
+    assert_eq!(gone.code, 4, "{}", gone.err);
+}
+
+#[test]
+fn a_server_is_invited_by_its_hosts() {
+    let ca = CaServer::start();
+    let refused = ca.run(&["ca", "invite", "door", "--profile", "server"]);
+    assert_eq!(refused.code, 6, "{}", refused.err);
+    let hosts = [
+        "--profile",
+        "server",
+        "--dns",
+        "door.example.org",
+        "--ip",
+        "192.0.2.7",
+    ];
+    let token = ca.invite("door", &hosts);
+    ca.run(&["join", &token, "--out", "out"]).ok();
+    let text = |file: &str| ca.openssl(&["x509", "-in", file, "-noout", "-text"]);
+    let named = "DNS:door.example.org, IP Address:192.0.2.7";
+    assert!(
+        text("out/door.crt").contains(named),
+        "{}",
+        text("out/door.crt")
+    );
+    let before = fingerprint(&ca.path("out/door.crt"));
+    ca.run(&["renew", "--pki", "out", "--as", "door"]).ok();
+    assert!(
+        text("out/door.crt").contains(named),
+        "{}",
+        text("out/door.crt")
+    );
+    assert_ne!(fingerprint(&ca.path("out/door.crt")), before);
+}
+
+fn files(ca: &CaServer, base: &str) -> CertFiles {
+    let [cert, key] = ["crt", "key"].map(|kind| ca.path(&format!("{base}.{kind}")));
+    CertFiles::new(&cert, &key)
+}
+
+#[test]
+fn a_renewal_takes_the_place_and_a_failed_one_changes_nothing() {
+    let mut ca = CaServer::start();
+    let token = ca.invite("agent", &["--grant", "tools:a"]);
+    ca.run(&["join", &token, "--out", "out"]).ok();
+    let files = files(&ca, "out/agent");
+    let first = Identity::load(&files.cert, &files.key, None)
+        .unwrap()
+        .fingerprint();
+    let old_key = std::fs::read_to_string(&files.key).unwrap();
+
+    let early = ca
+        .run(&[
+            "renew", "--pki", "out", "--as", "agent", "--if-due", "--json",
+        ])
+        .json();
+    assert_eq!(early["renewed"], false);
+    ca.run(&["renew", "--pki", "out", "--as", "agent"]).ok();
+    let second = Identity::load(&files.cert, &files.key, None)
+        .unwrap()
+        .fingerprint();
+    assert_ne!(first, second);
+    assert!(ca.known(first).is_some() && ca.known(second).is_some());
+    let new_key = std::fs::read_to_string(&files.key).unwrap();
+    assert_ne!(old_key, new_key, "a renewal comes with another key");
+
+    // Killed between its steps, a renewal leaves both keys; either certificate is usable.
+    std::fs::write(&files.key, format!("{old_key}{new_key}")).unwrap();
+    Identity::load(&files.cert, &files.key, None).unwrap();
+    ca.run(&["renew", "--pki", "out", "--as", "agent"]).ok();
+    let keys = std::fs::read_to_string(&files.key).unwrap();
+    assert_eq!(keys.matches("BEGIN PRIVATE KEY").count(), 1);
+
+    let content = || {
+        let mut all: Vec<_> = std::fs::read_dir(ca.path("out"))
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .map(|path| (std::fs::read(&path).unwrap(), path))
+            .collect();
+        all.sort();
+        all
+    };
+    let before = content();
+    let print = Identity::load(&files.cert, &files.key, None)
+        .unwrap()
+        .fingerprint();
+    ca.run(&["ca", "revoke", &print.to_string(), "--wait", "0s"])
+        .ok();
+    let refused = ca.run(&["renew", "--pki", "out", "--as", "agent"]);
+    assert_eq!(refused.code, 3, "{}", refused.err);
+    assert!(refused.err.contains("revoked"), "{}", refused.err);
+    assert_eq!(content(), before);
+    ca.kill();
+}
+
+#[test]
+fn a_process_that_stays_renews_what_is_due() {
+    let ca = CaServer::start();
+    std::fs::create_dir(ca.path("out")).unwrap();
+    let files = files(&ca, "out/agent");
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        issue_due(&ca).await;
+        files
+            .write_note(&Note {
+                address: ca.est.to_string(),
+            })
+            .unwrap();
+        let first = fingerprint(&files.cert);
+        let (tell, mut told) = tokio::sync::mpsc::channel(4);
+        let keeping = tokio::spawn(keep(files.clone(), move |outcome| {
+            let outcome = outcome.map_err(ToString::to_string);
+            tell.try_send(outcome).expect("room");
+        }));
+        let outcome = tokio::time::timeout(Duration::from_secs(30), told.recv()).await;
+        let end = outcome
+            .expect("in time")
+            .expect("it lives")
+            .expect("renewed");
+        assert!(end > unix_now());
+        assert_ne!(fingerprint(&files.cert), first);
+        Identity::load(&files.cert, &files.key, None).unwrap();
+        keeping.abort();
+    });
+}
+
+/// `out/agent.crt` with a minute's life, most of it over, on record like any other.
+async fn issue_due(ca: &CaServer) {
+    let made = UnixTime(unix_now().0 - 50);
+    let ca_files = CaFiles::new(&ca.path("pki/ca"));
+    let unlock = |_: &std::path::Path| Ok(Secret::from(String::from("secret")));
+    let oid = countersign::cert::DEFAULT_PERMISSION_OID;
+    let authority = Authority::issuing(&ca_files, &unlock, oid).unwrap();
+    let profiles = Profiles::embedded().unwrap();
+    let (signer, key) = countersign::ca::Signer::generate(countersign::ca::KeyKind::P256).unwrap();
+    let request = Request {
+        name: "spiffe://example.org/agent".parse().unwrap(),
+        subject_key: &signer.public_key(),
+        grants: WrittenGrants::parse(&["tools:a"]).unwrap(),
+        profile: profiles.get("agent").unwrap(),
+        ttl: Some(Duration::from_secs(60)),
+        dns: Vec::new(),
+        ips: Vec::new(),
+    };
+    let roles = Roles::default();
+    let rules = Rules {
+        permission_oid: oid,
+        roles: &roles,
+    };
+    let registry = ca.path("pki/registry.db");
+    let store = countersign::registry::SqliteStore::open(&registry, false)
+        .await
+        .unwrap();
+    let signed = authority.sign(&request, rules, made).unwrap();
+    let issued = issue(&store, signed, "test", made).await.unwrap();
+    let output =
+        countersign::ca::prepare_output(&ca.path("out"), "agent", authority.root_der(), false);
+    write_out(&store, &output.unwrap(), &issued, &key, made)
+        .await
+        .unwrap();
+}
