@@ -18,12 +18,11 @@ use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use ring::rand::{SecureRandom, SystemRandom};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use super::farewell::Farewells;
 use super::fault::ClientError;
 use super::lines::MAX_LINE;
-use crate::transport::{Goodbye, Wire, WireError, WsWire};
+use crate::transport::{Goodbye, Wire, WireError, WsWire, accept_key};
 
 /// The path of the endpoint.
 pub const ENDPOINT: &str = "/mcp";
@@ -111,7 +110,7 @@ fn agreed<B>(response: &Response<B>, key: &str) -> Result<(), String> {
     };
     let upgrades = says(&UPGRADE, "websocket") && says(&CONNECTION, "upgrade");
     // The accept value is base64: its case counts.
-    let accepts = one(headers, &SEC_WEBSOCKET_ACCEPT) == Some(&derive_accept_key(key.as_bytes()));
+    let accepts = one(headers, &SEC_WEBSOCKET_ACCEPT) == Some(&accept_key(key.as_bytes()));
     if !upgrades || !accepts {
         return Err("its answer to the WebSocket handshake is not one".to_owned());
     }

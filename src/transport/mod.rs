@@ -10,5 +10,5 @@ mod wire;
 
 pub use choose::{ChooseError, Way, choose};
 pub use raw::RawWire;
-pub use websocket::WsWire;
+pub use websocket::{WsWire, accept_key};
 pub use wire::{Goodbye, Wire, WireError};

@@ -14,7 +14,10 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
+use ring::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Sleep;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::{CloseCode, Data, OpCode};
@@ -41,6 +44,18 @@ const TEXT: FrameHeader = FrameHeader {
     opcode: OpCode::Data(Data::Text),
     mask: None,
 };
+
+/// What a server adds to the key (RFC 6455, section 1.3).
+const GUID: &str = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
+
+/// `Sec-WebSocket-Accept`: the proof that a server has understood the handshake with this key.
+#[must_use]
+pub fn accept_key(key: &[u8]) -> String {
+    STANDARD.encode(digest(
+        &SHA1_FOR_LEGACY_USE_ONLY,
+        &[key, GUID.as_bytes()].concat(),
+    ))
+}
 
 /// A WebSocket after its handshake.
 #[derive(Debug)]
@@ -458,6 +473,12 @@ mod tests {
     fn code(answers: &[u8]) -> u16 {
         let at = answers.iter().rposition(|byte| *byte == 0x88).unwrap();
         u16::from_be_bytes([answers[at + 2], answers[at + 3]])
+    }
+
+    #[test]
+    fn the_accept_of_the_rfc() {
+        let accept = accept_key(b"dGhlIHNhbXBsZSBub25jZQ==");
+        assert_eq!(accept, "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
     }
 
     #[tokio::test]

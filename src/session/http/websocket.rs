@@ -16,13 +16,11 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use crate::audit::ConnectionFacts;
 use crate::jsonrpc::code;
 use crate::transport::http::{Busy, Paced, ReplyBody, empty, fault};
-use crate::transport::{Wire, WsWire};
+use crate::transport::{Wire, WsWire, accept_key};
 
 use super::super::stream::{End, serve};
 use super::conn::Conn;
 
-/// What a server adds to the key (RFC 6455, section 1.3).
-const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 /// The subprotocol.
 const PROTOCOL: &str = "mcp";
 
@@ -76,7 +74,7 @@ pub fn open(conn: &Arc<Conn>, head: &mut Parts, busy: Busy) -> Response<ReplyBod
         {
             return bad("`Sec-WebSocket-Key` must be 16 bytes in base64");
         }
-        let Ok(accept) = HeaderValue::from_str(&accept(key.as_bytes())) else {
+        let Ok(accept) = HeaderValue::from_str(&accept_key(key.as_bytes())) else {
             return bad("`Sec-WebSocket-Key` is not readable");
         };
         let mut response = empty(StatusCode::SWITCHING_PROTOCOLS);
@@ -103,14 +101,6 @@ pub fn open(conn: &Arc<Conn>, head: &mut Parts, busy: Busy) -> Response<ReplyBod
         conn.upgrades(upgrade);
     }
     response
-}
-
-/// The key's proof that the server understood the handshake.
-fn accept(key: &[u8]) -> String {
-    let mut context = ring::digest::Context::new(&ring::digest::SHA1_FOR_LEGACY_USE_ONLY);
-    context.update(key);
-    context.update(GUID);
-    STANDARD.encode(context.finish())
 }
 
 /// The lower-case tokens of all lines of a field.
@@ -166,17 +156,4 @@ async fn talk<W: Wire>(conn: &Conn, wire: W) -> End {
         wire,
     )
     .await
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_accept_of_the_rfc() {
-        assert_eq!(
-            accept(b"dGhlIHNhbXBsZSBub25jZQ=="),
-            "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
-        );
-    }
 }
