@@ -119,7 +119,10 @@ impl Crls {
         headers.insert(ETAG, crl.tag.clone());
         headers.insert(LAST_MODIFIED, crl.modified.clone());
         headers.insert(EXPIRES, crl.expires.clone());
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/pkix-crl"));
+        headers.insert(
+            CONTENT_TYPE,
+            HeaderValue::from_static("application/pkix-crl"),
+        );
         answer
     }
 
@@ -144,7 +147,10 @@ impl Crls {
             let meta = std::fs::metadata(path).ok()?;
             Some((meta.modified().ok()?, meta.len()))
         };
-        [about(&self.files.issuing_crl()), about(&self.files.root_crl())]
+        [
+            about(&self.files.issuing_crl()),
+            about(&self.files.root_crl()),
+        ]
     }
 }
 
@@ -249,8 +255,16 @@ async fn revoked(desk: &Desk, mut known: u64) -> u64 {
         let newest = changes.last().map_or(0, |change| change.seq);
         // A store that went back is looked at from its end on, and its revocations are written.
         let back = newest == 0;
-        known = if back { desk.store().newest().await.unwrap_or(known) } else { newest };
-        if back || changes.iter().any(|change| change.kind == ChangeKind::Revoked) {
+        known = if back {
+            desk.store().newest().await.unwrap_or(known)
+        } else {
+            newest
+        };
+        if back
+            || changes
+                .iter()
+                .any(|change| change.kind == ChangeKind::Revoked)
+        {
             return known;
         }
     }

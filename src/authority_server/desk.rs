@@ -12,8 +12,8 @@ use super::rate::{Rates, Table};
 use super::refusal::Refusal;
 use crate::audit::{AuditLog, Enrolled, Event};
 use crate::ca::{
-    Authority, CertificateRequest, Hosts, Issued, Profile, Profiles, Renewal, Request, Rules, Signed,
-    Usage, issue_renewal, issue_with_token, narrow,
+    Authority, CertificateRequest, Hosts, Issued, Profile, Profiles, Renewal, Request, Rules,
+    Signed, Usage, issue_renewal, issue_with_token, narrow,
 };
 use crate::cert::Parsed;
 use crate::clock::{UnixTime, unix_now};

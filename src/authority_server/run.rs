@@ -85,7 +85,11 @@ pub async fn run(
     stop: impl Future<Output = &'static str> + Send,
     ready: impl FnOnce(Listening) + Send,
 ) -> Result<(), AuthorityServerError> {
-    let AuthorityServer { files, desk, options } = server;
+    let AuthorityServer {
+        files,
+        desk,
+        options,
+    } = server;
     let (est_socket, est_address) = bind(options.listen).await?;
     let crl_socket = match options.crl_listen {
         Some(address) => Some(bind(address).await?),
@@ -100,11 +104,19 @@ pub async fn run(
     let identity = own.identity(&desk).await?;
     let authority = desk.authority();
     let alpn: &[&[u8]] = &[b"http/1.1"];
-    let tls = Arc::new(OpenTls::new(&identity, authority.roots(), &authority.path(), alpn)?);
+    let tls = Arc::new(OpenTls::new(
+        &identity,
+        authority.roots(),
+        &authority.path(),
+        alpn,
+    )?);
     let listen = est_address.to_string();
     let version = env!("CARGO_PKG_VERSION");
     audit
-        .event(Event::ServerStarted { version, listen: &listen })
+        .event(Event::ServerStarted {
+            version,
+            listen: &listen,
+        })
         .await?;
     let (stopping, stopped) = watch::channel(false);
     let crls = Arc::new(Crls::new(files.clone()));
@@ -122,14 +134,27 @@ pub async fn run(
     tasks.spawn(purge(Arc::clone(&desk), stopped.clone()));
     let crl_address = crl_socket.as_ref().map(|(_, address)| *address);
     if let Some((socket, _)) = crl_socket {
-        tasks.spawn(listen::accept(socket, stopped.clone(), move |tcp, _, stopped| {
-            listen::crls(Arc::clone(&crls), tcp, stopped)
-        }));
+        tasks.spawn(listen::accept(
+            socket,
+            stopped.clone(),
+            move |tcp, _, stopped| listen::crls(Arc::clone(&crls), tcp, stopped),
+        ));
     }
     let log = audit.clone();
-    tasks.spawn(listen::accept(est_socket, stopped, move |tcp, address, stopped| {
-        listen::est(Arc::clone(&est), Arc::clone(&tls), log.clone(), tcp, address, stopped)
-    }));
+    tasks.spawn(listen::accept(
+        est_socket,
+        stopped,
+        move |tcp, address, stopped| {
+            listen::est(
+                Arc::clone(&est),
+                Arc::clone(&tls),
+                log.clone(),
+                tcp,
+                address,
+                stopped,
+            )
+        },
+    ));
     ready(Listening {
         est: est_address,
         crl: crl_address,

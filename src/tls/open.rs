@@ -60,7 +60,9 @@ impl OpenTls {
         let refused = |cause: &dyn fmt::Display| ServerTlsError::Rustls(cause.to_string());
         let mut store = RootCertStore::empty();
         for root in roots {
-            store.add(root.clone().into()).map_err(|cause| refused(&cause))?;
+            store
+                .add(root.clone().into())
+                .map_err(|cause| refused(&cause))?;
         }
         let roots = store.roots.clone();
         let inner = WebPkiClientVerifier::builder_with_provider(Arc::new(store), provider())
@@ -130,7 +132,10 @@ fn of_certificate(cause: &io::Error) -> Option<Refusal> {
         }
         _ => Class::BadCertificate,
     };
-    Some(Refusal::new(class, format!("the client's certificate is refused: {cause}")))
+    Some(Refusal::new(
+        class,
+        format!("the client's certificate is refused: {cause}"),
+    ))
 }
 
 fn with_all(identity: &Identity, above: &[Vec<u8>]) -> Arc<CertifiedKey> {

@@ -44,24 +44,43 @@ fn curl_and_openssl_enrol_and_renew() {
     let ca = CaServer::start();
     let cas = ca.est("cacerts", &[]);
     assert_eq!(cas.status, 200);
-    assert!(cas.headers.contains("application/pkcs7-mime"), "{}", cas.headers);
+    assert!(
+        cas.headers.contains("application/pkcs7-mime"),
+        "{}",
+        cas.headers
+    );
     let der = ca.openssl_of(&cas.body, &["base64", "-d", "-A", "-out", "cas.p7"]);
     assert!(der.is_empty());
     ca.openssl_of(&cas.body, &["base64", "-d", "-out", "cas.p7"]);
     let listed = ca.openssl(&["pkcs7", "-inform", "DER", "-in", "cas.p7", "-print_certs"]);
     let root = std::fs::read_to_string(ca.path("pki/ca/root.crt")).unwrap();
-    assert!(listed.contains(root.trim()) && listed.matches("BEGIN").count() == 2, "{listed}");
+    assert!(
+        listed.contains(root.trim()) && listed.matches("BEGIN").count() == 2,
+        "{listed}"
+    );
 
     let token = ca.invite("team/agent-7", &["--grant", "tools:files__*"]);
     let request = ca.request("a", "agent-7");
-    let answer = ca.enrol("simpleenroll", &request, &["-u", &as_user(&token, "agent-7")]);
+    let answer = ca.enrol(
+        "simpleenroll",
+        &request,
+        &["-u", &as_user(&token, "agent-7")],
+    );
     let first = ca.keep(&answer, "a");
     let verified = ca.openssl(&[
-        "verify", "-CAfile", "pki/ca/root.crt", "-untrusted", "pki/ca/issuing.crt", "a.crt",
+        "verify",
+        "-CAfile",
+        "pki/ca/root.crt",
+        "-untrusted",
+        "pki/ca/issuing.crt",
+        "a.crt",
     ]);
     assert!(verified.contains("OK"), "{verified}");
     let text = ca.openssl(&["x509", "-in", "a.crt", "-noout", "-text"]);
-    assert!(text.contains("URI:spiffe://example.org/team/agent-7"), "{text}");
+    assert!(
+        text.contains("URI:spiffe://example.org/team/agent-7"),
+        "{text}"
+    );
     assert!(ca.known(first).is_some_and(|known| known.pinned));
 
     // Again, with its certificate, for another key.
@@ -76,10 +95,17 @@ fn curl_and_openssl_enrol_and_renew() {
     // For somebody else it is refused, and so is it without a certificate.
     let other = ca.request("c", "agent-8");
     let refused = ca.enrol("simplereenroll", &other, &shown);
-    assert_eq!((refused.status, refused.reason().as_str()), (403, "wrong_name"));
+    assert_eq!(
+        (refused.status, refused.reason().as_str()),
+        (403, "wrong_name")
+    );
     let refused = ca.enrol("simplereenroll", &request, &[]);
     assert_eq!(refused.status, 401);
-    assert!(refused.headers.contains("www-authenticate: basic"), "{}", refused.headers);
+    assert!(
+        refused.headers.contains("www-authenticate: basic"),
+        "{}",
+        refused.headers
+    );
 
     // An RSA key, and the token as a bearer.
     let token = ca.invite("big", &["--grant", "tools:*"]);
@@ -87,18 +113,31 @@ fn curl_and_openssl_enrol_and_renew() {
         "req", "-new", "-newkey", "rsa:2048", "-nodes", "-keyout", "r.key", "-subj", "/CN=big",
         "-out", "r.pem",
     ]);
-    ca.keep(&ca.enrol("simpleenroll", "r.pem", &["-H", &bearer(&token)]), "r");
+    ca.keep(
+        &ca.enrol("simpleenroll", "r.pem", &["-H", &bearer(&token)]),
+        "r",
+    );
 
     let audit = ca.audit();
     let enrolled = |by: &str| {
-        audit.iter().filter(|one| one["event"] == "enrolled" && one["by"] == by).count()
+        audit
+            .iter()
+            .filter(|one| one["event"] == "enrolled" && one["by"] == by)
+            .count()
     };
     assert_eq!((enrolled("token"), enrolled("certificate")), (2, 1));
     let renewal = audit.iter().find(|one| one["by"] == "certificate").unwrap();
     assert_eq!(renewal["replaces"], first.to_string());
     assert_eq!(renewal["fingerprint"], second.to_string());
-    assert!(audit.iter().any(|one| one["event"] == "refused" && one["class"] == "wrong_name"));
-    assert!(!format!("{audit:?}").contains(&token[10..]), "no token in the log");
+    assert!(
+        audit
+            .iter()
+            .any(|one| one["event"] == "refused" && one["class"] == "wrong_name")
+    );
+    assert!(
+        !format!("{audit:?}").contains(&token[10..]),
+        "no token in the log"
+    );
 }
 
 #[test]
@@ -106,8 +145,15 @@ fn a_token_is_good_once_for_its_name_and_in_time() {
     let ca = CaServer::start();
     let request = ca.request("a", "agent-7");
     let token = ca.invite("agent-7", &["--grant", "tools:a"]);
-    let refused = ca.enrol("simpleenroll", &request, &["-u", &as_user(&token, "agent-8")]);
-    assert_eq!((refused.status, refused.reason().as_str()), (403, "wrong_name"));
+    let refused = ca.enrol(
+        "simpleenroll",
+        &request,
+        &["-u", &as_user(&token, "agent-8")],
+    );
+    assert_eq!(
+        (refused.status, refused.reason().as_str()),
+        (403, "wrong_name")
+    );
     let other = ca.request("b", "agent-8");
     let refused = ca.enrol("simpleenroll", &other, &["-H", &bearer(&token)]);
     assert_eq!(refused.reason(), "wrong_name");
@@ -116,14 +162,29 @@ fn a_token_is_good_once_for_its_name_and_in_time() {
     assert_eq!(refused.status, 400);
 
     // None of that has used it up.
-    let answer = ca.enrol("simpleenroll", &request, &["-u", &as_user(&token, "agent-7")]);
+    let answer = ca.enrol(
+        "simpleenroll",
+        &request,
+        &["-u", &as_user(&token, "agent-7")],
+    );
     assert_eq!(answer.status, 200);
-    let again = ca.enrol("simpleenroll", &request, &["-u", &as_user(&token, "agent-7")]);
+    let again = ca.enrol(
+        "simpleenroll",
+        &request,
+        &["-u", &as_user(&token, "agent-7")],
+    );
     assert_eq!((again.status, again.reason().as_str()), (403, "token_used"));
 
     let stranger = Invitation::new("a:1".into(), Fingerprint::of_der(b"x"), "n".into()).unwrap();
-    let unknown = ca.enrol("simpleenroll", &request, &["-H", &bearer(&stranger.password())]);
-    assert_eq!((unknown.status, unknown.reason().as_str()), (401, "token_unknown"));
+    let unknown = ca.enrol(
+        "simpleenroll",
+        &request,
+        &["-H", &bearer(&stranger.password())],
+    );
+    assert_eq!(
+        (unknown.status, unknown.reason().as_str()),
+        (401, "token_unknown")
+    );
 
     let made = UnixTime(unix_now().0 - 100);
     let late = Token {
@@ -139,8 +200,15 @@ fn a_token_is_good_once_for_its_name_and_in_time() {
         used_at: None,
     };
     ca.with_store(async |store| store.put_token(&late).await.unwrap());
-    let expired = ca.enrol("simpleenroll", &request, &["-H", &bearer(&stranger.password())]);
-    assert_eq!((expired.status, expired.reason().as_str()), (403, "token_expired"));
+    let expired = ca.enrol(
+        "simpleenroll",
+        &request,
+        &["-H", &bearer(&stranger.password())],
+    );
+    assert_eq!(
+        (expired.status, expired.reason().as_str()),
+        (403, "token_expired")
+    );
 }
 
 #[test]
@@ -149,23 +217,38 @@ fn grants_only_narrow() {
     let held = ["tools:files__*", "resources:*"];
     let token = ca.invite("agent", &["--grant", held[0], "--grant", held[1]]);
     let authorization = bearer(&token);
-    for more in [&["tools:*"][..], &["tools:files__*", "admin:*"], &["role:any"], &[]] {
+    for more in [
+        &["tools:*"][..],
+        &["tools:files__*", "admin:*"],
+        &["role:any"],
+        &[],
+    ] {
         let request = wishing(&ca, "more", more);
         let refused = ca.enrol("simpleenroll", &request, &["-H", &authorization]);
-        assert_eq!((refused.status, refused.reason().as_str()), (403, "not_allowed"), "{more:?}");
+        assert_eq!(
+            (refused.status, refused.reason().as_str()),
+            (403, "not_allowed"),
+            "{more:?}"
+        );
     }
     let less = wishing(&ca, "less", &["tools:files__read_*", "resources:*"]);
     let answer = ca.enrol("simpleenroll", &less, &["-H", &authorization]);
     let print = ca.keep(&answer, "less");
     let carried = ca.run(&["ca", "show", &print.to_string(), "--json"]).json();
-    assert!(carried.to_string().contains("tools:files__read_*"), "{carried}");
+    assert!(
+        carried.to_string().contains("tools:files__read_*"),
+        "{carried}"
+    );
     assert!(!carried.to_string().contains("tools:files__*"), "{carried}");
 
     // What was given up does not come back.
     let shown = ["--cert", "less.crt", "--key", "less.key"];
     let back = wishing(&ca, "back", &held);
     let refused = ca.enrol("simplereenroll", &back, &shown);
-    assert_eq!((refused.status, refused.reason().as_str()), (403, "not_allowed"));
+    assert_eq!(
+        (refused.status, refused.reason().as_str()),
+        (403, "not_allowed")
+    );
     let same = ca.request("same", "agent");
     let print = ca.keep(&ca.enrol("simplereenroll", &same, &shown), "same");
     let carried = ca.run(&["ca", "show", &print.to_string(), "--json"]).json();
@@ -181,13 +264,23 @@ fn who_was_revoked_or_unpinned_does_not_renew() {
         let own = ca.request(name, "agent");
         let answer = ca.enrol("simpleenroll", &own, &["-H", &bearer(&token)]);
         prints.push(ca.keep(&answer, name).to_string());
-        let shown = ["--cert", &format!("{name}.crt"), "--key", &format!("{name}.key")];
+        let shown = [
+            "--cert",
+            &format!("{name}.crt"),
+            "--key",
+            &format!("{name}.key"),
+        ];
         assert_eq!(ca.enrol("simplereenroll", &request, &shown).status, 200);
     }
     ca.run(&["ca", "revoke", &prints[0], "--wait", "0s"]).ok();
     ca.run(&["pin", "remove", &prints[1], "--wait", "0s"]).ok();
     for (name, reason) in [("one", "revoked"), ("two", "unpinned")] {
-        let shown = ["--cert", &format!("{name}.crt"), "--key", &format!("{name}.key")];
+        let shown = [
+            "--cert",
+            &format!("{name}.crt"),
+            "--key",
+            &format!("{name}.key"),
+        ];
         let refused = ca.enrol("simplereenroll", &request, &shown);
         assert_eq!((refused.status, refused.reason().as_str()), (403, reason));
     }
@@ -208,18 +301,36 @@ fn other_requests_are_turned_away() {
     assert_eq!(ca.enrol("simpleenroll", "long", &[]).status, 413);
 
     let token = ca.invite("agent", &["--grant", "tools:a"]);
-    ca.keep(&ca.enrol("simpleenroll", &request, &["-H", &bearer(&token)]), "a");
+    ca.keep(
+        &ca.enrol("simpleenroll", &request, &["-H", &bearer(&token)]),
+        "a",
+    );
     let shown = ["--cert", "a.crt", "--key", "a.key"];
     assert_eq!(ca.enrol("simplereenroll", &request, &shown).status, 200);
     let limited = ca.enrol("simplereenroll", &request, &shown);
     assert_eq!(limited.status, 429);
-    assert!(limited.headers.contains("retry-after"), "{}", limited.headers);
+    assert!(
+        limited.headers.contains("retry-after"),
+        "{}",
+        limited.headers
+    );
 
     // A certificate of another CA does not get through the handshake.
     let other = CaServer::made();
     other.openssl(&[
-        "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
-        "-keyout", "x.key", "-out", "x.crt", "-subj", "/CN=agent",
+        "req",
+        "-x509",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:P-256",
+        "-nodes",
+        "-keyout",
+        "x.key",
+        "-out",
+        "x.crt",
+        "-subj",
+        "/CN=agent",
     ]);
     let [cert, key] = ["x.crt", "x.key"].map(|name| other.path(name).display().to_string());
     let url = format!("https://{}/.well-known/est/cacerts", ca.est);
@@ -232,7 +343,9 @@ fn other_requests_are_turned_away() {
     assert!(!refused.status.success());
     eventually("the refusal is recorded", || {
         let classes = ["unknown_ca", "bad_certificate"].map(serde_json::Value::from);
-        ca.audit().iter().any(|one| one["event"] == "refused" && classes.contains(&one["class"]))
+        ca.audit()
+            .iter()
+            .any(|one| one["event"] == "refused" && classes.contains(&one["class"]))
     });
 }
 
@@ -264,9 +377,24 @@ fn relying_parties_get_the_crl_soon_after_a_revocation() {
 
     let root = ca.curl(&[&format!("http://{}/crl/root.crl", ca.crl)]);
     assert_eq!(root.status, 200);
-    assert!(root.headers.contains("application/pkix-crl"), "{}", root.headers);
-    assert!(root.headers.contains("cache-control: public, max-age="), "{}", root.headers);
-    let tag = root.headers.split("etag: ").nth(1).unwrap().split("\r\n").next().unwrap();
+    assert!(
+        root.headers.contains("application/pkix-crl"),
+        "{}",
+        root.headers
+    );
+    assert!(
+        root.headers.contains("cache-control: public, max-age="),
+        "{}",
+        root.headers
+    );
+    let tag = root
+        .headers
+        .split("etag: ")
+        .nth(1)
+        .unwrap()
+        .split("\r\n")
+        .next()
+        .unwrap();
     let known = ["-H", &format!("If-None-Match: {tag}")];
     let url = format!("http://{}/crl/root.crl", ca.crl);
     assert_eq!(ca.curl(&[&known[..], &[&url]].concat()).status, 304);
@@ -279,8 +407,10 @@ fn what_left_is_known_after_a_kill() {
         ca.serve(&["--per-source", "10000", "--per-name", "10000"]);
         let before = count(&ca);
         let names: Vec<String> = (0..12).map(|n| format!("agent-{round}-{n}")).collect();
-        let tokens: Vec<String> =
-            names.iter().map(|name| ca.invite(name, &["--grant", "tools:a"])).collect();
+        let tokens: Vec<String> = names
+            .iter()
+            .map(|name| ca.invite(name, &["--grant", "tools:a"]))
+            .collect();
         let request = wishing(&ca, "any", &["tools:a"]);
         let answered: Vec<_> = std::thread::scope(|scope| {
             let asking: Vec<_> = tokens
@@ -333,7 +463,12 @@ fn try_enrol(ca: &CaServer, request: &str, token: &str) -> Option<Vec<u8>> {
     let output = std::process::Command::new("curl")
         .args(["-sS", "-f", "--noproxy", "*", "--cacert"])
         .arg(ca.path("pki/ca/root.crt"))
-        .args(["-H", "Content-Type: application/pkcs10", "-H", &bearer(token)])
+        .args([
+            "-H",
+            "Content-Type: application/pkcs10",
+            "-H",
+            &bearer(token),
+        ])
         .arg("--data-binary")
         .arg(format!("@{}", ca.path(request).display()))
         .arg(url)
@@ -353,16 +488,35 @@ fn joining_writes_what_clients_need_and_a_token_joins_once() {
         let mode = std::fs::metadata(&file).unwrap().permissions().mode() & 0o777;
         assert_eq!(mode, 0o600, "{name}");
     }
-    assert_eq!(std::fs::read_dir(ca.path("here")).unwrap().count(), 4, "nothing is left over");
+    assert_eq!(
+        std::fs::read_dir(ca.path("here")).unwrap().count(),
+        4,
+        "nothing is left over"
+    );
     let files = files(&ca, "here/agent-7");
     let identity = Identity::load(&files.cert, &files.key, None).unwrap();
-    assert!(ca.known(identity.fingerprint()).is_some_and(|known| known.pinned));
-    assert_eq!(files.note().unwrap(), Note { address: ca.est.to_string() });
-    assert_eq!(fingerprint(&files.ca), fingerprint(&ca.path("pki/ca/root.crt")));
+    assert!(
+        ca.known(identity.fingerprint())
+            .is_some_and(|known| known.pinned)
+    );
+    assert_eq!(
+        files.note().unwrap(),
+        Note {
+            address: ca.est.to_string()
+        }
+    );
+    assert_eq!(
+        fingerprint(&files.ca),
+        fingerprint(&ca.path("pki/ca/root.crt"))
+    );
 
     let again = ca.run(&["join", &token, "--out", "there"]);
     assert_eq!(again.code, 3, "{}", again.err);
-    assert!(again.err.contains("error: ") && again.err.contains("used before"), "{}", again.err);
+    assert!(
+        again.err.contains("error: ") && again.err.contains("used before"),
+        "{}",
+        again.err
+    );
     assert!(again.err.contains("hint: "), "{}", again.err);
     assert!(!ca.path("there/agent-7.crt").exists() && !ca.path("there/agent-7.key").exists());
 }
@@ -376,9 +530,20 @@ fn a_join_that_fails_says_why_and_uses_nothing_up() {
 
     // Somebody else's server in the place of the CA's.
     let other = CaServer::start();
-    let elsewhere = ca.run(&["join", &token, "--out", "out", "--server", &other.est.to_string()]);
+    let elsewhere = ca.run(&[
+        "join",
+        &token,
+        "--out",
+        "out",
+        "--server",
+        &other.est.to_string(),
+    ]);
     assert_eq!(elsewhere.code, 5, "{}", elsewhere.err);
-    assert!(elsewhere.err.contains("is not the expected CA"), "{}", elsewhere.err);
+    assert!(
+        elsewhere.err.contains("is not the expected CA"),
+        "{}",
+        elsewhere.err
+    );
     drop(other);
 
     let nobody = ca.run(&["join", &token, "--out", "out", "--server", "127.0.0.1:1"]);
@@ -401,15 +566,30 @@ fn a_server_is_invited_by_its_hosts() {
     let ca = CaServer::start();
     let refused = ca.run(&["ca", "invite", "door", "--profile", "server"]);
     assert_eq!(refused.code, 6, "{}", refused.err);
-    let hosts = ["--profile", "server", "--dns", "door.example.org", "--ip", "192.0.2.7"];
+    let hosts = [
+        "--profile",
+        "server",
+        "--dns",
+        "door.example.org",
+        "--ip",
+        "192.0.2.7",
+    ];
     let token = ca.invite("door", &hosts);
     ca.run(&["join", &token, "--out", "out"]).ok();
     let text = |file: &str| ca.openssl(&["x509", "-in", file, "-noout", "-text"]);
     let named = "DNS:door.example.org, IP Address:192.0.2.7";
-    assert!(text("out/door.crt").contains(named), "{}", text("out/door.crt"));
+    assert!(
+        text("out/door.crt").contains(named),
+        "{}",
+        text("out/door.crt")
+    );
     let before = fingerprint(&ca.path("out/door.crt"));
     ca.run(&["renew", "--pki", "out", "--as", "door"]).ok();
-    assert!(text("out/door.crt").contains(named), "{}", text("out/door.crt"));
+    assert!(
+        text("out/door.crt").contains(named),
+        "{}",
+        text("out/door.crt")
+    );
     assert_ne!(fingerprint(&ca.path("out/door.crt")), before);
 }
 
@@ -424,13 +604,21 @@ fn a_renewal_takes_the_place_and_a_failed_one_changes_nothing() {
     let token = ca.invite("agent", &["--grant", "tools:a"]);
     ca.run(&["join", &token, "--out", "out"]).ok();
     let files = files(&ca, "out/agent");
-    let first = Identity::load(&files.cert, &files.key, None).unwrap().fingerprint();
+    let first = Identity::load(&files.cert, &files.key, None)
+        .unwrap()
+        .fingerprint();
     let old_key = std::fs::read_to_string(&files.key).unwrap();
 
-    let early = ca.run(&["renew", "--pki", "out", "--as", "agent", "--if-due", "--json"]).json();
+    let early = ca
+        .run(&[
+            "renew", "--pki", "out", "--as", "agent", "--if-due", "--json",
+        ])
+        .json();
     assert_eq!(early["renewed"], false);
     ca.run(&["renew", "--pki", "out", "--as", "agent"]).ok();
-    let second = Identity::load(&files.cert, &files.key, None).unwrap().fingerprint();
+    let second = Identity::load(&files.cert, &files.key, None)
+        .unwrap()
+        .fingerprint();
     assert_ne!(first, second);
     assert!(ca.known(first).is_some() && ca.known(second).is_some());
     let new_key = std::fs::read_to_string(&files.key).unwrap();
@@ -453,8 +641,11 @@ fn a_renewal_takes_the_place_and_a_failed_one_changes_nothing() {
         all
     };
     let before = content();
-    let print = Identity::load(&files.cert, &files.key, None).unwrap().fingerprint();
-    ca.run(&["ca", "revoke", &print.to_string(), "--wait", "0s"]).ok();
+    let print = Identity::load(&files.cert, &files.key, None)
+        .unwrap()
+        .fingerprint();
+    ca.run(&["ca", "revoke", &print.to_string(), "--wait", "0s"])
+        .ok();
     let refused = ca.run(&["renew", "--pki", "out", "--as", "agent"]);
     assert_eq!(refused.code, 3, "{}", refused.err);
     assert!(refused.err.contains("revoked"), "{}", refused.err);
@@ -467,10 +658,17 @@ fn a_process_that_stays_renews_what_is_due() {
     let ca = CaServer::start();
     std::fs::create_dir(ca.path("out")).unwrap();
     let files = files(&ca, "out/agent");
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
     runtime.block_on(async {
         issue_due(&ca).await;
-        files.write_note(&Note { address: ca.est.to_string() }).unwrap();
+        files
+            .write_note(&Note {
+                address: ca.est.to_string(),
+            })
+            .unwrap();
         let first = fingerprint(&files.cert);
         let (tell, mut told) = tokio::sync::mpsc::channel(4);
         let keeping = tokio::spawn(keep(files.clone(), move |outcome| {
@@ -478,7 +676,10 @@ fn a_process_that_stays_renews_what_is_due() {
             tell.try_send(outcome).expect("room");
         }));
         let outcome = tokio::time::timeout(Duration::from_secs(30), told.recv()).await;
-        let end = outcome.expect("in time").expect("it lives").expect("renewed");
+        let end = outcome
+            .expect("in time")
+            .expect("it lives")
+            .expect("renewed");
         assert!(end > unix_now());
         assert_ne!(fingerprint(&files.cert), first);
         Identity::load(&files.cert, &files.key, None).unwrap();
@@ -505,12 +706,19 @@ async fn issue_due(ca: &CaServer) {
         ips: Vec::new(),
     };
     let roles = Roles::default();
-    let rules = Rules { permission_oid: oid, roles: &roles };
+    let rules = Rules {
+        permission_oid: oid,
+        roles: &roles,
+    };
     let registry = ca.path("pki/registry.db");
-    let store = countersign::registry::SqliteStore::open(&registry, false).await.unwrap();
+    let store = countersign::registry::SqliteStore::open(&registry, false)
+        .await
+        .unwrap();
     let signed = authority.sign(&request, rules, made).unwrap();
     let issued = issue(&store, signed, "test", made).await.unwrap();
     let output =
         countersign::ca::prepare_output(&ca.path("out"), "agent", authority.root_der(), false);
-    write_out(&store, &output.unwrap(), &issued, &key, made).await.unwrap();
+    write_out(&store, &output.unwrap(), &issued, &key, made)
+        .await
+        .unwrap();
 }

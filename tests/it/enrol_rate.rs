@@ -28,7 +28,10 @@ const AT_ONCE: usize = 32;
 #[ignore = "a measurement: it takes a release build and both cores"]
 fn issuances_a_second() {
     let ca = CaServer::with(&["--per-source", "1000000"]);
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .unwrap();
     for fresh in [true, false] {
         put_tokens(&ca, fresh);
         let config = client_config(&ca);
@@ -44,7 +47,11 @@ fn issuances_a_second() {
             }
         });
         let rate = ALL as f64 / began.elapsed().as_secs_f64();
-        let kind = if fresh { "a connection each" } else { "connections kept" };
+        let kind = if fresh {
+            "a connection each"
+        } else {
+            "connections kept"
+        };
         println!("{rate:.0} issuances a second, {kind}, {AT_ONCE} clients on the same cores");
     }
 }
@@ -82,7 +89,9 @@ fn put_tokens(ca: &CaServer, fresh: bool) {
 
 fn client_config(ca: &CaServer) -> Arc<rustls::ClientConfig> {
     let mut roots = rustls::RootCertStore::empty();
-    let root = countersign::cert::load_chain(&ca.path("pki/ca/root.crt")).unwrap().remove(0);
+    let root = countersign::cert::load_chain(&ca.path("pki/ca/root.crt"))
+        .unwrap()
+        .remove(0);
     roots.add(root.into()).unwrap();
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = rustls::ClientConfig::builder_with_provider(provider)
@@ -99,7 +108,10 @@ async fn connect(est: std::net::SocketAddr, config: &Arc<rustls::ClientConfig>) 
     let tcp = TcpStream::connect(est).await.unwrap();
     tcp.set_nodelay(true).unwrap();
     let name = rustls::pki_types::ServerName::try_from("127.0.0.1").unwrap();
-    let tls = TlsConnector::from(config.clone()).connect(name, tcp).await.unwrap();
+    let tls = TlsConnector::from(config.clone())
+        .connect(name, tcp)
+        .await
+        .unwrap();
     let (sender, connection) = handshake(TokioIo::new(tls)).await.unwrap();
     tokio::spawn(connection);
     sender
@@ -130,7 +142,10 @@ async fn enrol_all(
         let request = Request::post("/.well-known/est/simpleenroll")
             .header("host", est.to_string())
             .header("content-type", "application/pkcs10")
-            .header("authorization", format!("Bearer {}", password.encode(secret(number, fresh))))
+            .header(
+                "authorization",
+                format!("Bearer {}", password.encode(secret(number, fresh))),
+            )
             .body(Full::new(body.clone()))
             .unwrap();
         sender.ready().await.unwrap();

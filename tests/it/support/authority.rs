@@ -73,18 +73,34 @@ impl CaServer {
     pub fn made() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let nowhere = SocketAddr::from(([127, 0, 0, 1], 9));
-        let ca = Self { folder, est: nowhere, crl: nowhere, child: None };
+        let ca = Self {
+            folder,
+            est: nowhere,
+            crl: nowhere,
+            child: None,
+        };
         std::fs::create_dir(ca.path("pki")).unwrap();
         std::fs::write(ca.path("passphrase"), "secret\n").unwrap();
-        let mode = Command::new("chmod").arg("600").arg(ca.path("passphrase")).status();
+        let mode = Command::new("chmod")
+            .arg("600")
+            .arg(ca.path("passphrase"))
+            .status();
         assert!(mode.unwrap().success());
-        ca.run(&["ca", "init", "--trust-domain", "example.org"]).ok();
+        ca.run(&["ca", "init", "--trust-domain", "example.org"])
+            .ok();
         ca
     }
 
     /// Starts the server on it.
     pub fn serve(&mut self, arguments: &[&str]) {
-        let listen = ["ca", "serve", "--listen", "127.0.0.1:0", "--crl-listen", "127.0.0.1:0"];
+        let listen = [
+            "ca",
+            "serve",
+            "--listen",
+            "127.0.0.1:0",
+            "--crl-listen",
+            "127.0.0.1:0",
+        ];
         let mut child = self
             .program(&[&listen, arguments].concat())
             .stderr(Stdio::piped())
@@ -164,7 +180,10 @@ impl CaServer {
     /// The token of an invitation.
     pub fn invite(&self, name: &str, arguments: &[&str]) -> String {
         let words = [&["ca", "invite", name, "--json"], arguments].concat();
-        self.run(&words).json()["token"].as_str().unwrap().to_owned()
+        self.run(&words).json()["token"]
+            .as_str()
+            .unwrap()
+            .to_owned()
     }
 
     /// `curl` on a path of EST, trusting the root and nothing else.
@@ -176,7 +195,12 @@ impl CaServer {
     /// Posts a request file, with whatever the arguments show.
     pub fn enrol(&self, operation: &str, request: &str, arguments: &[&str]) -> Answer {
         let body = format!("@{request}");
-        let post = ["-H", "Content-Type: application/pkcs10", "--data-binary", &body];
+        let post = [
+            "-H",
+            "Content-Type: application/pkcs10",
+            "--data-binary",
+            &body,
+        ];
         self.est(operation, &[&post, arguments].concat())
     }
 
@@ -196,11 +220,22 @@ impl CaServer {
 
     /// A key `NAME.key` and a request `NAME.b64` for it, by `openssl req`.
     pub fn request(&self, name: &str, common_name: &str) -> String {
-        let (key, der, b64) =
-            (format!("{name}.key"), format!("{name}.der"), format!("{name}.b64"));
+        let (key, der, b64) = (
+            format!("{name}.key"),
+            format!("{name}.der"),
+            format!("{name}.b64"),
+        );
         let subject = format!("/CN={common_name}");
-        let curve = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"];
-        let words = ["-keyout", &key, "-subj", &subject, "-outform", "DER", "-out", &der];
+        let curve = [
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:P-256",
+            "-nodes",
+        ];
+        let words = [
+            "-keyout", &key, "-subj", &subject, "-outform", "DER", "-out", &der,
+        ];
         self.openssl(&[&["req", "-new"], &curve[..], &words].concat());
         self.openssl(&["base64", "-in", &der, "-out", &b64]);
         b64
@@ -208,7 +243,12 @@ impl CaServer {
 
     /// The certificate of an answer, as `NAME.crt` with the issuing CA behind it.
     pub fn keep(&self, answer: &Answer, name: &str) -> Fingerprint {
-        assert_eq!(answer.status, 200, "{}", String::from_utf8_lossy(&answer.body));
+        assert_eq!(
+            answer.status,
+            200,
+            "{}",
+            String::from_utf8_lossy(&answer.body)
+        );
         let der = self.path(&format!("{name}.p7"));
         std::fs::write(self.path("answer.b64"), &answer.body).unwrap();
         let der_name = format!("{name}.p7");
@@ -228,9 +268,13 @@ impl CaServer {
 
     /// Something done with the registry itself.
     pub fn with_store<T>(&self, work: impl AsyncFnOnce(&SqliteStore) -> T) -> T {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build();
         runtime.unwrap().block_on(async {
-            let store = SqliteStore::open(&self.path("pki/registry.db"), false).await.unwrap();
+            let store = SqliteStore::open(&self.path("pki/registry.db"), false)
+                .await
+                .unwrap();
             work(&store).await
         })
     }
@@ -239,7 +283,9 @@ impl CaServer {
     pub fn audit(&self) -> Vec<Value> {
         let text = std::fs::read_to_string(self.path("pki/ca/audit.jsonl")).unwrap();
         // The last line may be on its way.
-        text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+        text.lines()
+            .filter_map(|line| serde_json::from_str(line).ok())
+            .collect()
     }
 }
 
@@ -267,7 +313,11 @@ pub fn eventually(what: &str, so: impl Fn() -> bool) {
 }
 
 fn ended(mut command: Command, input: &[u8]) -> Ended {
-    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut child = command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
     if let Some(mut stdin) = child.stdin.take() {
         stdin.write_all(input).unwrap();
     }
