@@ -23,7 +23,7 @@ const BASE: &str = "serve";
 const NAME: &str = "authority/serve";
 /// The profile.
 const PROFILE: &str = "server";
-/// How often it is looked at.
+/// How often it is looked at, at least.
 const LOOK: Duration = Duration::from_secs(600);
 
 /// Why there is no certificate for the CA's server.
@@ -125,16 +125,20 @@ impl Own {
         tls: Arc<OpenTls>,
         mut stopped: watch::Receiver<bool>,
     ) {
+        let mut wait = Duration::ZERO;
         loop {
             tokio::select! {
                 _ = stopped.wait_for(|stopped| *stopped) => return,
-                () = tokio::time::sleep(LOOK) => {}
+                () = tokio::time::sleep(wait.clamp(Duration::from_secs(1), LOOK)) => {}
             }
-            if self.standing(&desk, unix_now()).await.is_some() {
+            if let Some(identity) = self.standing(&desk, unix_now()).await {
+                wait = identity.not_after().since(unix_now()) / 10;
                 continue;
             }
+            wait = LOOK / 10;
             match self.issue(&desk, unix_now()).await {
                 Ok(identity) => {
+                    wait = identity.not_after().since(unix_now()) / 10;
                     tracing::info!(fingerprint = %identity.fingerprint().short(),
                         "the CA's server has a new certificate");
                     tls.reload(&identity);

@@ -126,6 +126,7 @@ impl From<EnrolError> for Failure {
             | EnrolError::Busy(_) => Exit::Unreachable,
             EnrolError::Refused { .. } | EnrolError::Alert { .. } => Exit::Refused,
             EnrolError::WrongAuthority { .. }
+            | EnrolError::Certificate { .. }
             | EnrolError::Protocol { .. }
             | EnrolError::Answer { .. } => Exit::Protocol,
             _ => Exit::Setup,

@@ -25,6 +25,14 @@ pub enum EnrolError {
         /// What is wrong with its certificate.
         cause: String,
     },
+    /// It is the CA, and its certificate is not usable: ended, or for another host.
+    #[error("the certificate of `{address}` is refused: {cause}")]
+    Certificate {
+        /// `host:port`.
+        address: String,
+        /// What is wrong with it.
+        cause: String,
+    },
     /// The CA refused our certificate in the handshake.
     #[error("the CA at `{address}` refused this certificate: {class}")]
     Alert {
@@ -122,6 +130,9 @@ impl EnrolError {
             Self::WrongAuthority { .. } => {
                 "do not go on: somebody else may answer there, or the CA was replaced; ask for a new token"
             }
+            Self::Certificate { .. } => {
+                "it must be for the host that is dialled (`countersign ca serve --host`); check the clocks"
+            }
             Self::Alert {
                 class: Class::Expired | Class::NotYetValid,
                 ..
@@ -146,7 +157,7 @@ impl EnrolError {
     #[must_use]
     pub const fn is_passing(&self) -> bool {
         match self {
-            Self::Unreachable { .. } | Self::Busy(_) => true,
+            Self::Unreachable { .. } | Self::Busy(_) | Self::Certificate { .. } => true,
             Self::Refused { later, .. } => *later,
             _ => false,
         }

@@ -241,7 +241,7 @@ fn handshake_failed(address: String, cause: &std::io::Error) -> EnrolError {
             let cause = String::from("its certificate does not come from that CA");
             EnrolError::WrongAuthority { address, cause }
         }
-        Some(rustls::Error::InvalidCertificate(cause)) => EnrolError::WrongAuthority {
+        Some(rustls::Error::InvalidCertificate(cause)) => EnrolError::Certificate {
             address,
             cause: cause.to_string(),
         },

@@ -55,10 +55,14 @@ pub async fn keep(
 #[must_use]
 pub fn next_try(failures: u32, due: UnixTime, end: UnixTime, now: UnixTime) -> Duration {
     let grown = FIRST_TRY.saturating_mul(1 << failures.saturating_sub(1).min(10));
-    let left = end.since(now.max(due)) / 8;
+    let left = end.since(now.max(due));
+    if left.is_zero() {
+        // It renews itself no more; but somebody may put another one there.
+        return grown.min(LONGEST_WAIT);
+    }
     grown
         .min(LONGEST_WAIT)
-        .min(left)
+        .min(left / 8)
         .max(Duration::from_secs(2))
 }
 
@@ -84,6 +88,7 @@ mod tests {
         assert!(waits.iter().all(|wait| *wait <= 3600));
         let near = UnixTime(86_400 - 80);
         assert_eq!(next_try(12, due, end, near).as_secs(), 10);
-        assert_eq!(next_try(12, due, end, UnixTime(90_000)).as_secs(), 2);
+        assert_eq!(next_try(12, due, end, UnixTime(86_399)).as_secs(), 2);
+        assert_eq!(next_try(12, due, end, UnixTime(90_000)).as_secs(), 3600);
     }
 }
