@@ -17,6 +17,7 @@ mod process;
 mod report;
 mod run;
 mod served;
+mod soak;
 
 use clap::{Parser, Subcommand};
 
@@ -36,6 +37,8 @@ enum Part {
     Floor(floor::FloorArgs),
     /// Countersign as a library, with a tool that moves bytes.
     Served(served::ServedArgs),
+    /// Loads a server for a long time and looks whether it comes to rest.
+    Soak(soak::SoakArgs),
     /// Measures everything and prints the table.
     Run(run::RunArgs),
 }
@@ -44,6 +47,7 @@ fn main() -> std::process::ExitCode {
     let done = match Arguments::parse().part {
         Part::Floor(arguments) => floor::main(&arguments).map(|()| true),
         Part::Served(arguments) => served::main(&arguments).map(|()| true),
+        Part::Soak(arguments) => soak::main(&arguments),
         Part::Run(arguments) => run::main(&arguments),
     };
     match done {

@@ -199,6 +199,27 @@ path = {audit}
         Ok(took)
     }
 
+    /// Every log that servers of this setup wrote.
+    pub(crate) fn verify_audit(&self) -> Result<(), Box<dyn Error>> {
+        let mut command = Command::new(&self.program);
+        command.args(["audit", "verify"]);
+        for entry in fs::read_dir(&self.dir)? {
+            let path = entry?.path();
+            let name = path
+                .file_name()
+                .and_then(|name| name.to_str())
+                .unwrap_or_default();
+            if name.starts_with("audit-") && name.contains(".jsonl") && !name.contains("lock") {
+                command.arg(path);
+            }
+        }
+        let done = command.output()?;
+        if !done.status.success() {
+            return Err(format!("{command:?}: {}", String::from_utf8_lossy(&done.stderr)).into());
+        }
+        Ok(())
+    }
+
     fn client(&self, server: &Server, arguments: &[&str]) -> Command {
         let (cert, key) = &self.pki.clients[0];
         let mut command = Command::new(&self.program);

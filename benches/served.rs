@@ -32,7 +32,10 @@ impl Mover {
         let schema = format!(
             r#"{{"type":"object","properties":{{"take":{{"type":"string"}},"give":{{"type":"integer","minimum":0,"maximum":{LONGEST}}}}},"required":["take","give"],"additionalProperties":false}}"#
         );
-        Ok(Self { schema: Arc::new(Schema::new(&schema)?), text: "y".repeat(LONGEST as usize) })
+        Ok(Self {
+            schema: Arc::new(Schema::new(&schema)?),
+            text: "y".repeat(LONGEST as usize),
+        })
     }
 }
 
@@ -44,6 +47,7 @@ impl Provider for Mover {
             description: String::from("Takes a text and gives one of the asked length."),
             input: Arc::clone(&self.schema),
             output: None,
+            requires: Vec::new(),
             annotations: Annotations {
                 read_only: true,
                 destructive: false,
@@ -62,7 +66,9 @@ impl Provider for Mover {
             return Answer::Now(Err(Failure::NotFound));
         }
         let asked = arguments.parse::<Asked>();
-        Answer::Now(asked.map(|Asked { give }| ToolResult::text(&self.text[..give.min(self.text.len())])))
+        Answer::Now(
+            asked.map(|Asked { give }| ToolResult::text(&self.text[..give.min(self.text.len())])),
+        )
     }
 }
 
@@ -71,16 +77,28 @@ pub(crate) fn main(args: &ServedArgs) -> Result<(), Box<dyn Error>> {
         let path = args.config.clone();
         move || {
             Config::load(&path, std::iter::empty()).map_err(|mistakes| {
-                mistakes.iter().map(|mistake| mistake.message.as_str()).collect::<Vec<_>>().join("; ")
+                mistakes
+                    .iter()
+                    .map(|mistake| mistake.message.as_str())
+                    .collect::<Vec<_>>()
+                    .join("; ")
             })
         }
     };
     let config = load()?;
     let mover: Arc<dyn Provider> = Arc::new(Mover::new()?);
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
     let providers = vec![(String::from("bench"), mover)];
     // Ended by the one who started it.
     let never = std::future::pending::<&'static str>();
-    runtime.block_on(server::serve(config, providers, Box::new(load), never, |_| ()))?;
+    runtime.block_on(server::serve(
+        config,
+        providers,
+        Box::new(load),
+        never,
+        |_| (),
+    ))?;
     Ok(())
 }

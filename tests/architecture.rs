@@ -4,6 +4,10 @@
 //!
 //! The scan is by lines and knows no Rust grammar beyond comments, strings and `#[cfg(test)] mod`.
 //! The tests at the end show it failing.
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test that panics is a test that fails"
+)]
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -65,6 +69,8 @@ struct Source {
     path: String,
     /// The root module that it belongs to; empty for `lib.rs` and `main.rs`.
     module: String,
+    /// Whether only tests use it.
+    in_tests: bool,
     /// As written.
     text: String,
     /// Without comments, the contents of strings, and test modules.
@@ -73,6 +79,11 @@ struct Source {
 
 impl Source {
     fn new(path: &str, text: &str) -> Self {
+        Self::told(path, text, false)
+    }
+
+    /// `in_tests`: whether the module above declares it for tests only.
+    fn told(path: &str, text: &str, in_tests: bool) -> Self {
         let first = path
             .split('/')
             .next()
@@ -83,10 +94,6 @@ impl Source {
         } else {
             first
         };
-        // A file that only tests use is declared as such in its parent.
-        let in_tests = path
-            .split('/')
-            .any(|part| ["tests", "tests.rs"].contains(&part));
         let code = if in_tests {
             String::new()
         } else {
@@ -95,10 +102,33 @@ impl Source {
         Self {
             path: path.into(),
             module: module.into(),
+            in_tests,
             text: text.into(),
             code,
         }
     }
+}
+
+/// Paths, without `.rs`, of the modules that this file declares for tests only.
+fn test_modules(path: &str, text: &str) -> Vec<String> {
+    let folder = match path.strip_suffix("mod.rs") {
+        Some(folder) => folder.to_owned(),
+        None => format!("{}/", path.trim_end_matches(".rs")),
+    };
+    let mut lines = text.lines().map(str::trim);
+    let mut found = Vec::new();
+    while let Some(line) = lines.next() {
+        if line != "#[cfg(test)]" {
+            continue;
+        }
+        let declared = lines.next().unwrap_or_default();
+        let name = declared
+            .split("mod ")
+            .nth(1)
+            .and_then(|rest| rest.strip_suffix(';'));
+        found.extend(name.map(|name| format!("{folder}{name}")));
+    }
+    found
 }
 
 /// Blanks comments and what stands in strings and characters; lines stay where they are.
@@ -357,9 +387,22 @@ fn sources() -> Vec<Source> {
             .collect::<Vec<_>>()
             .join("/")
     };
-    files
+    let read: Vec<(String, String)> = files
         .iter()
-        .map(|file| Source::new(&relative(file), &fs::read_to_string(file).unwrap()))
+        .map(|file| (relative(file), fs::read_to_string(file).unwrap()))
+        .collect();
+    let for_tests: Vec<String> = read
+        .iter()
+        .flat_map(|(path, text)| test_modules(path, text))
+        .collect();
+    let is_for_tests = |path: &str| {
+        for_tests.iter().any(|module| {
+            path.strip_prefix(module.as_str())
+                .is_some_and(|rest| rest == ".rs" || rest.starts_with('/'))
+        })
+    };
+    read.iter()
+        .map(|(path, text)| Source::told(path, text, is_for_tests(path)))
         .collect()
 }
 
@@ -402,7 +445,7 @@ fn every_module_of_the_library_has_its_floor_and_stands_in_order() {
 fn every_module_says_what_it_is() {
     let silent: Vec<String> = sources()
         .into_iter()
-        .filter(|source| !source.text.starts_with("//!"))
+        .filter(|source| !source.in_tests && !source.text.starts_with("//!"))
         .map(|source| source.path)
         .collect();
     assert!(silent.is_empty(), "no header: {silent:?}");
@@ -458,7 +501,6 @@ fn an_import_from_below_passes() {
             "grant/set.rs",
             "fn f() {}\n#[cfg(test)]\nmod tests {\n use crate::cli::X;\n fn g() {}\n}\n",
         ),
-        ("grant/tests.rs", "use crate::cli::X;"),
         (
             "grant/set.rs",
             "fn f<'a>(x: &'a str) -> &'a str { other_crate::cli(x) }",
@@ -467,6 +509,26 @@ fn an_import_from_below_passes() {
     ] {
         assert_eq!(said(path, text), Vec::<String>::new(), "{path}: {text}");
     }
+}
+
+#[test]
+fn modules_for_tests_are_known_by_their_declaration() {
+    let declared = "#[cfg(test)]\nmod tests;\nmod run;\n#[cfg(test)]\npub(crate) mod fixture;\n";
+    assert_eq!(
+        test_modules("ca/mod.rs", declared),
+        ["ca/tests", "ca/fixture"]
+    );
+    assert_eq!(
+        test_modules("ca/run.rs", declared),
+        ["ca/run/tests", "ca/run/fixture"]
+    );
+    assert_eq!(
+        test_modules("ca/mod.rs", "mod tests;\n#[cfg(test)]\nmod tests {"),
+        [""; 0]
+    );
+    let told = Source::told("ca/fixture.rs", "use crate::cli::X;", true);
+    assert_eq!(violations(&[told]), [""; 0]);
+    assert_eq!(said("ca/fixture.rs", "use crate::cli::X;").len(), 1);
 }
 
 #[test]

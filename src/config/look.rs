@@ -4,7 +4,7 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-use super::resolve::Config;
+use super::resolved::Config;
 
 /// What would stop a server that started now with this configuration on this machine. Looks at
 /// files and folders only, opens no key and makes nothing.

@@ -10,7 +10,9 @@ mod look;
 mod mistake;
 mod overrides;
 mod reference;
+mod render;
 mod resolve;
+mod resolved;
 mod schema;
 mod shape;
 #[cfg(test)]
@@ -22,7 +24,7 @@ pub use example::{DevPaths, example};
 pub use look::look;
 pub use mistake::Mistake;
 pub use reference::reference;
-pub use resolve::{CaOptions, Config, RegistryOptions, ServerInfo, TlsOptions};
+pub use resolved::{CaOptions, Config, RegistryOptions, ServerInfo, TlsOptions};
 pub use schema::schema;
 pub use written::{
     AuditSection, CaSection, LimitsSection, ListenSection, MinVersion, RegistrySection,

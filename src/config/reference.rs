@@ -4,7 +4,8 @@ use std::fmt::Write as _;
 
 use serde_json::Value;
 
-use super::example::{described, sample};
+use super::example::sample;
+use super::render::described;
 use super::schema::schema;
 use super::shape::possible_words;
 

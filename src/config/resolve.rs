@@ -1,4 +1,4 @@
-//! The document's meaning: contradictions, names, addresses, grants; and the options that come out.
+//! The document's meaning: contradictions, names, addresses, grants.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -15,83 +15,8 @@ use crate::session::limits::Limits;
 use crate::tls::{AnchorOptions, CrlMode};
 
 use super::mistake::Problem;
+use super::resolved::{CaOptions, Config, RegistryOptions, ServerInfo, TlsOptions};
 use super::written::{AuditSection, LimitsSection, ListenSection, MinVersion, Sync, Written};
-
-/// A checked configuration: every path absolute or relative to the working directory, every number
-/// in its type, every grant parsed once.
-#[derive(Clone, Debug)]
-pub struct Config {
-    /// `[listen]`.
-    pub listen: ListenerOptions,
-    /// `[tls]`.
-    pub tls: TlsOptions,
-    /// `[[anchor]]`.
-    pub anchors: Vec<AnchorOptions>,
-    /// Dotted.
-    pub permission_oid: String,
-    /// `[registry]`.
-    pub registry: RegistryOptions,
-    /// `[policy]`, ready to decide with; `ceilings` are those of the anchors.
-    pub policy: Policy,
-    /// `[policy]` as it was written.
-    pub policy_options: PolicyOptions,
-    /// `[audit]`.
-    pub audit: AuditOptions,
-    /// `[limits]`.
-    pub limits: Limits,
-    /// `[server]`.
-    pub server: ServerInfo,
-    /// `[[files]]`.
-    pub files: Vec<FilesOptions>,
-    /// `[[prompt]]`.
-    pub prompts: Vec<PromptOptions>,
-    /// `[ca]`.
-    pub ca: CaOptions,
-    /// The file that all this was read from.
-    pub source: PathBuf,
-}
-
-/// `[tls]`, checked.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TlsOptions {
-    /// PEM, leaf first.
-    pub certificate: PathBuf,
-    /// PKCS#8 in PEM.
-    pub key: PathBuf,
-    /// Opens the key, where it is encrypted.
-    pub key_passphrase_file: Option<PathBuf>,
-    /// Whether TLS 1.2 is spoken beside 1.3.
-    pub allow_tls12: bool,
-}
-
-/// `[registry]`, checked.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RegistryOptions {
-    /// The SQLite file.
-    pub path: PathBuf,
-    /// How long to decide from memory when the store cannot be read.
-    pub max_staleness: Duration,
-}
-
-/// `[server]`, checked.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ServerInfo {
-    /// For programs.
-    pub name: String,
-    /// For people.
-    pub title: Option<String>,
-    /// For models.
-    pub instructions: Option<String>,
-}
-
-/// `[ca]`, checked. For the commands `ca …`; a server does not look at it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct CaOptions {
-    /// The CA's folder.
-    pub dir: Option<PathBuf>,
-    /// The folder of the profiles.
-    pub profiles: Option<PathBuf>,
-}
 
 /// Gathers problems while the parts are made; what is made beside a problem is never used.
 struct Resolver<'a> {

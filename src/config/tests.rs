@@ -70,7 +70,7 @@ fn a_good_document_is_resolved() {
     assert_eq!(config.anchors[0].bundle, Path::new("/srv/root.pem"));
     assert_eq!(config.registry.path, Path::new("/srv/registry.sqlite"));
     assert_eq!(config.limits.max_message_bytes, 1 << 20);
-    assert_eq!(config.limits.calls_per_second.map(u32::from), Some(5));
+    assert_eq!(config.limits.calls_per_second, Some(5));
     assert!(config.policy.roles["reader"].allows(Kind::Tools, "read_file"));
     assert!(config.policy.ceilings["own"].allows(Kind::Tools, "read_file"));
     assert_eq!(config.permission_oid, crate::cert::DEFAULT_PERMISSION_OID);
@@ -216,12 +216,15 @@ fn anchors_are_checked_one_by_one() {
 fn prompts_are_checked_as_their_provider_checks_them() {
     let prompt = |text: &str| {
         format!(
-            "{GOOD}\n[[prompt]]\nname = 'p'\narguments = [{{ name = 'path' }}]\nmessages = [{{ text = '{text}' }}]\n"
+            "{GOOD}\n[[prompt]]\nname = 'p'\nargument = [{{ name = 'path' }}]\nmessage = [{{ text = '{text}' }}]\n"
         )
     };
     assert_eq!(parse(&prompt("read {{path}}")).unwrap().prompts.len(), 1);
     let told = told(parse(&prompt("read {{file}}")));
-    assert_eq!(told, ["22:1 prompt `p`: `{{file}}` is not one of its arguments"]);
+    assert_eq!(
+        told,
+        ["22:1 prompt `p`: `{{file}}` is not one of its arguments"]
+    );
 }
 
 #[test]

@@ -74,7 +74,7 @@ impl Router {
             && let Some(tool) = self.catalogue.tool(name)
             && !tool.requires.is_empty()
         {
-            call.also = Arc::clone(&tool.requires);
+            call.also = Some(Arc::clone(&tool.requires));
         }
     }
 

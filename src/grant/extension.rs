@@ -115,7 +115,7 @@ fn version_is_one(content: &[u8]) -> Result<(), ExtensionError> {
         [] => Err(ExtensionError::Der("the version is empty")),
         [0x80..=0xFF, ..] => Err(ExtensionError::Der("the version is negative")),
         [0, 0..=0x7F, ..] => Err(ExtensionError::Der("the version is not minimal")),
-        [digits @ ..] if digits.len() <= 8 => Err(ExtensionError::Version(
+        digits if digits.len() <= 8 => Err(ExtensionError::Version(
             digits
                 .iter()
                 .fold(0, |value, &digit| value << 8 | u64::from(digit)),

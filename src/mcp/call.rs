@@ -31,7 +31,7 @@ pub struct Call {
     /// What it is about.
     pub detail: Detail,
     /// Grants that the thing it names needs besides its own (a tool's `requires`).
-    pub also: std::sync::Arc<[(Kind, String)]>,
+    pub also: Option<std::sync::Arc<[(Kind, String)]>>,
 }
 
 /// What a request is about, by method.
@@ -161,25 +161,26 @@ pub fn read_call(
     Ok(Call {
         id: frame.slice_ref(id),
         method,
-        name: Cow::Owned(name.to_owned()),
+        name: method.name().map_or_else(|| Cow::Owned(name.to_owned()), Cow::Borrowed),
         revision,
         meta,
         detail,
-        also: std::sync::Arc::from([]),
+        also: None,
     })
 }
 
 fn revision_of(name: &str, meta: &Meta, pinned: Option<Revision>) -> Result<Revision, CallError> {
-    if let Some(version) = &meta.version {
-        return match Revision::named(version) {
-            Some(revision) if revision.is_modern() => {
-                if meta.capabilities.is_none() {
-                    return Err(CallError::NoCapabilities);
-                }
-                Ok(revision)
+    match &meta.version {
+        Some(Ok(revision)) if revision.is_modern() => {
+            if meta.capabilities.is_none() {
+                return Err(CallError::NoCapabilities);
             }
-            _ => Err(CallError::Version(version.clone())),
-        };
+            return Ok(*revision);
+        }
+        // A legacy revision has no such requests, whoever names it here.
+        Some(Ok(revision)) => return Err(CallError::Version(revision.to_string())),
+        Some(Err(unknown)) => return Err(CallError::Version(unknown.clone())),
+        None => (),
     }
     if let Some(revision) = pinned {
         return Ok(revision);
@@ -429,7 +430,7 @@ impl Ask for Call {
     }
 
     fn also(&self) -> &[(Kind, String)] {
-        &self.also
+        self.also.as_deref().unwrap_or_default()
     }
 }
 

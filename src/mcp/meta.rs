@@ -5,6 +5,7 @@ use bytes::Bytes;
 use crate::jsonrpc::{RequestId, string_value};
 
 use super::params::{ParamsError, pick};
+use super::revision::Revision;
 
 /// RFC 5424 severities as MCP names them, least severe first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -59,7 +60,8 @@ impl Severity {
 #[derive(Clone, Debug, Default)]
 pub struct Meta {
     /// `io.modelcontextprotocol/protocolVersion`: its presence makes the request modern.
-    pub version: Option<String>,
+    /// `Err` with what is not served.
+    pub version: Option<Result<Revision, String>>,
     /// `io.modelcontextprotocol/clientCapabilities`, a raw object.
     pub capabilities: Option<Bytes>,
     /// `io.modelcontextprotocol/logLevel`.
@@ -85,7 +87,10 @@ impl Meta {
         )?;
         let version = match version {
             None => None,
-            Some(raw) => Some(super::params::text(Some(raw), VERSION)?),
+            Some(raw) => {
+                let text = string_value(raw).ok_or(ParamsError::Shape(VERSION, "a string"))?;
+                Some(Revision::named(&text).ok_or_else(|| text.into_owned()))
+            }
         };
         let capabilities = super::params::object(capabilities, CAPABILITIES)?;
         let log_level = match log_level {

@@ -76,6 +76,12 @@ impl Method {
             .map_or(Self::Unknown, |row| row.1)
     }
 
+    /// Its name on the wire; none for an unknown one.
+    #[must_use]
+    pub fn name(self) -> Option<&'static str> {
+        TABLE.iter().find(|row| row.1 == self).map(|row| row.0)
+    }
+
     /// Whether its complete results carry `ttlMs` and `cacheScope` in the modern era.
     #[must_use]
     pub const fn is_cacheable(self) -> bool {

@@ -477,8 +477,9 @@ impl<W: Wire> Session<'_, W> {
             match self.service.audit.recorded(pending, &written) {
                 Ok(recorded) => {
                     let (context, notes) = self.context(recorded.get().call());
-                    let (ticket, dispatched) = self.service.router.dispatch(recorded, context.clone());
-                    let begun = Begun { id, method, revision, ticket, since: now, notes, context };
+                    let cancel = context.cancel.clone();
+                    let (ticket, dispatched) = self.service.router.dispatch(recorded, context);
+                    let begun = Begun { id, method, revision, ticket, since: now, notes, cancel };
                     self.dispatched(begun, dispatched, &mut now);
                 }
                 Err(_) => self.answer(&id, method, revision, Cause::Audit.reply(method)),
@@ -545,7 +546,7 @@ impl<W: Wire> Session<'_, W> {
                     since: begun.since,
                     method: begun.method,
                     revision: begun.revision,
-                    cancel: begun.context.cancel,
+                    cancel: begun.cancel,
                     notes: begun.notes,
                     place,
                 };
@@ -762,7 +763,7 @@ struct Begun {
     ticket: Ticket,
     since: Instant,
     notes: Option<Arc<CallNotes>>,
-    context: Context,
+    cancel: Cancel,
 }
 
 /// One entry of `resourceSubscriptions`, asked for by itself.

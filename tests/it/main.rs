@@ -9,7 +9,9 @@
 mod support;
 
 mod admission;
+mod configuration;
 mod handshake;
+mod life;
 mod protocol;
 mod revocation;
 mod rmcp;

@@ -72,11 +72,13 @@ writable = true
 
 [[prompt]]
 name = "greet"
-template = "Say hello to {{{{who}}}}."
 
 [[prompt.argument]]
 name = "who"
 required = true
+
+[[prompt.message]]
+text = "Say hello to {{{{who}}}}."
 "#
         );
         std::fs::write(at("countersign.toml"), text).unwrap();
@@ -91,8 +93,16 @@ required = true
             .kill_on_drop(true)
             .spawn()
             .unwrap();
-        let mut program = Self { folder, root, bundle, address, child };
-        tokio::time::timeout(PATIENCE, program.listening()).await.expect("the server listens in time");
+        let mut program = Self {
+            folder,
+            root,
+            bundle,
+            address,
+            child,
+        };
+        tokio::time::timeout(PATIENCE, program.listening())
+            .await
+            .expect("the server listens in time");
         program
     }
 
@@ -101,7 +111,10 @@ required = true
             if let Some(status) = self.child.try_wait().unwrap() {
                 let mut said = String::new();
                 let errors = self.child.stderr.take().unwrap();
-                BufReader::new(errors).read_to_string(&mut said).await.unwrap();
+                BufReader::new(errors)
+                    .read_to_string(&mut said)
+                    .await
+                    .unwrap();
                 panic!("the server ended with {status}: {said}");
             }
             tokio::time::sleep(std::time::Duration::from_millis(10)).await;
@@ -114,7 +127,11 @@ required = true
         params.custom_extensions = vec![pki::permissions(grants)];
         let certified = self.root.sign(params);
         let (cert, key) = certified.write(self.folder.path(), name);
-        Person { certified, cert, key }
+        Person {
+            certified,
+            cert,
+            key,
+        }
     }
 
     /// TLS as this person, offering `mcp`.
@@ -130,8 +147,14 @@ required = true
     pub fn command(&self, person: &Person, arguments: &[&str]) -> Command {
         let mut command = Command::new(PROGRAM);
         command.args(arguments);
-        command.arg("--server").arg(format!("localhost:{}", self.address.port()));
-        command.arg("--cert").arg(&person.cert).arg("--key").arg(&person.key);
+        command
+            .arg("--server")
+            .arg(format!("localhost:{}", self.address.port()));
+        command
+            .arg("--cert")
+            .arg(&person.cert)
+            .arg("--key")
+            .arg(&person.key);
         command.arg("--ca").arg(&self.bundle);
         command.kill_on_drop(true);
         command
@@ -140,7 +163,9 @@ required = true
     /// Every record of the audit log so far.
     pub fn audit(&self) -> Vec<serde_json::Value> {
         let text = std::fs::read_to_string(self.folder.path().join("audit.jsonl")).unwrap();
-        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+        text.lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect()
     }
 
     /// Waits until a record fits.
@@ -153,6 +178,8 @@ required = true
                 tokio::time::sleep(std::time::Duration::from_millis(10)).await;
             }
         };
-        tokio::time::timeout(PATIENCE, wait).await.expect("the record is written in time")
+        tokio::time::timeout(PATIENCE, wait)
+            .await
+            .expect("the record is written in time")
     }
 }

@@ -103,8 +103,8 @@ writable = true
 [[prompt]]
 name = "greet"
 description = "Greets somebody"
-arguments = [{{ name = "who", required = true }}]
-messages = [{{ role = "user", text = "Say hello to {{{{who}}}}" }}]
+argument = [{{ name = "who", required = true }}]
+message = [{{ role = "user", text = "Say hello to {{{{who}}}}" }}]
 
 {}
 "#,
