@@ -41,10 +41,14 @@ pub(super) async fn connect(database: &Database, create: bool) -> Result<PgConne
 /// The schema's version: 0 where there is none.
 async fn version(connection: &mut PgConnection, database: &Database) -> Result<i64, StoreError> {
     let failed = |error| database.failed(error);
-    let there: bool = sqlx::query_scalar("SELECT to_regclass('countersign_registry') IS NOT NULL")
-        .fetch_one(&mut *connection)
-        .await
-        .map_err(failed)?;
+    // Not `to_regclass`: it may remember that there was none a moment ago.
+    let there: bool = sqlx::query_scalar(
+        "SELECT EXISTS (SELECT FROM pg_class WHERE relname = 'countersign_registry'
+             AND relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = current_schema()))",
+    )
+    .fetch_one(&mut *connection)
+    .await
+    .map_err(failed)?;
     if !there {
         return Ok(0);
     }
