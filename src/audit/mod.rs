@@ -5,6 +5,7 @@
 
 mod chain;
 mod checker;
+mod committer;
 mod decision;
 mod encode;
 mod event;
@@ -19,11 +20,12 @@ mod verify;
 mod writer;
 
 pub use checker::{Edge, Finding};
+pub use committer::OUTCOME_DELAY;
 pub use encode::misleading;
 pub use event::{ConnectionFacts, Event, Outcome};
 pub use files::log_files;
 pub use follow::{Follow, last_lines};
 pub use gather::Ticket;
-pub use log::{AuditLog, OUTCOME_DELAY, Pending, Recorded, Written};
+pub use log::{AuditLog, Pending, Recorded, Written};
 pub use open::{AuditError, AuditOptions, Recovery, SyncMode};
 pub use verify::{Report, verify_files, verify_files_holding};

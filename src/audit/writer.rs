@@ -103,7 +103,12 @@ impl Sink for LogFile {
         }
         self.number += 1;
         if self.durable {
-            File::open(folder(&self.path))?.sync_all()?;
+            // The rotation has happened, whether or not the disk knows the new names yet.
+            let synced = File::open(folder(&self.path)).and_then(|folder| folder.sync_all());
+            if let Err(error) = synced {
+                let path = self.path.display();
+                tracing::warn!("the folder of the audit log `{path}` cannot be synced: {error}");
+            }
         }
         self.prune();
         Ok(())

@@ -22,6 +22,10 @@ pub struct Pattern {
     /// One more than there are stars: the first is a prefix, the last a suffix; the only one of a
     /// pattern without stars is the whole text.
     runs: Box<[Box<[u8]>]>,
+    /// What a text must begin with; most patterns of a set are ruled out by it at a glance.
+    first: Option<u8>,
+    /// Bytes that a text must have; all that it has, where there is no star.
+    least: usize,
 }
 
 /// Why a text is no pattern.
@@ -142,8 +146,11 @@ impl Pattern {
     }
 
     fn matches_bytes(&self, text: &[u8]) -> bool {
+        if text.len() < self.least || self.first.is_some() && self.first != text.first().copied() {
+            return false;
+        }
         let [first, between @ .., last] = &*self.runs else {
-            return self.runs.first().is_some_and(|only| **only == *text);
+            return text.len() == self.least && self.runs.iter().all(|only| **only == *text);
         };
         let Some(rest) = text.strip_prefix(&**first) else {
             return false;
@@ -154,13 +161,29 @@ impl Pattern {
         // The leftmost place for each run leaves the most for those that follow, so nothing that is
         // found is ever given back.
         for run in between {
-            match memmem::find(rest, run) {
+            match find(rest, run) {
                 Some(at) => rest = &rest[at + run.len()..],
                 None => return false,
             }
         }
         true
     }
+}
+
+/// Texts up to this length are looked through place by place: names are short, and setting up a
+/// search that stays linear costs more than it saves there.
+const SHORT: usize = 128;
+
+/// The first place of `run` in `text`, in time linear in both.
+fn find(text: &[u8], run: &[u8]) -> Option<usize> {
+    if text.len() > SHORT {
+        return memmem::find(text, run);
+    }
+    let Some((first, others)) = run.split_first() else {
+        return Some(0);
+    };
+    let last = text.len().checked_sub(run.len())?;
+    (0..=last).find(|&at| text[at] == *first && text[at + 1..].starts_with(others))
 }
 
 impl FromStr for Pattern {
@@ -192,6 +215,8 @@ impl FromStr for Pattern {
         runs.push(run.into_boxed_slice());
         Ok(Self {
             text: text.into(),
+            first: runs.first().and_then(|run| run.first()).copied(),
+            least: runs.iter().map(|run| run.len()).sum(),
             runs: runs.into_boxed_slice(),
         })
     }
@@ -292,6 +317,18 @@ mod tests {
         assert!(star.matches(r"a*\b"));
         assert!(!star.matches(r"axx\b"));
         assert_eq!(star.to_string(), r"a\*\\b");
+    }
+
+    #[test]
+    fn short_and_long_texts_are_searched_alike() {
+        let inner = pattern("x*abc*abd*y");
+        for length in [0, 1, 60, SHORT - 12, SHORT, SHORT + 1, 5 * SHORT] {
+            let filler = "ab".repeat(length);
+            let good = format!("x{filler}abc{filler}abdy");
+            assert!(inner.matches(&good), "{length}");
+            let bad = format!("x{filler}abd{filler}abcy");
+            assert!(!inner.matches(&bad), "{length}");
+        }
     }
 
     #[test]

@@ -67,7 +67,7 @@ impl House {
     fn explain(&self, who: &str, what: &str) -> (i32, Value) {
         let arguments = ["policy", "explain", who, what, "--json"];
         let (code, out, err) = run(&arguments, self.folder.path());
-        let answer = serde_json::from_str(&out).unwrap_or_else(|_| panic!("{out}{err}"));
+        let answer = serde_json::from_str(&out).expect(&err);
         (code, answer)
     }
 }

@@ -20,11 +20,19 @@ struct Patient {
 }
 
 /// Says when the call it belongs to is dropped before it is done.
-struct Dropped(Arc<Notify>);
+struct Dropped(Option<Arc<Notify>>);
+
+impl Dropped {
+    fn disarm(&mut self) {
+        self.0 = None;
+    }
+}
 
 impl Drop for Dropped {
     fn drop(&mut self) {
-        self.0.notify_one();
+        if let Some(given_up) = &self.0 {
+            given_up.notify_one();
+        }
     }
 }
 
@@ -35,13 +43,13 @@ impl Provider for Patient {
 
     fn call_tool(&self, context: Context, _: &str, _: Arguments) -> Answer<ToolResult> {
         let (started, go_on) = (Arc::clone(&self.started), Arc::clone(&self.go_on));
-        let dropped = Dropped(Arc::clone(&self.given_up));
+        let mut dropped = Dropped(Some(Arc::clone(&self.given_up)));
         Answer::later(async move {
             context.progress(1.0, Some(2.0), Some("half way".into()));
             started.notify_one();
             go_on.notified().await;
             context.progress(2.0, Some(2.0), None);
-            std::mem::forget(dropped);
+            dropped.disarm();
             Ok::<_, Failure>(ToolResult::text("done"))
         })
     }
@@ -54,18 +62,7 @@ async fn within<T>(future: impl Future<Output = T>) -> T {
 /// Connects once the server has heard of the certificate.
 async fn enter(site: &Site, served: &Served, name: &str, grants: &[&str]) -> Lines {
     let certified = site.enrol(name, grants).await;
-    reach(site, served, &certified).await
-}
-
-async fn reach(site: &Site, served: &Served, certified: &crate::support::pki::Certified) -> Lines {
-    loop {
-        if let Ok(mut lines) = site.try_connect(served, certified).await {
-            lines.send(&modern(0, "server/discover", json!({}))).await;
-            if lines.line().await.is_some() {
-                return lines;
-            }
-        }
-    }
+    site.reach(served, &certified).await
 }
 
 async fn patient_site(extra: &str) -> (Site, Served, Arc<Patient>) {
@@ -141,8 +138,8 @@ async fn calls_beyond_the_limit_wait_and_can_be_cancelled_while_they_wait() {
 async fn an_identity_has_so_many_calls_over_all_its_connections() {
     let (site, served, patient) = patient_site("[limits]\nin_flight_per_connection = 1\nin_flight_per_identity = 1\n").await;
     let certified = site.enrol("operator", &["*"]).await;
-    let mut one = reach(&site, &served, &certified).await;
-    let mut two = reach(&site, &served, &certified).await;
+    let mut one = site.reach(&served, &certified).await;
+    let mut two = site.reach(&served, &certified).await;
     one.send(&wait_call(1)).await;
     within(patient.started.notified()).await;
     let refused = two.ask("tools/call", json!({"name":"slow__wait"})).await;
@@ -271,7 +268,7 @@ async fn a_stream_of_the_modern_era_is_acknowledged_filtered_and_ended() {
 async fn a_revocation_closes_its_own_connections_and_no_other() {
     let (site, served, patient) = patient_site("").await;
     let agent = site.enrol("agent", &["*"]).await;
-    let mut doomed = reach(&site, &served, &agent).await;
+    let mut doomed = site.reach(&served, &agent).await;
     let mut bystander = enter(&site, &served, "bystander", &["*"]).await;
     doomed.send(&wait_call(1)).await;
     within(patient.started.notified()).await;
@@ -300,7 +297,7 @@ async fn a_changed_pin_holds_from_the_next_request_and_lists_are_told() {
     let served = site.serve().await;
     let certified = site.issuing.sign(crate::support::pki::client("pinned"));
     site.record("pinned", &certified, Some(&["tools:self__*"])).await;
-    let mut lines = reach(&site, &served, &certified).await;
+    let mut lines = site.reach(&served, &certified).await;
     lines.initialize("2025-11-25").await;
     let whoami = json!({"name":"self__whoami"});
     let read = json!({"name":"files__read_file","arguments":{"path":"hello.txt"}});
@@ -329,7 +326,7 @@ async fn a_connection_ends_with_its_certificate() {
     params.not_after = crate::support::pki::at(4);
     let certified = site.issuing.sign(params);
     site.record("brief", &certified, None).await;
-    let mut lines = reach(&site, &served, &certified).await;
+    let mut lines = site.reach(&served, &certified).await;
     assert!(lines.ask("tools/call", json!({"name":"self__whoami"})).await["result"].is_object());
     within(lines.ended()).await;
     served.stop().await;

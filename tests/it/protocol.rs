@@ -9,15 +9,7 @@ const ALL: &[&str] = &["*", "admin:*"];
 async fn open(site: &Site) -> (crate::support::served::Served, Lines) {
     let served = site.serve().await;
     let operator = site.enrol("operator", ALL).await;
-    // The registry's change reaches the server before the client does, or the server would refuse.
-    let lines = loop {
-        if let Ok(mut lines) = site.try_connect(&served, &operator).await {
-            lines.send(&modern(0, "server/discover", json!({}))).await;
-            if lines.line().await.is_some() {
-                break lines;
-            }
-        }
-    };
+    let lines = site.reach(&served, &operator).await;
     (served, lines)
 }
 
@@ -37,11 +29,7 @@ async fn a_tool_is_called_in_every_era() {
     assert_eq!(result["_meta"]["io.modelcontextprotocol/serverInfo"]["version"], env!("CARGO_PKG_VERSION"));
     let operator = site.enrol("second", ALL).await;
     for revision in ["2024-11-05", "2025-06-18", "2025-11-25"] {
-        let mut legacy = loop {
-            if let Ok(lines) = site.try_connect(&served, &operator).await {
-                break lines;
-            }
-        };
+        let mut legacy = site.reach(&served, &operator).await;
         assert_eq!(legacy.initialize(revision).await, revision);
         let answer = legacy.ask_bare("tools/call", json!({"name":"self__whoami","arguments":{}})).await;
         assert!(answer["result"]["resultType"].is_null(), "{answer}");

@@ -3,6 +3,7 @@ mod outage;
 mod rotation;
 
 use std::path::Path;
+use std::sync::atomic::Ordering;
 
 use serde_json::json;
 
