@@ -150,6 +150,13 @@ impl Authority {
         }
     }
 
+    /// Whether it is a delegate: it signs leaves only, within a ceiling of its own, and is pinned
+    /// in the place of what it signs.
+    #[must_use]
+    pub fn is_delegate(&self) -> bool {
+        self.parsed.path_len == Some(0) && self.parsed.permissions.is_some()
+    }
+
     /// The trust domain whose names it gives out.
     #[must_use]
     pub fn trust_domain(&self) -> &str {

@@ -1,14 +1,15 @@
 //! From a signed certificate to files in somebody's hands, in the one order that loses nothing:
 //! record and pin, then write.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use crate::cert::{FileError, Parsed, PrivateKey, load_chain, write_atomic};
+use crate::cert::{FileError, Parsed};
 use crate::clock::UnixTime;
 use crate::identity::{Name, NameError};
-use crate::registry::{Enrolment, Reason, Revocation, Store, StoreError};
+use crate::registry::{Enrolment, Store, StoreError, TokenDigest};
 
 use super::pem;
+use super::pkcs12::Pkcs12Error;
 use super::sign::Signed;
 
 /// Why nothing was issued.
@@ -20,6 +21,9 @@ pub enum IssueError {
     /// The registry did not take it; no certificate left.
     #[error("nothing was issued: {0}")]
     Store(#[from] StoreError),
+    /// Only what a delegate signs can do without the registry.
+    #[error("`{0}` was not signed by a delegate: it must be recorded before it leaves")]
+    MustRecord(String),
     /// A file is in the way.
     #[error("`{0}` is there already")]
     InTheWay(PathBuf),
@@ -34,6 +38,9 @@ pub enum IssueError {
         /// What the operating system said.
         cause: std::io::Error,
     },
+    /// The PKCS#12 file could not be put together.
+    #[error(transparent)]
+    Pkcs12(#[from] Pkcs12Error),
     /// Recorded, but a file could not be written.
     #[error(
         "certificate {serial} was recorded and could not be written, so it was revoked: {error}"
@@ -57,11 +64,23 @@ pub struct Issued {
     pub seq: u64,
     /// What a person should know.
     pub notes: Vec<String>,
-    chain: Vec<Vec<u8>>,
-    root: Vec<u8>,
+    pub(super) chain: Vec<Vec<u8>>,
+    pub(super) root: Vec<u8>,
 }
 
 impl Issued {
+    /// The certificate and the CAs below the root, DER, the certificate first.
+    pub fn chain_der(&self) -> impl Iterator<Item = &[u8]> {
+        let own = std::iter::once(self.enrolment.der.as_slice());
+        own.chain(self.chain.iter().map(Vec::as_slice))
+    }
+
+    /// The root, DER.
+    #[must_use]
+    pub fn root_der(&self) -> &[u8] {
+        &self.root
+    }
+
     /// The certificate and the CAs below the root, PEM.
     #[must_use]
     pub fn chain_pem(&self) -> String {
@@ -86,6 +105,59 @@ pub async fn issue(
     by: &str,
     now: UnixTime,
 ) -> Result<Issued, IssueError> {
+    let (enrolment, mut issued) = record(signed, by, now)?;
+    issued.notes.extend(namesake(store, &enrolment.name, now).await?);
+    issued.seq = store.enrol(&enrolment).await?;
+    Ok(issued.with(enrolment))
+}
+
+/// As [`issue`], with a one-time token: using it and recording the certificate are one step.
+///
+/// # Errors
+/// As [`issue`]; the token is used, expired or unknown.
+pub async fn issue_with_token(
+    store: &dyn Store,
+    signed: Signed,
+    token: TokenDigest,
+    by: &str,
+    now: UnixTime,
+) -> Result<Issued, IssueError> {
+    let (enrolment, mut issued) = record(signed, by, now)?;
+    issued.notes.extend(namesake(store, &enrolment.name, now).await?);
+    issued.seq = store.take_token(token, &enrolment, now).await?;
+    Ok(issued.with(enrolment))
+}
+
+/// What a delegate signs: it has no registry, and needs none, for its own pin covers what it signs.
+/// A server knows such a certificate by its chain alone, and it is revoked with its delegate.
+///
+/// # Errors
+/// The signer is no delegate (path length 0 and a ceiling): its certificates must be recorded.
+pub fn issue_offline(signed: Signed, by: &str, now: UnixTime) -> Result<Issued, IssueError> {
+    if !signed.by_delegate {
+        return Err(IssueError::MustRecord(signed.name.to_string()));
+    }
+    let (enrolment, issued) = record(signed, by, now)?;
+    Ok(issued.with(enrolment))
+}
+
+/// All that the certificate is but its place in the feed.
+struct Unrecorded {
+    parsed: Parsed,
+    seq: u64,
+    notes: Vec<String>,
+    chain: Vec<Vec<u8>>,
+    root: Vec<u8>,
+}
+
+impl Unrecorded {
+    fn with(self, enrolment: Enrolment) -> Issued {
+        let Self { parsed, seq, notes, chain, root } = self;
+        Issued { enrolment, parsed, seq, notes, chain, root }
+    }
+}
+
+fn record(signed: Signed, by: &str, now: UnixTime) -> Result<(Enrolment, Unrecorded), IssueError> {
     let enrolment = Enrolment {
         fingerprint: signed.parsed.fingerprint,
         kind: signed.kind,
@@ -93,7 +165,7 @@ pub async fn issue(
         serial: signed.parsed.serial.clone(),
         issuer: Some(signed.issuer),
         profile: signed.profile,
-        grants: None,
+        grants: signed.pin,
         not_before: signed.parsed.not_before,
         not_after: signed.parsed.not_after,
         pinned: signed.pinned,
@@ -102,18 +174,14 @@ pub async fn issue(
         created_by: by.to_owned(),
         der: signed.der,
     };
-    let mut notes = signed.notes;
-    notes.extend(namesake(store, &enrolment.name, now).await?);
-    let seq = store.enrol(&enrolment).await?;
-    let (chain, root, parsed) = (signed.chain, signed.root, signed.parsed);
-    Ok(Issued {
-        enrolment,
-        parsed,
-        seq,
-        notes,
-        chain,
-        root,
-    })
+    let unrecorded = Unrecorded {
+        parsed: signed.parsed,
+        seq: 0,
+        notes: signed.notes,
+        chain: signed.chain,
+        root: signed.root,
+    };
+    Ok((enrolment, unrecorded))
 }
 
 /// Another live certificate of the same name is fine (a renewal overlaps), but never unsaid.
@@ -135,103 +203,4 @@ async fn namesake(
             several.len()
         )),
     })
-}
-
-/// Where a certificate and its key go: `<dir>/<base>.crt`, `<dir>/<base>.key`, `<dir>/ca.pem`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Output {
-    dir: PathBuf,
-    base: String,
-}
-
-/// Files that were written.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Written {
-    /// The chain.
-    pub certificate: PathBuf,
-    /// The key.
-    pub key: PathBuf,
-    /// The root.
-    pub ca: PathBuf,
-}
-
-impl Output {
-    fn files(&self) -> Written {
-        Written {
-            certificate: self.dir.join(format!("{}.crt", self.base)),
-            key: self.dir.join(format!("{}.key", self.base)),
-            ca: self.dir.join("ca.pem"),
-        }
-    }
-}
-
-/// Makes the folder and looks for what would be in the way, before anything is recorded.
-///
-/// # Errors
-/// Files of this name are there and `replace` was not said, or the folder cannot be made.
-pub fn prepare_output(
-    dir: &Path,
-    base: &str,
-    root: &[u8],
-    replace: bool,
-) -> Result<Output, IssueError> {
-    let error = |cause| IssueError::Folder {
-        path: dir.to_owned(),
-        cause,
-    };
-    std::fs::create_dir_all(dir).map_err(error)?;
-    let output = Output {
-        dir: dir.to_owned(),
-        base: base.to_owned(),
-    };
-    let files = output.files();
-    if !replace {
-        for path in [files.key, files.certificate] {
-            if path.exists() {
-                return Err(IssueError::InTheWay(path));
-            }
-        }
-        if files.ca.exists() && load_chain(&files.ca).is_ok_and(|chain| chain != [root]) {
-            return Err(IssueError::OtherRoot(files.ca));
-        }
-    }
-    Ok(output)
-}
-
-/// Writes what was issued and its key. Nobody has a certificate that could not be written, so it is
-/// revoked then, as good as the registry allows.
-///
-/// # Errors
-/// A file could not be written.
-pub async fn write_out(
-    store: &dyn Store,
-    output: &Output,
-    issued: &Issued,
-    key: &PrivateKey,
-    now: UnixTime,
-) -> Result<Written, IssueError> {
-    let files = output.files();
-    let Err(error) = write_files(&files, issued, key) else {
-        return Ok(files);
-    };
-    let by = issued.enrolment.created_by.clone();
-    let revocation = Revocation {
-        at: now,
-        reason: Reason::CessationOfOperation,
-        by,
-    };
-    store
-        .revoke(issued.enrolment.fingerprint, &revocation)
-        .await?;
-    Err(IssueError::Write {
-        serial: issued.enrolment.serial.clone(),
-        error,
-    })
-}
-
-fn write_files(files: &Written, issued: &Issued, key: &PrivateKey) -> Result<(), FileError> {
-    let key = pem::block("PRIVATE KEY", key.0.expose());
-    write_atomic(&files.key, key.as_bytes(), 0o600)?;
-    write_atomic(&files.certificate, issued.chain_pem().as_bytes(), 0o644)?;
-    write_atomic(&files.ca, issued.root_pem().as_bytes(), 0o644)
 }

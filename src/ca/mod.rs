@@ -6,19 +6,24 @@ mod authority;
 mod certificate;
 mod create;
 mod crl;
+mod csr;
 pub mod dev;
 mod files;
 mod issue;
 mod lock;
+mod output;
 mod passphrase;
 mod pem;
 mod pin;
+mod pkcs12;
 mod profile;
 mod remaining;
+mod renew;
 mod revoke;
 mod serial;
 mod sign;
 mod signer;
+mod subject_key;
 #[cfg(test)]
 mod tests;
 
@@ -26,14 +31,22 @@ pub use authority::{Authority, AuthorityError, Unlock};
 pub use certificate::BuildError;
 pub use create::{CreateError, Created, NewAuthority, create};
 pub use crl::{CrlError, WrittenCrl, write_crl};
+pub use csr::{CertificateRequest, CsrError};
 pub use files::{CaFiles, State};
-pub use issue::{IssueError, Issued, Output, Written, issue, prepare_output, write_out};
+pub use issue::{IssueError, Issued, issue, issue_offline, issue_with_token};
 pub use lock::LockError;
+pub use output::{
+    Form, FormError, Holding, Output, Written, prepare_output, prepare_output_in, write_in_form,
+    write_offline, write_out,
+};
 pub use passphrase::{PassphraseError, read_passphrase};
 pub use pem::certificate as certificate_pem;
 pub use pin::{NameFrom, NewPin, PinError, Pinned, pin, unpin};
+pub use pkcs12::Pkcs12Error;
 pub use profile::{Profile, ProfileError, Profiles, Usage};
 pub use remaining::remaining;
-pub use revoke::{RevokeError, Revoked, revoke};
+pub use renew::{RenewError, Renewal, end_old, find_newest, issue_renewal};
+pub use revoke::{RevokeError, Revoked, revoke, revoke_all};
 pub use sign::{Request, Rules, SignError, Signed};
 pub use signer::{KeyKind, Signer, SignerError};
+pub use subject_key::SubjectKeyError;

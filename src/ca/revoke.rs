@@ -38,7 +38,59 @@ pub async fn revoke(
     patience: Duration,
     now: UnixTime,
 ) -> Result<Revoked, RevokeError> {
-    let mut enrolment = store.find(key, now).await?;
+    let enrolment = store.find(key, now).await?;
+    revoke_one(store, enrolment, reason, by, patience, now).await
+}
+
+/// Revokes every live certificate of a name. All are in force before the first is waited for.
+///
+/// # Errors
+/// No live certificate of this name, several names end so, or the registry did not take it; those
+/// that it took are revoked.
+pub async fn revoke_all(
+    store: &dyn Store,
+    name: &str,
+    reason: Reason,
+    by: &str,
+    patience: Duration,
+    now: UnixTime,
+) -> Result<Vec<Revoked>, RevokeError> {
+    let live = store.named(name, now).await?;
+    let Some(first) = live.first() else {
+        return Err(StoreError::NotFound(name.to_owned()).into());
+    };
+    if live.iter().any(|other| other.name != first.name) {
+        return Err(StoreError::Ambiguous(name.to_owned()).into());
+    }
+    let revocation = Revocation {
+        at: now,
+        reason,
+        by: by.to_owned(),
+    };
+    let mut newest = 0;
+    for enrolment in &live {
+        newest = newest.max(store.revoke(enrolment.fingerprint, &revocation).await?);
+    }
+    let confirmation = store.confirmed(newest, patience).await?;
+    let done = |enrolment| Revoked {
+        enrolment: Enrolment {
+            revocation: Some(revocation.clone()),
+            ..enrolment
+        },
+        already: false,
+        confirmation: confirmation.clone(),
+    };
+    Ok(live.into_iter().map(done).collect())
+}
+
+async fn revoke_one(
+    store: &dyn Store,
+    mut enrolment: Enrolment,
+    reason: Reason,
+    by: &str,
+    patience: Duration,
+    now: UnixTime,
+) -> Result<Revoked, RevokeError> {
     if enrolment.revocation.is_some() {
         return Ok(Revoked {
             enrolment,

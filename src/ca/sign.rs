@@ -18,6 +18,7 @@ use super::authority::{Authority, Ceiling};
 use super::certificate::{BuildError, Contents, Role, dns, signed_by, uri};
 use super::profile::{Profile, Usage};
 use super::remaining::remaining;
+use super::subject_key::{self, SubjectKeyError};
 
 /// Certificates begin a minute before they are made, for peers whose clock is a little behind.
 pub(super) const BACKDATE: Duration = Duration::from_secs(60);
@@ -59,6 +60,9 @@ pub enum SignError {
     /// Not put together.
     #[error(transparent)]
     Build(#[from] BuildError),
+    /// A key that gets no certificate.
+    #[error(transparent)]
+    Key(#[from] SubjectKeyError),
     /// A name of somebody else's trust domain.
     #[error("`{name}` is not a name of the trust domain `{domain}`")]
     TrustDomain {
@@ -139,6 +143,10 @@ pub struct Signed {
     pub(super) name: SpiffeId,
     pub(super) profile: String,
     pub(super) issuer: Fingerprint,
+    /// Its pin covers what it signs, so that what it signs need not be recorded.
+    pub(super) by_delegate: bool,
+    /// The pin's own set.
+    pub(super) pin: Option<WrittenGrants>,
     pub(super) chain: Vec<Vec<u8>>,
     pub(super) root: Vec<u8>,
     pub(super) notes: Vec<String>,
@@ -158,6 +166,7 @@ impl Authority {
         let mut notes = Vec::new();
         let profile = request.profile;
         let grants = wanted_grants(request)?;
+        subject_key::check(request.subject_key)?;
         self.check_name(&request.name)?;
         self.check_ceilings(grants, rules.roles)?;
         notes.extend(unknown_roles(grants, rules.roles));
@@ -183,6 +192,8 @@ impl Authority {
             name: request.name.clone(),
             profile: profile.name.clone(),
             issuer: self.fingerprint(),
+            by_delegate: self.is_delegate(),
+            pin: None,
             chain: self.chain.clone(),
             root: self.root.clone(),
             notes,
@@ -267,20 +278,11 @@ fn wanted_grants<'a>(request: &'a Request<'_>) -> Result<&'a WrittenGrants, Sign
 }
 
 fn check_ceiling(entry: &WrittenGrant, ceiling: &Ceiling, roles: &Roles) -> Result<(), SignError> {
-    // The same words mean the same thing wherever they are resolved, roles included.
-    if ceiling.grants.entries().contains(entry) {
-        return Ok(());
-    }
-    let asked = WrittenGrants::parse(&[entry.to_string()])
-        .ok()
-        .map(|written| written.resolve(roles))
-        .transpose()
-        .map_err(|role| SignError::Role {
-            role,
-            holder: ceiling.holder.clone(),
-        })?;
-    let (allowed, _) = ceiling.grants.resolve_known(roles);
-    if asked.is_some_and(|asked| allowed.first_outside(&asked).is_none()) {
+    let within = is_within(entry, &ceiling.grants, roles).map_err(|role| SignError::Role {
+        role,
+        holder: ceiling.holder.clone(),
+    })?;
+    if within {
         return Ok(());
     }
     let entries: Vec<String> = ceiling
@@ -298,6 +300,27 @@ fn check_ceiling(entry: &WrittenGrant, ceiling: &Ceiling, roles: &Roles) -> Resu
             entries.join(", ")
         },
     })
+}
+
+/// Whether everything that `entry` allows is allowed by one entry of `allowed`.
+///
+/// # Errors
+/// A role that is not known here and does not stand in `allowed` in the same words.
+pub(super) fn is_within(
+    entry: &WrittenGrant,
+    allowed: &WrittenGrants,
+    roles: &Roles,
+) -> Result<bool, UnknownRole> {
+    // The same words mean the same thing wherever they are resolved, roles included.
+    if allowed.entries().contains(entry) {
+        return Ok(true);
+    }
+    let asked = WrittenGrants::parse(&[entry.to_string()])
+        .ok()
+        .map(|written| written.resolve(roles))
+        .transpose()?;
+    let (allowed, _) = allowed.resolve_known(roles);
+    Ok(asked.is_some_and(|asked| allowed.first_outside(&asked).is_none()))
 }
 
 fn unknown_roles(grants: &WrittenGrants, roles: &Roles) -> Vec<String> {

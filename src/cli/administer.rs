@@ -41,14 +41,12 @@ impl CaArgs {
             CaAction::Init(arguments) if arguments.dir.is_none() && place.ca.is_none() => {
                 place.ca.clone_from(&settings.ca);
             }
-            CaAction::Issue(arguments) => {
+            action => {
                 place.ca = place.ca.take().or_else(|| settings.existing_ca());
-                arguments.profiles = arguments
-                    .profiles
-                    .take()
-                    .or_else(|| settings.profiles.clone());
+                if let Some(profiles) = action.profiles_mut() {
+                    *profiles = profiles.take().or_else(|| settings.profiles.clone());
+                }
             }
-            _ => place.ca = place.ca.take().or_else(|| settings.existing_ca()),
         }
         let answer = on_this_thread(async {
             Ok(self.command.run(&settings.certificates, unix_now()).await?)

@@ -32,6 +32,10 @@ pub(super) enum Request {
         fingerprint: Fingerprint,
         grants: Option<String>,
     },
+    SetEnd {
+        fingerprint: Fingerprint,
+        end: UnixTime,
+    },
     PutToken {
         token: Box<Token>,
         grants: String,

@@ -261,6 +261,8 @@ pub enum ChangeKind {
     Regranted,
     /// It was revoked; for an authority this goes for everything below it too.
     Revoked,
+    /// Its end was brought nearer.
+    Shortened,
 }
 
 impl ChangeKind {
@@ -273,6 +275,7 @@ impl ChangeKind {
             Self::Unpinned => "unpinned",
             Self::Regranted => "regranted",
             Self::Revoked => "revoked",
+            Self::Shortened => "shortened",
         }
     }
 
@@ -283,6 +286,7 @@ impl ChangeKind {
             Self::Unpinned => 2,
             Self::Regranted => 3,
             Self::Revoked => 4,
+            Self::Shortened => 5,
         }
     }
 
@@ -293,6 +297,7 @@ impl ChangeKind {
             2 => Some(Self::Unpinned),
             3 => Some(Self::Regranted),
             4 => Some(Self::Revoked),
+            5 => Some(Self::Shortened),
             _ => None,
         }
     }

@@ -164,6 +164,14 @@ pub trait Store: Send + Sync + 'static {
         grants: Option<&'a WrittenGrants>,
     ) -> Reply<'a, u64>;
 
+    /// Brings the end nearer: from `end` on (inclusive: its last second) nobody is admitted by it,
+    /// although the certificate itself says longer. A later end than the present one changes
+    /// nothing, and the answer is then the newest `seq` of this certificate.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`], [`StoreError::Revoked`], or an outage.
+    fn set_end(&self, fingerprint: Fingerprint, end: UnixTime) -> Reply<'_, u64>;
+
     /// One certificate with all that is known of it.
     ///
     /// # Errors

@@ -208,6 +208,32 @@ pub(super) async fn a_revocation_is_final(fixture: &impl Fixture) {
     assert_eq!(store.newest().await, Ok(6));
 }
 
+pub(super) async fn an_end_comes_only_nearer(fixture: &impl Fixture) {
+    let store = fixture.handle().await;
+    let one = made(1);
+    store.enrol(&one).await.expect("enrolled");
+    let mut server = Following::start(fixture.handle().await, "north").await;
+    let end = UnixTime(NOW.0 + 60);
+    let seq = store.set_end(one.fingerprint, end).await.expect("set");
+    assert_eq!(seq, 2);
+    server.reach(seq).await;
+    let Standing::Pinned(pin) = server.view.standing(&one.fingerprint) else {
+        panic!("it is pinned as before")
+    };
+    assert_eq!(pin.not_after, end);
+    let later = store.set_end(one.fingerprint, one.not_after).await;
+    assert_eq!(later, Ok(seq), "a later end is no change");
+    let record = store.get(one.fingerprint).await.expect("read").expect("known");
+    assert_eq!((record.not_after, record.der), (end, one.der.clone()));
+    let changes = store.changes(1, 10).await.expect("read");
+    assert_eq!(changes[0].kind, ChangeKind::Shortened);
+    store.revoke(one.fingerprint, &why(Reason::Superseded)).await.expect("revoked");
+    let revoked = store.set_end(one.fingerprint, NOW).await;
+    assert_eq!(revoked, Err(StoreError::Revoked(one.fingerprint)));
+    let unknown = store.set_end(made(2).fingerprint, NOW).await;
+    assert!(matches!(unknown, Err(StoreError::NotFound(_))));
+}
+
 pub(super) async fn every_change_is_told_once(fixture: &impl Fixture) {
     let store = fixture.handle().await;
     let (one, set) = (made(1).fingerprint, grants(&["prompts:*"]));
@@ -778,7 +804,7 @@ pub(super) async fn of_many_at_once_one_gets_the_token(fixture: &impl Fixture) {
 macro_rules! suite {
     ($fixture:expr) => {
         suite!(@ $fixture;
-            what_is_enrolled_is_read_back_whole a_revocation_is_final every_change_is_told_once
+            what_is_enrolled_is_read_back_whole a_revocation_is_final an_end_comes_only_nearer every_change_is_told_once
             a_certificate_is_found_by_all_its_keys a_name_means_the_live_certificate
             lists_go_page_by_page a_view_is_loaded_without_what_expired
             an_issuer_s_revocations_are_known a_change_reaches_the_servers

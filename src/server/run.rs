@@ -157,7 +157,10 @@ const fn closes(kind: ChangeKind) -> Option<Close> {
     match kind {
         ChangeKind::Revoked => Some(Close::Revoked),
         ChangeKind::Unpinned => Some(Close::Unpinned),
-        ChangeKind::Enrolled | ChangeKind::Pinned | ChangeKind::Regranted => None,
+        ChangeKind::Enrolled
+        | ChangeKind::Pinned
+        | ChangeKind::Regranted
+        | ChangeKind::Shortened => None,
     }
 }
 

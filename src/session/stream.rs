@@ -260,6 +260,8 @@ impl<W: Wire> Session<'_, W> {
 
     /// The timer rang.
     fn look(&mut self) -> Result<(), End> {
+        // The end may have come nearer while the peer was silent.
+        self.refresh()?;
         if self.basis.until <= clock::unix_now() {
             return Err(End::Told(Close::Expired));
         }

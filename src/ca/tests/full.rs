@@ -56,6 +56,10 @@ impl Store for Full {
         full()
     }
 
+    fn set_end(&self, _: Fingerprint, _: UnixTime) -> Reply<'_, u64> {
+        full()
+    }
+
     fn get(&self, _: Fingerprint) -> Reply<'_, Option<Enrolment>> {
         Box::pin(std::future::ready(Ok(None)))
     }

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::ca::KeyKind;
+use crate::ca::{Form, KeyKind};
 use crate::registry::Reason;
 
 use super::place::Place;
@@ -31,6 +31,10 @@ pub enum CaAction {
     Init(InitArguments),
     /// Issue a certificate: recorded and pinned first, then written
     Issue(IssueArguments),
+    /// Sign a certificate request: only its public key is taken
+    Sign(SignArguments),
+    /// Issue a certificate in place of another: same name, same grants or fewer
+    Renew(RenewArguments),
     /// List the certificates on record
     List(ListArguments),
     /// Show everything about one certificate
@@ -78,18 +82,125 @@ pub struct IssueArguments {
     /// Lifetime, such as `12h` [default: the profile's]
     #[arg(long, value_name = "SPAN", value_parser = humantime::parse_duration)]
     pub ttl: Option<Duration>,
-    /// Folder for NAME.crt, NAME.key and ca.pem
-    #[arg(long, value_name = "DIR", default_value = ".")]
-    pub out: PathBuf,
     /// DNS name of a server; may be given more than once
     #[arg(long, value_name = "NAME")]
     pub dns: Vec<String>,
     /// Address of a server; may be given more than once
     #[arg(long, value_name = "ADDRESS")]
     pub ip: Vec<IpAddr>,
+    /// Where the files go.
+    #[command(flatten)]
+    pub output: OutputArguments,
+}
+
+/// Where certificates go, and in which form.
+#[derive(Clone, Debug, clap::Args)]
+pub struct OutputArguments {
+    /// Folder for NAME.crt, NAME.key and ca.pem, or NAME.p12, or NAME.json
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    pub out: PathBuf,
+    /// pem (three files), p12 (PKCS#12 under a passphrase) or json (one file, not encrypted)
+    #[arg(long, value_name = "FORM", default_value = "pem")]
+    pub format: Form,
+    /// File with the passphrase of the PKCS#12 file [default: the terminal]
+    #[arg(long, value_name = "FILE")]
+    pub p12_passphrase_file: Option<PathBuf>,
     /// Write over files of this name
     #[arg(long)]
     pub replace: bool,
+}
+
+/// `ca sign`
+#[derive(Debug, clap::Args)]
+pub struct SignArguments {
+    /// The request, PKCS#10 in PEM or DER; `-` reads it from standard input
+    pub request: PathBuf,
+    /// Name: the path of spiffe://<trust domain>/NAME, or such a URI as a whole
+    #[arg(long, value_name = "NAME")]
+    pub name: String,
+    /// What it may do, such as `tools:files__read_*`; may be given more than once
+    #[arg(long, value_name = "GRANT")]
+    pub grant: Vec<String>,
+    /// A role of the configuration; may be given more than once
+    #[arg(long, value_name = "ROLE")]
+    pub role: Vec<String>,
+    /// Kind of certificate: a file of the profiles' folder, or agent, service, operator, server
+    #[arg(long, value_name = "PROFILE", default_value = "agent")]
+    pub profile: String,
+    /// Folder with profiles [default: pki/profiles where it exists]
+    #[arg(long, value_name = "DIR")]
+    pub profiles: Option<PathBuf>,
+    /// Lifetime, such as `12h` [default: the profile's]
+    #[arg(long, value_name = "SPAN", value_parser = humantime::parse_duration)]
+    pub ttl: Option<Duration>,
+    /// DNS name of a server; may be given more than once
+    #[arg(long, value_name = "NAME")]
+    pub dns: Vec<String>,
+    /// Address of a server; may be given more than once
+    #[arg(long, value_name = "ADDRESS")]
+    pub ip: Vec<IpAddr>,
+    /// Where the files go.
+    #[command(flatten)]
+    pub output: OutputArguments,
+}
+
+/// `ca renew`
+#[derive(Debug, clap::Args)]
+pub struct RenewArguments {
+    /// Name, fingerprint or serial number; of several live certificates of a name the newest
+    pub key: String,
+    /// Fewer grants than before [default: the same]; may be given more than once
+    #[arg(long, value_name = "GRANT")]
+    pub grant: Vec<String>,
+    /// A role of the configuration; may be given more than once
+    #[arg(long, value_name = "ROLE")]
+    pub role: Vec<String>,
+    /// A request with the new public key, PKCS#10 in PEM or DER [default: a key is made here]
+    #[arg(long, value_name = "FILE")]
+    pub csr: Option<PathBuf>,
+    /// Folder with profiles [default: pki/profiles where it exists]
+    #[arg(long, value_name = "DIR")]
+    pub profiles: Option<PathBuf>,
+    /// Lifetime, such as `12h` [default: the profile's]
+    #[arg(long, value_name = "SPAN", value_parser = humantime::parse_duration)]
+    pub ttl: Option<Duration>,
+    /// When the old one ends: `now` (it is revoked) or a span such as `10m` [default: by itself]
+    #[arg(long, value_name = "WHEN", value_parser = end_of_old)]
+    pub end_old: Option<EndOld>,
+    /// How long to wait for the live servers when the old one ends now
+    #[arg(long, value_name = "SPAN", default_value = "2s", value_parser = humantime::parse_duration)]
+    pub wait: Duration,
+    /// Where the files go.
+    #[command(flatten)]
+    pub output: OutputArguments,
+}
+
+/// When the certificate that was renewed ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EndOld {
+    /// It is revoked as superseded.
+    Now,
+    /// Its pin ends after so long.
+    After(Duration),
+}
+
+fn end_of_old(text: &str) -> Result<EndOld, humantime::DurationError> {
+    match text {
+        "now" => Ok(EndOld::Now),
+        span => humantime::parse_duration(span).map(EndOld::After),
+    }
+}
+
+impl CaAction {
+    /// The folder with profiles, of the actions that need one.
+    pub const fn profiles_mut(&mut self) -> Option<&mut Option<PathBuf>> {
+        match self {
+            Self::Issue(arguments) => Some(&mut arguments.profiles),
+            Self::Sign(arguments) => Some(&mut arguments.profiles),
+            Self::Renew(arguments) => Some(&mut arguments.profiles),
+            _ => None,
+        }
+    }
 }
 
 /// `ca list`
@@ -115,6 +226,9 @@ pub struct ShowArguments {
 pub struct RevokeArguments {
     /// Name, fingerprint or serial number
     pub key: String,
+    /// Every live certificate of the name: while a renewal overlaps there are several
+    #[arg(long)]
+    pub all: bool,
     /// Why: unspecified, key-compromise, ca-compromise, affiliation-changed, superseded,
     /// cessation-of-operation or privilege-withdrawn
     #[arg(long, value_name = "REASON", default_value = "unspecified")]

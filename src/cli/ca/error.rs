@@ -1,8 +1,10 @@
 //! What can go wrong in a command on certificates, and what a person can do about it.
 
+use std::path::PathBuf;
+
 use crate::ca::{
-    AuthorityError, BuildError, CreateError, CrlError, IssueError, PassphraseError, PinError,
-    ProfileError, RevokeError, SignError, SignerError,
+    AuthorityError, BuildError, CreateError, CrlError, CsrError, IssueError, PassphraseError,
+    PinError, ProfileError, RenewError, RevokeError, SignError, SignerError,
 };
 use crate::cert::{KeyError, ParseError};
 use crate::grant::GrantError;
@@ -28,6 +30,16 @@ pub enum CaCommandError {
     Sign(#[from] SignError),
     #[error(transparent)]
     Issue(#[from] IssueError),
+    #[error(transparent)]
+    Renew(#[from] RenewError),
+    #[error("cannot read the request `{path}`: {cause}")]
+    ReadRequest { path: PathBuf, cause: std::io::Error },
+    #[error("`{path}`: {error}")]
+    Request { path: PathBuf, error: CsrError },
+    #[error("a PKCS#12 file holds the key, and the key of a request is not here")]
+    NoKeyForP12,
+    #[error("`{0}` is not pinned, so that no end can be set for it but now")]
+    EndWithoutPin(String),
     #[error(transparent)]
     Signer(#[from] SignerError),
     #[error(transparent)]
@@ -71,7 +83,12 @@ impl CaCommandError {
             Self::Authority(AuthorityError::File(_)) => {
                 "make a CA with `countersign ca init`, or name its folder with --ca".to_owned()
             }
-            Self::Sign(error) => return sign_hint(error),
+            Self::Sign(error) | Self::Renew(RenewError::Sign(error)) => return sign_hint(error),
+            Self::NoKeyForP12 => "take --format pem or json, and put the key beside it".to_owned(),
+            Self::EndWithoutPin(_) => "revoke it with --end-old now".to_owned(),
+            Self::Renew(RenewError::Wider { .. }) => {
+                "give more with a certificate of its own: `countersign ca issue`".to_owned()
+            }
             Self::Issue(IssueError::InTheWay(_)) => {
                 "choose another folder with --out, or write over it with --replace".to_owned()
             }
@@ -85,6 +102,7 @@ impl CaCommandError {
                 "say what it may do with --grant or --role".to_owned()
             }
             Self::Store(error)
+            | Self::Renew(RenewError::Store(error))
             | Self::Revoke(RevokeError::Store(error))
             | Self::Pin(PinError::Store(error)) => return store_hint(error),
             _ => return None,
@@ -117,6 +135,9 @@ fn sign_hint(error: &SignError) -> Option<String> {
 fn store_hint(error: &StoreError) -> Option<String> {
     let hint = match error {
         StoreError::NotFound(_) => "see what there is with `countersign ca list --all`",
+        StoreError::Ambiguous(_) => {
+            "see them with `countersign ca list`; `ca revoke --all` takes all of a name"
+        }
         StoreError::Unreachable { .. } => {
             "name the registry with --registry; `countersign ca init` makes one"
         }

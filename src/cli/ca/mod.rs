@@ -4,6 +4,7 @@
 mod actor;
 mod arguments;
 mod error;
+mod making;
 mod outcome;
 mod passphrase;
 mod place;

@@ -12,10 +12,11 @@ use super::view::{CertificateView, ConfirmationView, table};
 #[expect(missing_docs, reason = "each is named for its command")]
 pub enum CaOutcome {
     Init(InitReport),
-    Issue(IssueReport),
+    Issue(Box<IssueReport>),
     List(ListReport),
     Show(ShowReport),
     Revoke(RevokeReport),
+    RevokeAll(Vec<RevokeReport>),
     Crl(CrlReport),
 }
 
@@ -48,17 +49,54 @@ pub struct IssueReport {
     pub files: FilesReport,
     /// What a person should know.
     pub notes: Vec<String>,
+    /// `ca renew`: the certificate before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub old: Option<EndedReport>,
+}
+
+/// `ca renew`: how the certificate before ends.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct EndedReport {
+    /// As recorded now.
+    #[serde(flatten)]
+    pub certificate: CertificateView,
+    /// How far the live servers have come; absent where nothing was changed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub servers: Option<ConfirmationView>,
+    /// The CRL that was written.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub crl: Option<CrlReport>,
 }
 
 /// Files that were written.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct FilesReport {
-    /// Chain, PEM.
+    /// Chain, PEM; or the one file of another form.
     pub certificate: PathBuf,
-    /// Key, PEM.
-    pub key: PathBuf,
+    /// Key, PEM; absent where the key was not made here, or is in the one file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key: Option<PathBuf>,
     /// Root, PEM.
-    pub ca: PathBuf,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ca: Option<PathBuf>,
+}
+
+impl FilesReport {
+    /// From the files in the order in which they are reported.
+    #[must_use]
+    pub fn of(files: Vec<PathBuf>) -> Self {
+        let ends = |ending: &str| {
+            files
+                .iter()
+                .find(|file| file.extension().is_some_and(|found| found == ending))
+                .cloned()
+        };
+        Self {
+            key: ends("key"),
+            ca: ends("pem"),
+            certificate: files.into_iter().next().unwrap_or_default(),
+        }
+    }
 }
 
 /// `ca list`, `pin list`
@@ -121,6 +159,7 @@ impl CaOutcome {
             Self::List(report) => report.human(),
             Self::Show(report) => report.certificate.card(),
             Self::Revoke(report) => report.human(),
+            Self::RevokeAll(all) => all.iter().map(RevokeReport::human).collect(),
             Self::Crl(report) => report.human(),
         }
     }
@@ -150,11 +189,38 @@ impl IssueReport {
             ca,
         } = &self.files;
         let mut text = self.certificate.card();
-        for (label, path) in [("certificate", certificate), ("key", key), ("ca", ca)] {
-            text.push_str(&format!("{label:<12} {}\n", path.display()));
+        let files = [("certificate", Some(certificate)), ("key", key.as_ref()), ("ca", ca.as_ref())];
+        for (label, path) in files {
+            if let Some(path) = path {
+                text.push_str(&format!("{label:<12} {}\n", path.display()));
+            }
+        }
+        if let Some(old) = &self.old {
+            text.push_str(&old.human());
         }
         for note in &self.notes {
             text.push_str(&format!("note: {note}\n"));
+        }
+        text
+    }
+}
+
+impl EndedReport {
+    fn human(&self) -> String {
+        let CertificateView { fingerprint, not_after, status, .. } = &self.certificate;
+        let print = &fingerprint[..12];
+        let mut text = match &self.servers {
+            None => format!("The one before, {print}, is {status} until {not_after}.\n"),
+            Some(servers) if *status == "revoked" => {
+                format!("The one before, {print}, is revoked: {}.\n", servers.sentence())
+            }
+            Some(servers) => format!(
+                "The one before, {print}, ends at {not_after}: {}.\n",
+                servers.sentence()
+            ),
+        };
+        if let Some(crl) = &self.crl {
+            text.push_str(&crl.human());
         }
         text
     }

@@ -33,7 +33,7 @@ impl Passphrases {
             file,
             variable: value.map(|value| Secret::new(value.into_vec())),
             credential,
-            terminal: std::io::stdin().is_terminal() && std::io::stderr().is_terminal(),
+            terminal: has_terminal(),
         }
     }
 
@@ -75,19 +75,23 @@ impl Passphrases {
                 key: key.to_owned(),
             });
         }
-        let first = ask(key, &format!("New passphrase of {}: ", key.display()))?;
-        let second = ask(key, "Once more: ")?;
-        let wrong = |cause: &str| PassphraseError::Prompt {
-            key: key.to_owned(),
-            cause: cause.to_owned(),
-        };
-        if first.expose().is_empty() {
-            return Err(wrong("it is empty"));
+        ask_twice(key)
+    }
+
+    /// The passphrase of a file that is made for somebody else: from `file`, or the terminal.
+    ///
+    /// # Errors
+    /// As [`Self::fresh`].
+    pub fn of_export(file: Option<&Path>, made: &Path) -> Result<Secret, PassphraseError> {
+        if let Some(file) = file {
+            return read_passphrase(file);
         }
-        if first.expose() != second.expose() {
-            return Err(wrong("the two entries differ"));
+        if !has_terminal() {
+            return Err(PassphraseError::Missing {
+                key: made.to_owned(),
+            });
         }
-        Ok(first)
+        ask_twice(made)
     }
 
     fn unasked(&self, key: &Path) -> Result<Option<Secret>, PassphraseError> {
@@ -124,4 +128,24 @@ fn ask(key: &Path, prompt: &str) -> Result<Secret, PassphraseError> {
             key: key.to_owned(),
             cause: error.to_string(),
         })
+}
+
+fn has_terminal() -> bool {
+    std::io::stdin().is_terminal() && std::io::stderr().is_terminal()
+}
+
+fn ask_twice(key: &Path) -> Result<Secret, PassphraseError> {
+    let first = ask(key, &format!("New passphrase of {}: ", key.display()))?;
+    let second = ask(key, "Once more: ")?;
+    let wrong = |cause: &str| PassphraseError::Prompt {
+        key: key.to_owned(),
+        cause: cause.to_owned(),
+    };
+    if first.expose().is_empty() {
+        return Err(wrong("it is empty"));
+    }
+    if first.expose() != second.expose() {
+        return Err(wrong("the two entries differ"));
+    }
+    Ok(first)
 }

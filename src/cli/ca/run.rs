@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use crate::ca::{
-    Authority, CaFiles, CrlError, NewAuthority, Profiles, Request, Rules, Signer, WrittenCrl,
-    create, issue, prepare_output, revoke, write_crl, write_out,
+    Authority, CaFiles, CrlError, NewAuthority, Profiles, Revoked, WrittenCrl, create, revoke, revoke_all,
+    write_crl,
 };
 use crate::cert::Parsed;
 use crate::clock::UnixTime;
@@ -14,13 +14,11 @@ use crate::registry::{Enrolment, EnrolmentKind, SqliteStore, Store};
 
 use super::actor::actor;
 use super::arguments::{
-    CaAction, CaCommand, CrlArguments, InitArguments, IssueArguments, ListArguments,
-    RevokeArguments,
+    CaAction, CaCommand, CrlArguments, InitArguments, ListArguments, RevokeArguments,
 };
 use super::error::CaCommandError;
 use super::outcome::{
-    CaOutcome, CrlReport, FilesReport, InitReport, IssueReport, ListReport, RevokeReport,
-    ShowReport,
+    CaOutcome, CrlReport, InitReport, ListReport, RevokeReport, ShowReport,
 };
 use super::passphrase::Passphrases;
 use super::place::Settings;
@@ -29,7 +27,7 @@ use super::view::{CertificateView, ConfirmationView};
 /// Enrolments read at once.
 const PAGE: u32 = 500;
 
-type Outcome = Result<CaOutcome, CaCommandError>;
+pub(super) type Outcome = Result<CaOutcome, CaCommandError>;
 
 impl CaCommand {
     /// Runs the command.
@@ -47,6 +45,8 @@ impl CaCommand {
         match self.action {
             CaAction::Init(arguments) => bench.init(arguments).await,
             CaAction::Issue(arguments) => bench.issue(arguments).await,
+            CaAction::Sign(arguments) => bench.sign(arguments).await,
+            CaAction::Renew(arguments) => bench.renew(arguments).await,
             CaAction::List(arguments) => bench.list(&arguments).await,
             CaAction::Show(arguments) => bench.show(&arguments.key).await,
             CaAction::Revoke(arguments) => bench.revoke(&arguments).await,
@@ -56,12 +56,12 @@ impl CaCommand {
 }
 
 /// What every command works with.
-struct Bench<'a> {
-    registry: PathBuf,
-    files: CaFiles,
-    passphrase_file: Option<PathBuf>,
-    settings: &'a Settings,
-    now: UnixTime,
+pub(super) struct Bench<'a> {
+    pub registry: PathBuf,
+    pub files: CaFiles,
+    pub passphrase_file: Option<PathBuf>,
+    pub settings: &'a Settings,
+    pub now: UnixTime,
 }
 
 impl Bench<'_> {
@@ -96,52 +96,6 @@ impl Bench<'_> {
         }))
     }
 
-    async fn issue(&self, arguments: IssueArguments) -> Outcome {
-        let profiles = profiles(arguments.profiles.as_deref())?;
-        let profile = profiles.get(&arguments.profile)?;
-        let grants = written_grants(&arguments.grant, &arguments.role)?;
-        let authority = self.authority(false)?;
-        let name = spiffe_id(&arguments.name, authority.trust_domain())?;
-        let base = name.last_segment().to_owned();
-        let (signer, key) = Signer::generate(profile.key)?;
-        let request = Request {
-            name,
-            subject_key: &signer.public_key(),
-            grants,
-            profile,
-            ttl: arguments.ttl,
-            dns: arguments.dns,
-            ips: arguments.ip,
-        };
-        let Settings {
-            permission_oid,
-            roles,
-            ..
-        } = self.settings;
-        let signed = authority.sign(
-            &request,
-            Rules {
-                permission_oid,
-                roles,
-            },
-            self.now,
-        )?;
-        let root = authority.root_der();
-        let output = prepare_output(&arguments.out, &base, root, arguments.replace)?;
-        let store = self.store(true).await?;
-        let issued = issue(&store, signed, &actor(), self.now).await?;
-        let written = write_out(&store, &output, &issued, &key, self.now).await?;
-        Ok(CaOutcome::Issue(IssueReport {
-            certificate: CertificateView::new(&issued.enrolment, self.now).with(&issued.parsed),
-            files: FilesReport {
-                certificate: written.certificate,
-                key: written.key,
-                ca: written.ca,
-            },
-            notes: issued.notes,
-        }))
-    }
-
     async fn list(&self, arguments: &ListArguments) -> Outcome {
         let store = self.store(false).await?;
         let wanted = |enrolment: &Enrolment| {
@@ -165,25 +119,42 @@ impl Bench<'_> {
 
     async fn revoke(&self, arguments: &RevokeArguments) -> Outcome {
         let store = self.store(false).await?;
-        let RevokeArguments { key, reason, wait } = arguments;
+        let RevokeArguments { key, all, reason, wait } = arguments;
+        if *all {
+            let all = revoke_all(&store, key, *reason, &actor(), *wait, self.now).await?;
+            let mut reports = Vec::with_capacity(all.len());
+            for (at, revoked) in all.iter().enumerate() {
+                // One CRL names them all.
+                let last = at + 1 == all.len();
+                reports.push(self.revoke_report(revoked, last.then_some(&store)).await);
+            }
+            return Ok(CaOutcome::RevokeAll(reports));
+        }
         let revoked = revoke(&store, key, *reason, &actor(), *wait, self.now).await?;
-        let crl = self.crl_after(&revoked.enrolment, &store).await;
+        Ok(CaOutcome::Revoke(self.revoke_report(&revoked, Some(&store)).await))
+    }
+
+    async fn revoke_report(&self, revoked: &Revoked, store: Option<&SqliteStore>) -> RevokeReport {
+        let crl = match store {
+            Some(store) => self.crl_after(&revoked.enrolment, store).await,
+            None => Ok(None),
+        };
         let (crl, no_crl) = match crl {
             Ok(crl) => (crl.map(crl_report), None),
             Err(error) => (None, Some(error.to_string())),
         };
-        Ok(CaOutcome::Revoke(RevokeReport {
+        RevokeReport {
             certificate: CertificateView::new(&revoked.enrolment, self.now),
             already: revoked.already,
             servers: ConfirmationView::new(&revoked.confirmation),
             crl,
             no_crl,
-        }))
+        }
     }
 
     /// The CRL of whoever issued it, where that is the CA of this folder and its key opens without
     /// asking anybody. The revocation holds without it.
-    async fn crl_after(
+    pub(super) async fn crl_after(
         &self,
         revoked: &Enrolment,
         store: &SqliteStore,
@@ -223,11 +194,11 @@ impl Bench<'_> {
         }
     }
 
-    fn authority(&self, root: bool) -> Result<Authority, CaCommandError> {
+    pub(super) fn authority(&self, root: bool) -> Result<Authority, CaCommandError> {
         self.open(root, &Passphrases::new(self.passphrase_file.clone()))
     }
 
-    fn open(&self, root: bool, passphrases: &Passphrases) -> Result<Authority, CaCommandError> {
+    pub(super) fn open(&self, root: bool, passphrases: &Passphrases) -> Result<Authority, CaCommandError> {
         let unlock = |key: &Path| passphrases.of(key);
         let oid = &self.settings.permission_oid;
         let open = if root {
@@ -238,7 +209,7 @@ impl Bench<'_> {
         Ok(open(&self.files, &unlock, oid)?)
     }
 
-    async fn store(&self, create: bool) -> Result<SqliteStore, CaCommandError> {
+    pub(super) async fn store(&self, create: bool) -> Result<SqliteStore, CaCommandError> {
         Ok(SqliteStore::open(&self.registry, create).await?)
     }
 }
@@ -283,7 +254,7 @@ pub(in crate::cli) fn written_grants(
     )?)
 }
 
-fn spiffe_id(name: &str, domain: &str) -> Result<SpiffeId, CaCommandError> {
+pub(super) fn spiffe_id(name: &str, domain: &str) -> Result<SpiffeId, CaCommandError> {
     let id = if name.contains("://") {
         name.parse()
     } else {
@@ -295,7 +266,7 @@ fn spiffe_id(name: &str, domain: &str) -> Result<SpiffeId, CaCommandError> {
     })
 }
 
-fn profiles(folder: Option<&Path>) -> Result<Profiles, CaCommandError> {
+pub(super) fn profiles(folder: Option<&Path>) -> Result<Profiles, CaCommandError> {
     let usual = Path::new("pki/profiles");
     Ok(match folder {
         Some(folder) => Profiles::with_folder(folder)?,
@@ -304,7 +275,7 @@ fn profiles(folder: Option<&Path>) -> Result<Profiles, CaCommandError> {
     })
 }
 
-fn crl_report(crl: WrittenCrl) -> CrlReport {
+pub(super) fn crl_report(crl: WrittenCrl) -> CrlReport {
     CrlReport {
         path: crl.path,
         number: crl.number,

@@ -180,6 +180,7 @@ impl Statements<'_> {
                 fingerprint,
                 grants,
             } => self.set_grants(*fingerprint, grants.as_deref()).await,
+            Request::SetEnd { fingerprint, end } => self.set_end(*fingerprint, *end).await,
             Request::TakeToken {
                 digest,
                 enrolment,

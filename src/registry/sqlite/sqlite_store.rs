@@ -144,6 +144,10 @@ impl Store for SqliteStore {
         }))
     }
 
+    fn set_end(&self, fingerprint: Fingerprint, end: UnixTime) -> Reply<'_, u64> {
+        Box::pin(self.writer.number(Request::SetEnd { fingerprint, end }))
+    }
+
     fn get(&self, fingerprint: Fingerprint) -> Reply<'_, Option<Enrolment>> {
         Box::pin(self.reader.get(fingerprint))
     }

@@ -146,6 +146,29 @@ impl Statements<'_> {
         self.append(ChangeKind::Regranted, present.id).await
     }
 
+    pub async fn set_end(
+        &mut self,
+        fingerprint: Fingerprint,
+        end: UnixTime,
+    ) -> Result<u64, StoreError> {
+        let present = self.known(fingerprint).await?;
+        if present.revoked {
+            return Err(StoreError::Revoked(fingerprint));
+        }
+        let nearer =
+            sqlx::query("UPDATE enrolments SET not_after = $2 WHERE id = $1 AND not_after > $2")
+                .bind(present.id)
+                .bind(end.0)
+                .execute(&mut *self.connection)
+                .await
+                .map_err(|error| self.place.failed(error))?
+                .rows_affected();
+        if nearer == 0 {
+            return self.newest_of(present.id).await;
+        }
+        self.append(ChangeKind::Shortened, present.id).await
+    }
+
     pub async fn heartbeat(&mut self, server: &str, applied: u64) -> Result<(), StoreError> {
         let now = i64::try_from(clock::since_epoch().as_millis()).unwrap_or(i64::MAX);
         sqlx::query(

@@ -40,7 +40,7 @@ CREATE TABLE certificates (
 -- The change feed.
 CREATE TABLE changes (
     seq       bigint PRIMARY KEY,
-    kind      bigint NOT NULL, -- 0 enrolled, 1 pinned, 2 unpinned, 3 regranted, 4 revoked
+    kind      bigint NOT NULL, -- 0 enrolled, 1 pinned, 2 unpinned, 3 regranted, 4 revoked, 5 shortened
     enrolment bigint NOT NULL REFERENCES enrolments (id),
     at        bigint NOT NULL
 );
