@@ -135,10 +135,10 @@ impl Reloader {
     fn needs_restart(&self, new: &Config) -> Option<&'static str> {
         let old = &self.config;
         let listen = old.listen.address != new.listen.address;
-        let registry = old.registry.path != new.registry.path;
+        let registry = old.registry != new.registry;
         let audit = old.audit.path != new.audit.path;
         let offers = old.files != new.files || old.prompts != new.prompts;
-        [("listen", listen), ("registry.path", registry), ("audit.path", audit), ("files, prompt", offers)]
+        [("listen", listen), ("registry", registry), ("audit.path", audit), ("files, prompt", offers)]
             .into_iter()
             .find_map(|(name, changed)| changed.then_some(name))
     }

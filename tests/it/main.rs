@@ -9,9 +9,11 @@
 mod support;
 
 mod admission;
+mod algorithms;
 mod configuration;
 mod handshake;
 mod life;
+mod outage;
 mod protocol;
 mod revocation;
 mod rmcp;

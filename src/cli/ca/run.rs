@@ -1,6 +1,7 @@
 //! The commands of `countersign ca`, one function each.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::ca::{
     Authority, CaFiles, CrlError, NewAuthority, Profiles, Revoked, WrittenCrl, create, revoke, revoke_all,
@@ -10,7 +11,7 @@ use crate::cert::Parsed;
 use crate::clock::UnixTime;
 use crate::grant::WrittenGrants;
 use crate::identity::{Fingerprint, SpiffeId};
-use crate::registry::{Enrolment, EnrolmentKind, SqliteStore, Store};
+use crate::registry::{Enrolment, EnrolmentKind, RegistryPlace, Store};
 
 use super::actor::actor;
 use super::arguments::{
@@ -57,7 +58,7 @@ impl CaCommand {
 
 /// What every command works with.
 pub(super) struct Bench<'a> {
-    pub registry: PathBuf,
+    pub registry: RegistryPlace,
     pub files: CaFiles,
     pub passphrase_file: Option<PathBuf>,
     pub settings: &'a Settings,
@@ -84,7 +85,7 @@ impl Bench<'_> {
             beside: None,
         };
         let store = self.store(true).await?;
-        let created = create(&files, new, &store, &actor(), self.now).await?;
+        let created = create(&files, new, &*store, &actor(), self.now).await?;
         Ok(CaOutcome::Init(InitReport {
             dir: files.dir().to_owned(),
             trust_domain: created.issuing.trust_domain().to_owned(),
@@ -92,7 +93,7 @@ impl Bench<'_> {
             root_not_after: created.root.not_after.to_string(),
             issuing_fingerprint: created.issuing.fingerprint().to_string(),
             issuing_not_after: created.issuing.certificate().not_after.to_string(),
-            registry: self.registry.clone(),
+            registry: self.registry.to_string(),
         }))
     }
 
@@ -101,7 +102,7 @@ impl Bench<'_> {
         let wanted = |enrolment: &Enrolment| {
             arguments.all || (enrolment.revocation.is_none() && enrolment.not_after >= self.now)
         };
-        list(&store, arguments.limit, wanted, self.now)
+        list(&*store, arguments.limit, wanted, self.now)
             .await
             .map(CaOutcome::List)
     }
@@ -121,20 +122,20 @@ impl Bench<'_> {
         let store = self.store(false).await?;
         let RevokeArguments { key, all, reason, wait } = arguments;
         if *all {
-            let all = revoke_all(&store, key, *reason, &actor(), *wait, self.now).await?;
+            let all = revoke_all(&*store, key, *reason, &actor(), *wait, self.now).await?;
             let mut reports = Vec::with_capacity(all.len());
             for (at, revoked) in all.iter().enumerate() {
                 // One CRL names them all.
                 let last = at + 1 == all.len();
-                reports.push(self.revoke_report(revoked, last.then_some(&store)).await);
+                reports.push(self.revoke_report(revoked, last.then_some(&*store)).await);
             }
             return Ok(CaOutcome::RevokeAll(reports));
         }
-        let revoked = revoke(&store, key, *reason, &actor(), *wait, self.now).await?;
-        Ok(CaOutcome::Revoke(self.revoke_report(&revoked, Some(&store)).await))
+        let revoked = revoke(&*store, key, *reason, &actor(), *wait, self.now).await?;
+        Ok(CaOutcome::Revoke(self.revoke_report(&revoked, Some(&*store)).await))
     }
 
-    async fn revoke_report(&self, revoked: &Revoked, store: Option<&SqliteStore>) -> RevokeReport {
+    async fn revoke_report(&self, revoked: &Revoked, store: Option<&dyn Store>) -> RevokeReport {
         let crl = match store {
             Some(store) => self.crl_after(&revoked.enrolment, store).await,
             None => Ok(None),
@@ -157,7 +158,7 @@ impl Bench<'_> {
     pub(super) async fn crl_after(
         &self,
         revoked: &Enrolment,
-        store: &SqliteStore,
+        store: &dyn Store,
     ) -> Result<Option<WrittenCrl>, CaCommandError> {
         if revoked.kind == EnrolmentKind::External {
             return Ok(None);
@@ -182,7 +183,7 @@ impl Bench<'_> {
         let path = arguments
             .out
             .unwrap_or_else(|| self.crl_path(arguments.root));
-        let written = write_crl(&authority, &path, &store, self.now).await?;
+        let written = write_crl(&authority, &path, &*store, self.now).await?;
         Ok(CaOutcome::Crl(crl_report(written)))
     }
 
@@ -209,8 +210,8 @@ impl Bench<'_> {
         Ok(open(&self.files, &unlock, oid)?)
     }
 
-    pub(super) async fn store(&self, create: bool) -> Result<SqliteStore, CaCommandError> {
-        Ok(SqliteStore::open(&self.registry, create).await?)
+    pub(super) async fn store(&self, create: bool) -> Result<Arc<dyn Store>, CaCommandError> {
+        Ok(crate::registry::open(&self.registry, create).await?)
     }
 }
 

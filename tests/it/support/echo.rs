@@ -11,7 +11,7 @@ use countersign::identity::{Fingerprint, Name};
 use countersign::listener::{Close, Door, Listener, ListenerOptions, Live, LiveIndex};
 use countersign::peer::Peer;
 use countersign::registry::{EnrolmentKind, Outline, View};
-use countersign::tls::{
+use countersign::tls::{Profile,
     Accepted, AnchorOptions, NameFrom, Refusal, ServerTls, ServerTlsOptions, Trust,
 };
 use rcgen::CertificateParams;
@@ -130,7 +130,7 @@ impl House {
             anchors,
             tls: ServerTlsOptions {
                 alpn: vec![b"mcp".to_vec()],
-                allow_tls12: false,
+                profile: Profile::Modern,
             },
             listen: listen(),
             folder,

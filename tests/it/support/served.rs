@@ -10,7 +10,9 @@ use countersign::clock;
 use countersign::config::Config;
 use countersign::grant::WrittenGrants;
 use countersign::identity::Name;
-use countersign::registry::{Enrolment, EnrolmentKind, Reason, Revocation, SqliteStore, Store};
+use countersign::registry::{
+    self, Enrolment, EnrolmentKind, Reason, RegistryPlace, Revocation, Store,
+};
 use countersign::server;
 use rustls::pki_types::ServerName;
 use serde_json::{Value, json};
@@ -29,7 +31,9 @@ pub struct Site {
     pub folder: tempfile::TempDir,
     pub server_root: Certified,
     pub issuing: Certified,
-    pub store: SqliteStore,
+    pub store: Arc<dyn Store>,
+    /// `[registry]`.
+    pub registry: String,
     /// What is appended to the configuration.
     pub extra: String,
 }
@@ -48,6 +52,14 @@ impl Site {
 
     /// `extra`: tables that are appended to the configuration.
     pub async fn with(extra: &str) -> Self {
+        let site = Self::with_registry(|path| (path.join("registry.db").into(), String::new()));
+        Self { extra: extra.to_owned(), ..site.await }
+    }
+
+    /// Where the registry of a site in this folder is, and what else is in its table.
+    pub async fn with_registry(
+        registry: impl FnOnce(&Path) -> (RegistryPlace, String),
+    ) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let root = pki::root("root");
         let issuing = root.sign(pki::ca("issuing", 1));
@@ -59,8 +71,11 @@ impl Site {
         std::fs::create_dir_all(path.join("docs/deep")).unwrap();
         std::fs::write(path.join("docs/hello.txt"), "hello from a file\n").unwrap();
         std::fs::write(path.join("docs/deep/more.txt"), "more\n").unwrap();
-        let store = SqliteStore::open(&path.join("registry.db"), true).await.unwrap();
-        Self { server_root, issuing, store, extra: extra.to_owned(), folder }
+        let (place, more) = registry(path);
+        let store = registry::open(&place, true).await.unwrap();
+        let key = if place.file().is_some() { "path" } else { "url" };
+        let registry = format!("{key} = '{place}'\n{more}");
+        Self { server_root, issuing, store, registry, extra: String::new(), folder }
     }
 
     pub fn path(&self) -> &Path {
@@ -90,7 +105,7 @@ name = "ours"
 bundle = "anchor.pem"
 
 [registry]
-path = "registry.db"
+{}
 
 [audit]
 path = "audit.jsonl"
@@ -108,7 +123,7 @@ message = [{{ role = "user", text = "Say hello to {{{{who}}}}" }}]
 
 {}
 "#,
-            self.extra
+            self.registry, self.extra
         )
     }
 

@@ -1,0 +1,169 @@
+//! What no profile believes, with certificates that OpenSSL made and an OpenSSL client that shows
+//! them: the good twin first. And that what was agreed on is on record.
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use countersign::identity::Name;
+use countersign::registry::Standing;
+use countersign::tls::{Class, Identity, IdentityError, Profile};
+use tokio::process::Command;
+
+use crate::support::echo::{House, Open, anchor};
+
+/// Runs `openssl` in this folder.
+fn openssl(folder: &Path, arguments: &str) {
+    let done = std::process::Command::new("openssl")
+        .args(arguments.split_whitespace())
+        .current_dir(folder)
+        .output()
+        .expect("openssl is installed");
+    let said = String::from_utf8_lossy(&done.stderr);
+    assert!(done.status.success(), "openssl {arguments}: {said}");
+}
+
+/// A CA of OpenSSL's own, and a house that trusts it.
+struct Authority {
+    folder: PathBuf,
+}
+
+impl Authority {
+    fn new(house: &mut House, key: &str) -> Self {
+        let folder = house.folder.path().join("openssl");
+        std::fs::create_dir_all(&folder).unwrap();
+        let request = format!(
+            "req -x509 {key} -sha256 -nodes -keyout ca.key -out ca.pem -days 1 -subj /CN=openssl \
+             -addext basicConstraints=critical,CA:TRUE -addext keyUsage=critical,keyCertSign"
+        );
+        openssl(&folder, &request);
+        house.anchors = vec![anchor("ours", folder.join("ca.pem"))];
+        Self { folder }
+    }
+
+    /// A client's certificate `name.pem` with `name.key`, enrolled.
+    fn client(&self, house: &House, name: &str, key: &str, digest: &str) {
+        let extensions = format!(
+            "subjectAltName=URI:spiffe://example.org/{name}\nextendedKeyUsage=clientAuth\n\
+             basicConstraints=critical,CA:FALSE\nkeyUsage=critical,digitalSignature\n"
+        );
+        std::fs::write(self.folder.join("extensions"), extensions).unwrap();
+        let request = format!("req {key} -nodes -keyout {name}.key -out {name}.csr -subj /CN={name}");
+        openssl(&self.folder, &request);
+        let sign = format!(
+            "x509 -req -in {name}.csr -CA ca.pem -CAkey ca.key -days 1 -extfile extensions {digest} \
+             -set_serial 0x7{:x} -out {name}.pem",
+            name.len()
+        );
+        openssl(&self.folder, &sign);
+        let chain = countersign::cert::load_chain(&self.folder.join(format!("{name}.pem"))).unwrap();
+        let outline = countersign::registry::Outline {
+            fingerprint: countersign::identity::Fingerprint::of_der(&chain[0]),
+            kind: countersign::registry::EnrolmentKind::External,
+            name: Name::new(&format!("spiffe://example.org/{name}")).unwrap(),
+            grants: crate::support::echo::grants(&["tools:*"]),
+            not_after: countersign::clock::UnixTime(i64::MAX),
+            pinned: true,
+            revoked: false,
+        };
+        house.view.apply(&[outline.clone()]);
+        assert!(matches!(house.view.standing(&outline.fingerprint), Standing::Pinned(_)));
+    }
+
+    /// Shows `name`'s certificate, with OpenSSL's own scruples switched off.
+    async fn knock(&self, open: &Open, name: &str, more: &str) {
+        let arguments = format!(
+            "s_client -connect {} -cert {name}.pem -key {name}.key -cipher DEFAULT:@SECLEVEL=0 -quiet \
+             -no_ign_eof {more}",
+            open.address
+        );
+        let mut client = Command::new("openssl")
+            .args(arguments.split_whitespace())
+            .current_dir(&self.folder)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("openssl is installed");
+        client.wait().await.unwrap();
+    }
+}
+
+const EC: &str = "-newkey ec -pkeyopt ec_paramgen_curve:P-256";
+
+#[tokio::test]
+async fn short_rsa_keys_and_sha_1_are_refused_in_every_profile() {
+    for (profile, version) in [
+        (Profile::Modern, "-tls1_3"),
+        (Profile::Compatible, "-tls1_3"),
+        (Profile::Compatible, "-tls1_2"),
+    ] {
+        let mut house = House::new();
+        house.tls.profile = profile;
+        let authority = Authority::new(&mut house, EC);
+        authority.client(&house, "good", "-newkey rsa:2048", "-sha256");
+        authority.client(&house, "short", "-newkey rsa:1024", "-sha256");
+        authority.client(&house, "sha-1", "-newkey rsa:2048", "-sha1");
+        let mut open = house.open().await;
+
+        authority.knock(&open, "good", version).await;
+        assert_eq!(open.admitted().await.name().as_str(), "spiffe://example.org/good");
+        open.ended().await;
+
+        authority.knock(&open, "short", version).await;
+        let refusal = open.refused().await;
+        assert_eq!(refusal.class, Class::BadCertificate, "{refusal}");
+        assert!(refusal.reason.contains("1024 bits"), "{refusal}");
+
+        authority.knock(&open, "sha-1", version).await;
+        let refusal = open.refused().await;
+        assert_eq!(refusal.class, Class::BadCertificate, "{refusal}");
+        assert!(refusal.reason.contains("SHA-1"), "{refusal}");
+    }
+}
+
+#[tokio::test]
+async fn what_a_short_key_signed_is_refused() {
+    for (bits, admitted) in [(2048, true), (1024, false)] {
+        let mut house = House::new();
+        let authority = Authority::new(&mut house, &format!("-newkey rsa:{bits}"));
+        authority.client(&house, "agent", EC, "-sha256");
+        let mut open = house.open().await;
+        authority.knock(&open, "agent", "").await;
+        if admitted {
+            open.admitted().await;
+        } else {
+            let refusal = open.refused().await;
+            assert!(refusal.reason.contains("agent") || !refusal.reason.is_empty(), "{refusal}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_server_does_not_start_with_a_short_key() {
+    let mut house = House::new();
+    let authority = Authority::new(&mut house, EC);
+    let load = |name: &str| {
+        let file = |ending: &str| authority.folder.join(format!("{name}.{ending}"));
+        Identity::load(&file("pem"), &file("key"), None)
+    };
+    for (name, key) in [("long", "-newkey rsa:2048"), ("short", "-newkey rsa:1024")] {
+        authority.client(&house, name, key, "-sha256");
+    }
+    load("long").unwrap();
+    assert!(matches!(load("short"), Err(IdentityError::File { .. })));
+}
+
+#[tokio::test]
+async fn the_group_is_the_best_that_both_know() {
+    let mut house = House::new();
+    let authority = Authority::new(&mut house, EC);
+    authority.client(&house, "agent", EC, "-sha256");
+    let mut open = house.open().await;
+    for (groups, agreed) in [("X25519", "x25519"), ("P-384:P-256", "secp256r1"), ("P-384", "secp384r1")] {
+        authority.knock(&open, "agent", &format!("-groups {groups}")).await;
+        let peer = open.admitted().await;
+        assert_eq!((peer.agreed().group, peer.agreed().version), (agreed, "TLSv1.3"));
+        assert!(peer.agreed().suite.starts_with("TLS_"), "{:?}", peer.agreed());
+        open.ended().await;
+    }
+}
