@@ -5,8 +5,8 @@ use std::collections::HashSet;
 use std::fmt::Write;
 
 use x509_parser::der_parser::oid::Oid;
-use x509_parser::public_key::PublicKey;
 use x509_parser::prelude::{FromDer, GeneralName, ParsedExtension, X509Certificate, X509Name};
+use x509_parser::public_key::PublicKey;
 
 use crate::clock::UnixTime;
 use crate::grant::{WrittenGrants, decode_extension};

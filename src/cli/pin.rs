@@ -126,7 +126,9 @@ impl PinCommand {
                     let live = enrolment.revocation.is_none() && enrolment.not_after >= now;
                     enrolment.pinned && (all || live)
                 };
-                list(&*store, limit, wanted, now).await.map(PinOutcome::List)
+                list(&*store, limit, wanted, now)
+                    .await
+                    .map(PinOutcome::List)
             }
             PinAction::Remove(RemoveArguments { key, wait }) => {
                 Ok(report(&unpin(&*store, &key, wait, now).await?, now))

@@ -13,8 +13,8 @@ use crate::tls::{AnchorOptions, CrlMode, NameFrom, Profile};
 use super::render::render;
 use super::resolved::Config;
 use super::written::{
-    AuditSection, CaSection, LimitsSection, ListenSection, RegistrySection,
-    ServerSection, TlsSection, Written, WrittenRoles,
+    AuditSection, CaSection, LimitsSection, ListenSection, RegistrySection, ServerSection,
+    TlsSection, Written, WrittenRoles,
 };
 
 /// Where `countersign up` keeps what it made, as the configuration beside it names it.

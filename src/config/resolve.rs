@@ -11,8 +11,8 @@ use crate::backend::prompts::{PromptOptions, PromptsProvider};
 use crate::grant::{Roles, WrittenGrant, WrittenGrants};
 use crate::listener::ListenerOptions;
 use crate::policy::{Policy, PolicyOptions};
-use crate::session::limits::Limits;
 use crate::registry::{PlaceError, RegistryPlace};
+use crate::session::limits::Limits;
 use crate::tls::{AnchorOptions, CrlMode};
 
 use super::mistake::Problem;
@@ -159,7 +159,8 @@ impl Resolver<'_> {
         let mut place = RegistryPlace::File(self.path("/registry/path", file));
         if let Some(url) = &written.url {
             if written.path.is_some() {
-                let message = "the registry is either a file or a database, and `registry.path` names a file";
+                let message =
+                    "the registry is either a file or a database, and `registry.path` names a file";
                 self.wrong(Problem::at("/registry/url", message).hint("leave one of them out"));
             }
             let password_file =

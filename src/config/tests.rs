@@ -68,7 +68,10 @@ fn a_good_document_is_resolved() {
     assert_eq!(config.tls.key, Path::new("/etc/keys/server.key"));
     assert_eq!(config.tls.profile, crate::tls::Profile::Modern);
     assert_eq!(config.anchors[0].bundle, Path::new("/srv/root.pem"));
-    assert_eq!(config.registry.place.file(), Some(Path::new("/srv/registry.sqlite")));
+    assert_eq!(
+        config.registry.place.file(),
+        Some(Path::new("/srv/registry.sqlite"))
+    );
     assert_eq!(config.limits.max_message_bytes, 1 << 20);
     assert_eq!(config.limits.calls_per_second, Some(5));
     assert!(config.policy.roles["reader"].allows(Kind::Tools, "read_file"));
@@ -330,7 +333,10 @@ fn the_example_is_taken_with_every_key_switched_on_and_off() {
 fn a_registry_is_a_file_or_a_database() {
     let database = |table: &str| parse(&format!("{GOOD}\n[registry]\n{table}"));
     let url = "url = 'postgres://ca@db.example.org/registry'\n";
-    let place = database(&format!("{url}password_file = 'db.password'")).unwrap().registry.place;
+    let place = database(&format!("{url}password_file = 'db.password'"))
+        .unwrap()
+        .registry
+        .place;
     let expected = crate::registry::RegistryPlace::Database {
         url: "postgres://ca@db.example.org/registry".into(),
         password_file: Some("/srv/db.password".into()),
@@ -345,7 +351,10 @@ fn a_registry_is_a_file_or_a_database() {
         ["23:17 only the database of `registry.url` has a password"]
     );
     let mistakes = told(database("url = 'postgres://ca:s3cret@db/registry'"));
-    assert_eq!(mistakes, ["23:7 a password does not belong in the URL of a registry"]);
+    assert_eq!(
+        mistakes,
+        ["23:7 a password does not belong in the URL of a registry"]
+    );
     assert_eq!(
         told(database("max_staleness = '2s'")),
         ["23:17 must be at least 3s: a registry in good health is heard of every 2s"]

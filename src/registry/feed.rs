@@ -132,7 +132,8 @@ impl Feed {
         let newest = within(&*self.store, self.store.changed(self.applied, patience)).await?;
         let before = self.applied;
         if newest < before {
-            self.start_over("an older copy took its place", on_applied).await?;
+            self.start_over("an older copy took its place", on_applied)
+                .await?;
         }
         while self.applied < newest {
             self.take_in(on_applied).await?;
@@ -148,7 +149,10 @@ impl Feed {
     async fn take_in(&mut self, on_applied: &impl Fn(&Applied)) -> Result<(), StoreError> {
         let store = &*self.store;
         let changes = within(store, store.changes(self.applied, BATCH)).await?;
-        if changes.first().is_some_and(|first| first.seq != self.applied + 1) {
+        if changes
+            .first()
+            .is_some_and(|first| first.seq != self.applied + 1)
+        {
             let why = "changes were pruned that this server had not seen";
             return self.start_over(why, on_applied).await;
         }

@@ -55,7 +55,9 @@ pub enum PlaceError {
     #[error("`{0}` is not a parameter of a registry's URL")]
     Parameter(String),
     /// It is refused rather than to trust any host of the CA.
-    #[error("`sslmode={0}` does not say whom to trust: write `verify-full`, or `disable` where the way to the database is safe")]
+    #[error(
+        "`sslmode={0}` does not say whom to trust: write `verify-full`, or `disable` where the way to the database is safe"
+    )]
     SslMode(String),
 }
 
@@ -138,7 +140,8 @@ fn check(url: &str) -> Result<(), PlaceError> {
         }
     }
     let said = url.parse::<PgConnectOptions>();
-    said.map(drop).map_err(|error| PlaceError::Url(error.to_string()))
+    said.map(drop)
+        .map_err(|error| PlaceError::Url(error.to_string()))
 }
 
 /// How to connect. Where the URL does not say how the connection is protected, one that leaves this
@@ -155,7 +158,9 @@ pub(super) fn connect_options(url: &str) -> Result<PgConnectOptions, PlaceError>
 
 fn stays_here(options: &PgConnectOptions) -> bool {
     let host = options.get_host().trim_matches(['[', ']']);
-    let loopback = host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
+    let loopback = host
+        .parse::<IpAddr>()
+        .is_ok_and(|address| address.is_loopback());
     options.get_socket().is_some() || host.starts_with('/') || host == "localhost" || loopback
 }
 
@@ -177,12 +182,24 @@ mod tests {
         }
         let refused = |url: &str| url.parse::<RegistryPlace>().unwrap_err();
         assert_eq!(refused("mysql://db/registry"), PlaceError::Scheme);
-        assert!(matches!(refused("postgres://ca@db:port/registry"), PlaceError::Url(_)));
-        assert!(matches!(refused("postgres://db/r?sslmode=maybe"), PlaceError::Url(_)));
-        for (url, name) in [("postgres://db/r?sslmod=disable", "sslmod"), ("postgres://db/r?a", "a")] {
+        assert!(matches!(
+            refused("postgres://ca@db:port/registry"),
+            PlaceError::Url(_)
+        ));
+        assert!(matches!(
+            refused("postgres://db/r?sslmode=maybe"),
+            PlaceError::Url(_)
+        ));
+        for (url, name) in [
+            ("postgres://db/r?sslmod=disable", "sslmod"),
+            ("postgres://db/r?a", "a"),
+        ] {
             assert_eq!(refused(url), PlaceError::Parameter(name.into()));
         }
-        assert!(matches!(refused("postgres://db/r?sslmode=verify-ca"), PlaceError::SslMode(_)));
+        assert!(matches!(
+            refused("postgres://db/r?sslmode=verify-ca"),
+            PlaceError::SslMode(_)
+        ));
     }
 
     #[test]

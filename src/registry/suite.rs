@@ -223,11 +223,18 @@ pub(super) async fn an_end_comes_only_nearer(fixture: &impl Fixture) {
     assert_eq!(pin.not_after, end);
     let later = store.set_end(one.fingerprint, one.not_after).await;
     assert_eq!(later, Ok(seq), "a later end is no change");
-    let record = store.get(one.fingerprint).await.expect("read").expect("known");
+    let record = store
+        .get(one.fingerprint)
+        .await
+        .expect("read")
+        .expect("known");
     assert_eq!((record.not_after, record.der), (end, one.der.clone()));
     let changes = store.changes(1, 10).await.expect("read");
     assert_eq!(changes[0].kind, ChangeKind::Shortened);
-    store.revoke(one.fingerprint, &why(Reason::Superseded)).await.expect("revoked");
+    store
+        .revoke(one.fingerprint, &why(Reason::Superseded))
+        .await
+        .expect("revoked");
     let revoked = store.set_end(one.fingerprint, NOW).await;
     assert_eq!(revoked, Err(StoreError::Revoked(one.fingerprint)));
     let unknown = store.set_end(made(2).fingerprint, NOW).await;
@@ -648,7 +655,10 @@ pub(super) async fn old_changes_are_pruned_once_every_server_has_them(fixture: &
     store.enrol(&made(6)).await.expect("enrolled");
     assert_eq!(store.prune(later).await, Ok(2));
     assert_eq!(store.revoke(one, &why(Reason::Superseded)).await, Ok(6));
-    assert_eq!(store.page(0, 10, NOW).await.expect("a page").outlines.len(), 6);
+    assert_eq!(
+        store.page(0, 10, NOW).await.expect("a page").outlines.len(),
+        6
+    );
 }
 
 pub(super) async fn a_server_that_missed_pruned_changes_loads_anew(fixture: &impl Fixture) {

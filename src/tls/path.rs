@@ -238,7 +238,7 @@ fn describe(
     }
     let root = root_of(anchor, path).and_then(|at| anchor.roots.get(at));
     let root = root.ok_or_else(|| Refusal::new(Class::UnknownCa, "the anchor is gone"))?;
-    if let Some(reason) = parsed.iter().chain([root]).find_map(weakness) {
+    if let Some(reason) = parsed.iter().find_map(weakness) {
         return Err(Refusal::new(Class::BadCertificate, reason));
     }
     let chain = chain(anchor, &parsed, root)?;
@@ -332,11 +332,13 @@ fn unreadable(cause: &ParseError) -> Refusal {
 
 /// What is wrong with the public key, whoever signed the certificate. (Of other keys than RSA the
 /// provider knows only strong ones.)
-fn weakness(certificate: &Parsed) -> Option<String> {
+pub(super) fn weakness(certificate: &Parsed) -> Option<String> {
     let bits = certificate.rsa_bits.filter(|bits| *bits < LEAST_RSA_BITS)?;
     let name = certificate.display_name();
     let name = clip(&name).escape_debug();
-    Some(format!("the RSA key of `{name}` has {bits} bits, and {LEAST_RSA_BITS} is the least"))
+    Some(format!(
+        "the RSA key of `{name}` has {bits} bits, and {LEAST_RSA_BITS} is the least"
+    ))
 }
 
 /// As [`weakness`], of everything that was presented: a signature by a weak key is not even tried.

@@ -11,9 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::provider::{provider, versions};
 
 /// What a handshake may agree on. SHA-1 and RSA keys below 2048 bits are in none.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema,
-)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Profile {
     /// TLS 1.3 only.
@@ -96,17 +94,28 @@ mod tests {
     fn each_profile_is_exactly_this() {
         let groups = |profile: Profile| -> Vec<_> {
             let provider = profile.provider();
-            provider.kx_groups.iter().map(|group| group_name(group.name())).collect()
+            provider
+                .kx_groups
+                .iter()
+                .map(|group| group_name(group.name()))
+                .collect()
         };
         for profile in ALL {
             #[cfg(feature = "post-quantum")]
-            assert_eq!(groups(profile), ["X25519MLKEM768", "x25519", "secp256r1", "secp384r1"]);
+            assert_eq!(
+                groups(profile),
+                ["X25519MLKEM768", "x25519", "secp256r1", "secp384r1"]
+            );
             #[cfg(not(feature = "post-quantum"))]
             assert_eq!(groups(profile), ["x25519", "secp256r1", "secp384r1"]);
         }
         let suites = |profile: Profile| -> Vec<_> {
             let provider = profile.provider();
-            provider.cipher_suites.iter().map(|suite| suite_name(*suite)).collect()
+            provider
+                .cipher_suites
+                .iter()
+                .map(|suite| suite_name(*suite))
+                .collect()
         };
         let modern = [
             "TLS_AES_256_GCM_SHA384",
@@ -122,7 +131,11 @@ mod tests {
             assert!(suite.starts_with("TLS_ECDHE_") && aead, "{suite}");
         }
         let spoken = |profile: Profile| -> Vec<_> {
-            profile.versions().iter().map(|version| format!("{:?}", version.version)).collect()
+            profile
+                .versions()
+                .iter()
+                .map(|version| format!("{:?}", version.version))
+                .collect()
         };
         assert_eq!(spoken(Profile::Modern), ["TLSv1_3"]);
         assert_eq!(spoken(Profile::Compatible), ["TLSv1_3", "TLSv1_2"]);
@@ -131,11 +144,20 @@ mod tests {
     #[test]
     fn no_profile_believes_sha_1() {
         for profile in ALL {
-            let schemes = profile.provider().signature_verification_algorithms.supported_schemes();
-            for scheme in [SignatureScheme::ECDSA_NISTP256_SHA256, SignatureScheme::RSA_PSS_SHA256] {
+            let schemes = profile
+                .provider()
+                .signature_verification_algorithms
+                .supported_schemes();
+            for scheme in [
+                SignatureScheme::ECDSA_NISTP256_SHA256,
+                SignatureScheme::RSA_PSS_SHA256,
+            ] {
                 assert!(schemes.contains(&scheme), "{scheme:?}");
             }
-            for scheme in [SignatureScheme::RSA_PKCS1_SHA1, SignatureScheme::ECDSA_SHA1_Legacy] {
+            for scheme in [
+                SignatureScheme::RSA_PKCS1_SHA1,
+                SignatureScheme::ECDSA_SHA1_Legacy,
+            ] {
                 assert!(!schemes.contains(&scheme), "{scheme:?}");
             }
         }

@@ -17,8 +17,8 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use super::identity::Identity;
-use super::provider::{ClockTime, group_name, suite_name, ticketer};
 use super::profile::Profile;
+use super::provider::{ClockTime, group_name, suite_name, ticketer};
 use super::refusal::{Class, Refusal};
 use super::trust::Trust;
 use super::verifier::{BoundTickets, NOTES, Notes, Verifier};

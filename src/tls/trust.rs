@@ -151,7 +151,10 @@ impl Trust {
     /// # Errors
     /// The refusal.
     pub fn chain_of(&self, presented: &[Vec<u8>], now: UnixTime) -> Result<Arc<Chain>, Refusal> {
-        let all: Vec<_> = presented.iter().map(|der| CertificateDer::from(der.as_slice())).collect();
+        let all: Vec<_> = presented
+            .iter()
+            .map(|der| CertificateDer::from(der.as_slice()))
+            .collect();
         let Some((leaf, others)) = all.split_first() else {
             return Err(Refusal::new(Class::NoCertificate, "no certificate"));
         };

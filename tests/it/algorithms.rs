@@ -6,7 +6,7 @@ use std::process::Stdio;
 
 use countersign::identity::Name;
 use countersign::registry::Standing;
-use countersign::tls::{Class, Identity, IdentityError, Profile};
+use countersign::tls::{Class, Identity, IdentityError, Profile, Trust};
 use tokio::process::Command;
 
 use crate::support::echo::{House, Open, anchor};
@@ -40,22 +40,39 @@ impl Authority {
         Self { folder }
     }
 
-    /// A client's certificate `name.pem` with `name.key`, enrolled.
+    /// A certificate `name.pem` with `name.key`, signed by `issuer`.
+    fn sign(&self, name: &str, key: &str, more: &str, extensions: &str, issuer: &str) {
+        let serial = 0x7000 + name.len();
+        std::fs::write(self.folder.join("extensions"), extensions).unwrap();
+        let request =
+            format!("req {key} -nodes -keyout {name}.key -out {name}.csr -subj /CN={name}");
+        openssl(&self.folder, &request);
+        let sign = format!(
+            "x509 -req -in {name}.csr -CA {issuer}.pem -CAkey {issuer}.key -days 1 {more} \
+             -extfile extensions -set_serial {serial} -out {name}.pem"
+        );
+        openssl(&self.folder, &sign);
+    }
+
+    /// A CA below the root.
+    fn middle(&self, name: &str, key: &str) {
+        let extensions = "basicConstraints=critical,CA:TRUE\nkeyUsage=critical,keyCertSign\n";
+        self.sign(name, key, "-sha256", extensions, "ca");
+    }
+
     fn client(&self, house: &House, name: &str, key: &str, digest: &str) {
+        self.client_of(house, name, key, digest, "ca");
+    }
+
+    /// A client's certificate, enrolled.
+    fn client_of(&self, house: &House, name: &str, key: &str, digest: &str, issuer: &str) {
         let extensions = format!(
             "subjectAltName=URI:spiffe://example.org/{name}\nextendedKeyUsage=clientAuth\n\
              basicConstraints=critical,CA:FALSE\nkeyUsage=critical,digitalSignature\n"
         );
-        std::fs::write(self.folder.join("extensions"), extensions).unwrap();
-        let request = format!("req {key} -nodes -keyout {name}.key -out {name}.csr -subj /CN={name}");
-        openssl(&self.folder, &request);
-        let sign = format!(
-            "x509 -req -in {name}.csr -CA ca.pem -CAkey ca.key -days 1 -extfile extensions {digest} \
-             -set_serial 0x7{:x} -out {name}.pem",
-            name.len()
-        );
-        openssl(&self.folder, &sign);
-        let chain = countersign::cert::load_chain(&self.folder.join(format!("{name}.pem"))).unwrap();
+        self.sign(name, key, digest, &extensions, issuer);
+        let chain =
+            countersign::cert::load_chain(&self.folder.join(format!("{name}.pem"))).unwrap();
         let outline = countersign::registry::Outline {
             fingerprint: countersign::identity::Fingerprint::of_der(&chain[0]),
             kind: countersign::registry::EnrolmentKind::External,
@@ -66,7 +83,10 @@ impl Authority {
             revoked: false,
         };
         house.view.apply(&[outline.clone()]);
-        assert!(matches!(house.view.standing(&outline.fingerprint), Standing::Pinned(_)));
+        assert!(matches!(
+            house.view.standing(&outline.fingerprint),
+            Standing::Pinned(_)
+        ));
     }
 
     /// Shows `name`'s certificate, with OpenSSL's own scruples switched off.
@@ -106,7 +126,10 @@ async fn short_rsa_keys_and_sha_1_are_refused_in_every_profile() {
         let mut open = house.open().await;
 
         authority.knock(&open, "good", version).await;
-        assert_eq!(open.admitted().await.name().as_str(), "spiffe://example.org/good");
+        assert_eq!(
+            open.admitted().await.name().as_str(),
+            "spiffe://example.org/good"
+        );
         open.ended().await;
 
         authority.knock(&open, "short", version).await;
@@ -123,17 +146,39 @@ async fn short_rsa_keys_and_sha_1_are_refused_in_every_profile() {
 
 #[tokio::test]
 async fn what_a_short_key_signed_is_refused() {
-    for (bits, admitted) in [(2048, true), (1024, false)] {
+    let mut house = House::new();
+    let authority = Authority::new(&mut house, EC);
+    for (middle, key) in [("long", "-newkey rsa:2048"), ("short", "-newkey rsa:1024")] {
+        authority.middle(middle, key);
+        authority.client_of(&house, &format!("of-{middle}"), EC, "-sha256", middle);
+    }
+    let mut open = house.open().await;
+    authority
+        .knock(&open, "of-long", "-cert_chain long.pem")
+        .await;
+    open.admitted().await;
+    open.ended().await;
+    authority
+        .knock(&open, "of-short", "-cert_chain short.pem")
+        .await;
+    let refusal = open.refused().await;
+    assert_eq!(refusal.class, Class::BadCertificate, "{refusal}");
+    assert!(
+        refusal.reason.contains("`short` has 1024 bits"),
+        "{refusal}"
+    );
+}
+
+#[test]
+fn a_short_key_is_no_trust_anchor() {
+    for (bits, trusted) in [(2048, true), (1024, false)] {
         let mut house = House::new();
-        let authority = Authority::new(&mut house, &format!("-newkey rsa:{bits}"));
-        authority.client(&house, "agent", EC, "-sha256");
-        let mut open = house.open().await;
-        authority.knock(&open, "agent", "").await;
-        if admitted {
-            open.admitted().await;
-        } else {
-            let refusal = open.refused().await;
-            assert!(refusal.reason.contains("agent") || !refusal.reason.is_empty(), "{refusal}");
+        Authority::new(&mut house, &format!("-newkey rsa:{bits}"));
+        let oid = countersign::cert::DEFAULT_PERMISSION_OID;
+        let loaded = Trust::load(&house.anchors, oid, house.view.clone());
+        assert_eq!(loaded.is_ok(), trusted);
+        if let Err(errors) = loaded {
+            assert!(errors[0].to_string().contains("1024 bits"), "{}", errors[0]);
         }
     }
 }
@@ -154,16 +199,29 @@ async fn a_server_does_not_start_with_a_short_key() {
 }
 
 #[tokio::test]
-async fn the_group_is_the_best_that_both_know() {
+async fn what_another_implementation_agrees_on_is_known() {
     let mut house = House::new();
     let authority = Authority::new(&mut house, EC);
     authority.client(&house, "agent", EC, "-sha256");
     let mut open = house.open().await;
-    for (groups, agreed) in [("X25519", "x25519"), ("P-384:P-256", "secp256r1"), ("P-384", "secp384r1")] {
-        authority.knock(&open, "agent", &format!("-groups {groups}")).await;
+    for (groups, agreed) in [
+        ("X25519", "x25519"),
+        ("P-256", "secp256r1"),
+        ("P-384", "secp384r1"),
+    ] {
+        authority
+            .knock(&open, "agent", &format!("-groups {groups}"))
+            .await;
         let peer = open.admitted().await;
-        assert_eq!((peer.agreed().group, peer.agreed().version), (agreed, "TLSv1.3"));
-        assert!(peer.agreed().suite.starts_with("TLS_"), "{:?}", peer.agreed());
+        assert_eq!(
+            (peer.agreed().group, peer.agreed().version),
+            (agreed, "TLSv1.3")
+        );
+        assert!(
+            peer.agreed().suite.starts_with("TLS_"),
+            "{:?}",
+            peer.agreed()
+        );
         open.ended().await;
     }
 }

@@ -102,12 +102,7 @@ impl Store for Full {
         full()
     }
 
-    fn take_token<'a>(
-        &'a self,
-        _: TokenDigest,
-        _: &'a Enrolment,
-        _: UnixTime,
-    ) -> Reply<'a, u64> {
+    fn take_token<'a>(&'a self, _: TokenDigest, _: &'a Enrolment, _: UnixTime) -> Reply<'a, u64> {
         full()
     }
 

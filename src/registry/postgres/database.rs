@@ -87,7 +87,10 @@ impl Database {
 
 fn password(path: &Path) -> Result<Zeroizing<String>, String> {
     let failed = |cause: &dyn std::fmt::Display| {
-        format!("the password file `{}` cannot be used: {cause}", path.display())
+        format!(
+            "the password file `{}` cannot be used: {cause}",
+            path.display()
+        )
     };
     #[cfg(unix)]
     {

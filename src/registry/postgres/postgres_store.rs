@@ -83,7 +83,9 @@ impl PostgresStore {
                 return Ok(newest);
             }
             // Either is a reason to look; that the ear is gone cannot be, while we hold it.
-            rung = tokio::time::timeout(left.min(poll), rings.changed()).await.is_ok();
+            rung = tokio::time::timeout(left.min(poll), rings.changed())
+                .await
+                .is_ok();
         }
     }
 

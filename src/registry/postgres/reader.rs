@@ -240,8 +240,11 @@ impl Reader {
             "SELECT c.seq, c.kind, e.fingerprint FROM changes c
              JOIN enrolments e ON e.id = c.enrolment WHERE c.seq > $1 ORDER BY c.seq LIMIT $2",
         );
-        self.all(query.bind(whole(after)).bind(i64::from(limit)), rows::change)
-            .await
+        self.all(
+            query.bind(whole(after)).bind(i64::from(limit)),
+            rows::change,
+        )
+        .await
     }
 
     pub async fn newest(&self) -> Result<u64, StoreError> {

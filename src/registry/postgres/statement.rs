@@ -205,11 +205,15 @@ impl Statements<'_> {
     }
 
     pub async fn prune(&mut self, before: UnixTime) -> Result<u64, StoreError> {
-        sqlx::query(concat!("DELETE FROM servers WHERE beat_at < ", now_ms!(), " - $1"))
-            .bind(millis(FORGET_SERVER_AFTER))
-            .execute(&mut *self.connection)
-            .await
-            .map_err(|error| self.database.failed(error))?;
+        sqlx::query(concat!(
+            "DELETE FROM servers WHERE beat_at < ",
+            now_ms!(),
+            " - $1"
+        ))
+        .bind(millis(FORGET_SERVER_AFTER))
+        .execute(&mut *self.connection)
+        .await
+        .map_err(|error| self.database.failed(error))?;
         // A beginning of the feed and nothing else, whatever the clock did meanwhile: a server takes
         // a missing number for the end of what it can follow.
         let gone = sqlx::query(
@@ -307,12 +311,14 @@ impl Statements<'_> {
     }
 
     async fn newest_of(&mut self, enrolment: i64) -> Result<u64, StoreError> {
-        let seq = sqlx::query_scalar("SELECT coalesce(max(seq), (SELECT min(seq) - 1 FROM changes)) FROM changes
-             WHERE enrolment = $1")
-            .bind(enrolment)
-            .fetch_one(&mut *self.connection)
-            .await
-            .map_err(|error| self.database.failed(error))?;
+        let seq = sqlx::query_scalar(
+            "SELECT coalesce(max(seq), (SELECT min(seq) - 1 FROM changes)) FROM changes
+             WHERE enrolment = $1",
+        )
+        .bind(enrolment)
+        .fetch_one(&mut *self.connection)
+        .await
+        .map_err(|error| self.database.failed(error))?;
         self.number(seq)
     }
 

@@ -98,7 +98,10 @@ async fn what_was_written_is_there_for_the_next_process() {
     let store = schema.open().await;
     store.enrol(&made(1)).await.expect("enrolled");
     let revocation = why(Reason::Superseded);
-    store.revoke(made(1).fingerprint, &revocation).await.expect("revoked");
+    store
+        .revoke(made(1).fingerprint, &revocation)
+        .await
+        .expect("revoked");
     drop(store);
     let store = PostgresStore::open(&schema.url(), None, false).await;
     let store = store.expect("it is a registry now");
@@ -110,7 +113,10 @@ async fn what_was_written_is_there_for_the_next_process() {
 #[tokio::test]
 async fn a_registry_is_made_only_where_that_is_wanted() {
     let schema = Schema::new().await;
-    assert!(matches!(schema.refusal(false).await, StoreError::Corrupt { .. }));
+    assert!(matches!(
+        schema.refusal(false).await,
+        StoreError::Corrupt { .. }
+    ));
     schema.open().await.enrol(&made(1)).await.expect("enrolled");
     PostgresStore::open(&schema.url(), None, false)
         .await
@@ -118,7 +124,9 @@ async fn a_registry_is_made_only_where_that_is_wanted() {
 
     let schema = Schema::new().await;
     let mut raw = schema.raw().await;
-    raw.execute("CREATE TABLE enrolments (id bigint)").await.expect("made");
+    raw.execute("CREATE TABLE enrolments (id bigint)")
+        .await
+        .expect("made");
     let StoreError::Corrupt { what, .. } = schema.refusal(true).await else {
         panic!("the tables of another program")
     };
@@ -130,14 +138,18 @@ async fn a_newer_schema_is_refused() {
     let schema = Schema::new().await;
     drop(schema.open().await);
     let mut raw = schema.raw().await;
-    raw.execute("UPDATE countersign_registry SET version = 99").await.expect("set");
+    raw.execute("UPDATE countersign_registry SET version = 99")
+        .await
+        .expect("set");
     let newer = StoreError::NewerSchema {
         place: schema.url(),
         found: 99,
         known: 2,
     };
     assert_eq!(schema.refusal(true).await, newer);
-    raw.execute("UPDATE countersign_registry SET version = 2").await.expect("set");
+    raw.execute("UPDATE countersign_registry SET version = 2")
+        .await
+        .expect("set");
     drop(schema.open().await);
 }
 
@@ -181,18 +193,25 @@ async fn a_password_comes_from_a_file_of_its_owner_and_is_never_told() {
         std::fs::set_permissions(&file, std::fs::Permissions::from_mode(mode)).expect("set");
     };
     write("right\nand a second line\n", 0o600);
-    let store = PostgresStore::open(&url, Some(&file), true).await.expect("opened");
+    let store = PostgresStore::open(&url, Some(&file), true)
+        .await
+        .expect("opened");
     assert_eq!(store.enrol(&made(1)).await, Ok(1));
     assert!(!format!("{store:?}").contains("right"));
 
     let refused = async || {
-        let error = PostgresStore::open(&url, Some(&file), false).await.expect_err("refused");
+        let error = PostgresStore::open(&url, Some(&file), false)
+            .await
+            .expect_err("refused");
         assert!(matches!(error, StoreError::Unreachable { .. }), "{error}");
         error.to_string()
     };
     write("secret-but-wrong", 0o600);
     let said = refused().await;
-    assert!(said.contains("password") && !said.contains("secret-but"), "{said}");
+    assert!(
+        said.contains("password") && !said.contains("secret-but"),
+        "{said}"
+    );
     write("right", 0o640);
     assert!(refused().await.contains("mode 0640"));
     std::fs::remove_file(&file).expect("removed");
@@ -205,14 +224,19 @@ async fn a_writer_waits_for_another_process_s_transaction() {
     let store = Arc::new(schema.open().await);
     let mut raw = schema.raw().await;
     let mut held = raw.begin().await.expect("begun");
-    held.execute("SELECT newest FROM feed FOR UPDATE").await.expect("held");
+    held.execute("SELECT newest FROM feed FOR UPDATE")
+        .await
+        .expect("held");
     let writing = tokio::spawn({
         let store = Arc::clone(&store);
         async move { store.enrol(&made(1)).await }
     });
     assert_eq!(store.newest().await, Ok(0), "a reader does not wait");
     let other = schema.open().await;
-    other.heartbeat("north", 0).await.expect("a heartbeat does not wait");
+    other
+        .heartbeat("north", 0)
+        .await
+        .expect("a heartbeat does not wait");
     assert!(!writing.is_finished());
     held.rollback().await.expect("rolled back");
     assert_eq!(writing.await.expect("it ends"), Ok(1));
@@ -224,7 +248,9 @@ async fn a_request_is_carried_out_although_nobody_waits_for_it() {
     let store = schema.open().await;
     let mut raw = schema.raw().await;
     let mut held = raw.begin().await.expect("begun");
-    held.execute("SELECT newest FROM feed FOR UPDATE").await.expect("held");
+    held.execute("SELECT newest FROM feed FOR UPDATE")
+        .await
+        .expect("held");
     let impatient = tokio::time::timeout(Duration::from_millis(20), store.enrol(&made(1))).await;
     assert!(impatient.is_err());
     held.rollback().await.expect("rolled back");
@@ -313,7 +339,9 @@ async fn a_row_that_nobody_of_us_wrote_is_an_error_and_no_guess() {
     store.enrol(&made(1)).await.expect("enrolled");
     assert!(store.get(made(1).fingerprint).await.is_ok());
     let mut raw = schema.raw().await;
-    raw.execute("UPDATE enrolments SET kind = 7").await.expect("spoilt");
+    raw.execute("UPDATE enrolments SET kind = 7")
+        .await
+        .expect("spoilt");
     let error = store.get(made(1).fingerprint).await.expect_err("a kind");
     let StoreError::Corrupt { what, .. } = error else {
         panic!("it is the store's fault")

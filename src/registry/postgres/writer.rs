@@ -107,7 +107,10 @@ async fn fleeting(
     requests: &[Request],
 ) -> Result<Vec<Answer>, StoreError> {
     let failed = |error| database.failed(error);
-    let mut transaction = connection.begin_with(BEGIN_FLEETING).await.map_err(failed)?;
+    let mut transaction = connection
+        .begin_with(BEGIN_FLEETING)
+        .await
+        .map_err(failed)?;
     let mut statements = Statements {
         database,
         connection: &mut transaction,

@@ -11,9 +11,9 @@ mod measure;
 mod reader;
 mod sqlite_store;
 mod statement;
-mod tokens;
 #[cfg(test)]
 mod tests;
+mod tokens;
 mod writer;
 
 pub use sqlite_store::SqliteStore;

@@ -282,12 +282,14 @@ impl Statements<'_> {
     }
 
     async fn newest_of(&mut self, enrolment: i64) -> Result<u64, StoreError> {
-        let seq = sqlx::query_scalar("SELECT coalesce(max(seq), (SELECT min(seq) - 1 FROM changes)) FROM changes
-             WHERE enrolment = $1")
-            .bind(enrolment)
-            .fetch_one(&mut *self.connection)
-            .await
-            .map_err(|error| self.place.failed(error))?;
+        let seq = sqlx::query_scalar(
+            "SELECT coalesce(max(seq), (SELECT min(seq) - 1 FROM changes)) FROM changes
+             WHERE enrolment = $1",
+        )
+        .bind(enrolment)
+        .fetch_one(&mut *self.connection)
+        .await
+        .map_err(|error| self.place.failed(error))?;
         self.number(seq)
     }
 

@@ -11,8 +11,8 @@ use countersign::identity::{Fingerprint, Name};
 use countersign::listener::{Close, Door, Listener, ListenerOptions, Live, LiveIndex};
 use countersign::peer::Peer;
 use countersign::registry::{EnrolmentKind, Outline, View};
-use countersign::tls::{Profile,
-    Accepted, AnchorOptions, NameFrom, Refusal, ServerTls, ServerTlsOptions, Trust,
+use countersign::tls::{
+    Accepted, AnchorOptions, NameFrom, Profile, Refusal, ServerTls, ServerTlsOptions, Trust,
 };
 use rcgen::CertificateParams;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
