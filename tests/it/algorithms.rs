@@ -82,7 +82,7 @@ impl Authority {
             pinned: true,
             revoked: false,
         };
-        house.view.apply(&[outline.clone()]);
+        house.view.apply(std::slice::from_ref(&outline));
         assert!(matches!(
             house.view.standing(&outline.fingerprint),
             Standing::Pinned(_)

@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use countersign::registry::{self, Reason, RegistryPlace, Revocation, Store, StoreError};
+use countersign::registry::{self, Reason, RegistryPlace, Revocation, StoreError};
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
