@@ -1,12 +1,14 @@
 //! What Countersign costs, against a floor that lives beside it. `scripts/bench` runs this.
 //!
-//! One program with three parts: `run` (the load and the table), `floor` (the floor's server, which
-//! `run` starts) and `served` (Countersign as a library, with a tool that moves as many bytes as it
-//! is told to). Floor and server are measured in turns within one run, so that a machine that
+//! One program with four parts: `run` (the load and the table), `floor` (the floor's server, which
+//! `run` starts), `served` (Countersign as a library, with a tool that moves as many bytes as it is
+//! told to) and `soak` (the load for a long time). Floor and server are measured in turns within one run, so that a machine that
 //! changes its speed changes it for both; of the turns the median counts.
 #![allow(
     clippy::disallowed_methods,
-    reason = "a load generator reads the clock and the environment"
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a load generator reads the clock and the environment, and its output is a table"
 )]
 
 mod floor;

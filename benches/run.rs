@@ -245,7 +245,7 @@ impl Bench {
         }
         let line = Line::call("self__whoami", "{}");
         let (floor, ours) = (self.floor(false, None)?, self.serve()?);
-        let costs = self.in_turns(&floor, ours.as_ref(), async |server, expect| {
+        let measure = async |server: &Server, expect: Expect| {
             load::calls(
                 server,
                 &self.pki,
@@ -255,13 +255,34 @@ impl Bench {
                 self.window,
             )
             .await
-        })?;
-        self.call_row(
-            key,
-            format!("tools/call, 16 connections, {in_flight} in flight each"),
-            target,
-            &costs,
-        );
+        };
+        let costs = self.in_turns(&floor, ours.as_ref(), measure)?;
+        // Not judged: a floor that gives as many bytes as the tool does, where an echo gives fewer.
+        let given = costs
+            .ours
+            .first()
+            .and_then(|cost| usize::try_from(cost.answer_bytes).ok());
+        let equal = match given {
+            Some(bytes) => Some(self.in_turns(&self.floor(false, Some(bytes))?, None, measure)?),
+            None => None,
+        };
+        let shape = format!("tools/call, 16 connections, {in_flight} in flight each");
+        self.call_row(key, shape, target, &costs);
+        if let Some(mut equal) = equal {
+            equal.ours = costs.ours;
+            let (key, measure) = if in_flight == 1 {
+                (
+                    "calls-1-same-bytes",
+                    "the same, floor answering as many bytes",
+                )
+            } else {
+                (
+                    "calls-16-same-bytes",
+                    "the same, floor answering as many bytes",
+                )
+            };
+            self.call_row(key, measure.to_owned(), Target::None, &equal);
+        }
         Ok(())
     }
 

@@ -11,6 +11,7 @@ use tokio::sync::broadcast;
 
 use crate::grant::Kind;
 
+use super::header::{HeaderError, ParamHeader, param_headers};
 use super::provider::{Events, Happening, Provider};
 use super::schema::Schema;
 
@@ -50,6 +51,8 @@ pub struct ToolEntry {
     pub listed: Listed,
     /// Checked before it runs.
     pub input: Arc<Schema>,
+    /// Arguments that HTTP clients repeat in headers, from the schema.
+    pub headers: Arc<[ParamHeader]>,
     /// Grants that it needs besides its own.
     pub requires: Arc<[(Kind, String)]>,
 }
@@ -67,6 +70,14 @@ pub enum CatalogueError {
         kind: &'static str,
         /// The full name.
         name: String,
+    },
+    /// An `x-mcp-header` in a tool's schema that clients would refuse the tool for.
+    #[error("tool `{tool}`: {why}")]
+    Header {
+        /// The full name.
+        tool: String,
+        /// What is wrong.
+        why: HeaderError,
     },
     /// A name that MCP does not allow.
     #[error("`{0}` cannot be the name of a tool: it must be 1 to 128 of `A-Z a-z 0-9 _ - .`")]
@@ -106,28 +117,59 @@ impl Catalogue {
             check_name(&key)?;
             let mut json = Vec::new();
             tool.encode(&key, &mut json);
-            if self.tools_by_name.insert(key.clone(), self.tools.len()).is_some() {
-                return Err(CatalogueError::Twice { kind: "tools", name: key });
+            if self
+                .tools_by_name
+                .insert(key.clone(), self.tools.len())
+                .is_some()
+            {
+                return Err(CatalogueError::Twice {
+                    kind: "tools",
+                    name: key,
+                });
             }
-            let listed = Listed { key, json: json.into(), provider: index, local: tool.name };
+            let listed = Listed {
+                key,
+                json: json.into(),
+                provider: index,
+                local: tool.name,
+            };
             let requires = tool.requires.into();
-            self.tools.push(ToolEntry { listed, input: tool.input, requires });
+            let headers = param_headers(tool.input.text())
+                .map_err(|why| CatalogueError::Header { tool: listed.key.clone(), why })?;
+            self.tools.push(ToolEntry { listed, input: tool.input, headers: headers.into(), requires });
         }
         for prompt in provider.prompts() {
             let key = full_name(&name, &prompt.name);
             let mut json = Vec::new();
             prompt.encode(&key, &mut json);
-            if self.prompts_by_name.insert(key.clone(), self.prompts.len()).is_some() {
-                return Err(CatalogueError::Twice { kind: "prompts", name: key });
+            if self
+                .prompts_by_name
+                .insert(key.clone(), self.prompts.len())
+                .is_some()
+            {
+                return Err(CatalogueError::Twice {
+                    kind: "prompts",
+                    name: key,
+                });
             }
             let local = prompt.name;
-            self.prompts.push(Listed { key, json: json.into(), provider: index, local });
+            self.prompts.push(Listed {
+                key,
+                json: json.into(),
+                provider: index,
+                local,
+            });
         }
         for template in provider.resource_templates() {
             let mut json = Vec::new();
             template.encode(&mut json);
             let (key, local) = (template.uri_template.clone(), template.uri_template);
-            self.templates.push(Listed { key, json: json.into(), provider: index, local });
+            self.templates.push(Listed {
+                key,
+                json: json.into(),
+                provider: index,
+                local,
+            });
         }
         self.providers.push((name, provider));
         Ok(())
@@ -154,7 +196,9 @@ impl Catalogue {
     /// The tool of that full name.
     #[must_use]
     pub fn tool(&self, name: &str) -> Option<&ToolEntry> {
-        self.tools_by_name.get(name).map(|index| &self.tools[*index])
+        self.tools_by_name
+            .get(name)
+            .map(|index| &self.tools[*index])
     }
 
     /// Prompts in the order in which they are listed.
@@ -166,7 +210,9 @@ impl Catalogue {
     /// The prompt of that full name.
     #[must_use]
     pub fn prompt(&self, name: &str) -> Option<&Listed> {
-        self.prompts_by_name.get(name).map(|index| &self.prompts[*index])
+        self.prompts_by_name
+            .get(name)
+            .map(|index| &self.prompts[*index])
     }
 
     /// Resource templates in the order in which they are listed.
@@ -178,7 +224,10 @@ impl Catalogue {
     /// The provider that this URI belongs to.
     #[must_use]
     pub fn owner(&self, uri: &str) -> Option<&Arc<dyn Provider>> {
-        let provider = self.providers.iter().find(|(_, provider)| provider.owns_uri(uri));
+        let provider = self
+            .providers
+            .iter()
+            .find(|(_, provider)| provider.owns_uri(uri));
         provider.map(|(_, provider)| provider)
     }
 
@@ -190,7 +239,11 @@ impl Catalogue {
 }
 
 fn full_name(provider: &str, local: &str) -> String {
-    if provider.is_empty() { local.to_owned() } else { format!("{provider}{SEPARATOR}{local}") }
+    if provider.is_empty() {
+        local.to_owned()
+    } else {
+        format!("{provider}{SEPARATOR}{local}")
+    }
 }
 
 fn check_name(name: &str) -> Result<(), CatalogueError> {
@@ -211,27 +264,51 @@ mod tests {
     impl Provider for Two {
         fn tools(&self) -> Vec<Tool> {
             let schema = Arc::new(Schema::new(r#"{"type":"object"}"#).unwrap());
-            vec![Tool::new(self.0, "d", schema.clone()), Tool::new("b", "d", schema)]
+            vec![
+                Tool::new(self.0, "d", schema.clone()),
+                Tool::new("b", "d", schema),
+            ]
         }
     }
 
     fn catalogue(names: &[(&str, &'static str)]) -> Result<Catalogue, CatalogueError> {
         let provider = |local| Arc::new(Two(local)) as Arc<dyn Provider>;
-        Catalogue::new(names.iter().map(|(n, local)| ((*n).to_owned(), provider(*local))).collect())
+        Catalogue::new(
+            names
+                .iter()
+                .map(|(n, local)| ((*n).to_owned(), provider(*local)))
+                .collect(),
+        )
     }
 
     #[test]
     fn names_are_prefixed_and_must_not_clash() {
         let both = catalogue(&[("x", "a"), ("", "c")]).unwrap();
-        let names: Vec<_> = both.tools().iter().map(|tool| tool.listed.key.as_str()).collect();
+        let names: Vec<_> = both
+            .tools()
+            .iter()
+            .map(|tool| tool.listed.key.as_str())
+            .collect();
         assert_eq!(names, ["x__a", "x__b", "c", "b"]);
         assert_eq!(both.tool("x__b").unwrap().listed.local, "b");
         assert!(both.tool("a").is_none());
         let error = |names: &[(&str, &'static str)]| catalogue(names).err().unwrap();
-        let twice = |name: &str| CatalogueError::Twice { kind: "tools", name: name.into() };
-        assert_eq!(error(&[("x", "a"), ("x", "c")]), CatalogueError::Provider("x".into()));
+        let twice = |name: &str| CatalogueError::Twice {
+            kind: "tools",
+            name: name.into(),
+        };
+        assert_eq!(
+            error(&[("x", "a"), ("x", "c")]),
+            CatalogueError::Provider("x".into())
+        );
         assert_eq!(error(&[("x", "b")]), twice("x__b"));
-        assert_eq!(error(&[("", "a"), ("", "c")]), CatalogueError::Provider(String::new()));
-        assert_eq!(error(&[("x", "a/b")]), CatalogueError::Name("x__a/b".into()));
+        assert_eq!(
+            error(&[("", "a"), ("", "c")]),
+            CatalogueError::Provider(String::new())
+        );
+        assert_eq!(
+            error(&[("x", "a/b")]),
+            CatalogueError::Name("x__a/b".into())
+        );
     }
 }

@@ -3,6 +3,7 @@
 
 mod catalogue;
 mod encode;
+mod header;
 pub mod files;
 mod offer;
 pub mod own;
@@ -17,11 +18,12 @@ mod unique;
 
 pub use catalogue::{Catalogue, CatalogueError, Listed, ToolEntry};
 pub use encode::{base64_string, json_string, raw_json};
+pub use header::{HeaderError, ParamHeader};
 pub use offer::{
     Annotations, Completion, Page, Prompt, PromptArgument, Resource, ResourceTemplate, Tool,
 };
 pub use provider::{
-    Answer, Caller, Cancel, CompletionTarget, Context, Events, Happening, Note, Notes,
+    Answer, AskError, Asker, Caller, Cancel, CompletionTarget, Context, Events, Happening, Note, Notes,
     Provider, RawJson,
 };
 pub use result::{

@@ -79,6 +79,9 @@ pub enum Note {
         /// Raw JSON, on one line.
         data: String,
     },
+    /// The call takes long, and its caller need not hold a stream open for it: over HTTP, a client
+    /// of an older revision is sent away and comes back for the rest. Elsewhere it means nothing.
+    Release,
 }
 
 /// Where notes go. The session drops what nobody asked for and what a slow reader cannot take;
@@ -86,6 +89,29 @@ pub enum Note {
 pub trait Notes: Send + Sync {
     /// Takes a note.
     fn note(&self, note: Note);
+}
+
+/// Why a client's answers are not there.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AskError {
+    /// The client answered with an error: its message.
+    #[error("the client refused: {0}")]
+    Refused(String),
+    /// It could not be asked, or did not answer in time.
+    #[error("{0}")]
+    Failed(String),
+}
+
+/// Asks a client of the older revisions for what [`Failure::InputRequired`] wants. The session
+/// gives one with each call of a client that declared something to be asked for; the router uses
+/// it, so that a provider is written once for all revisions.
+pub trait Asker: Send + Sync {
+    /// Sends every request and waits for all answers: an object of results by key. Dropping the
+    /// future cancels what is open.
+    fn ask(
+        &self,
+        requests: Vec<(String, String)>,
+    ) -> Pin<Box<dyn Future<Output = Result<RawJson, AskError>> + Send>>;
 }
 
 /// Who is calling, for providers that ask. The session makes one for each set of grounds and
@@ -130,6 +156,8 @@ pub struct Context {
     /// The state that was given out with them; the session checked that it is ours and this
     /// caller's.
     pub request_state: Option<String>,
+    /// Asks a client of the older revisions; taken out by the router.
+    pub(crate) asker: Option<Arc<dyn Asker>>,
 }
 
 impl Context {
@@ -143,6 +171,7 @@ impl Context {
             client_capabilities: None,
             input_responses: None,
             request_state: None,
+            asker: None,
         }
     }
 
@@ -154,6 +183,13 @@ impl Context {
                 total,
                 message,
             });
+        }
+    }
+
+    /// Lets the stream of this call's answer go: see [`Note::Release`].
+    pub fn release(&self) {
+        if let Some(notes) = &self.notes {
+            notes.note(Note::Release);
         }
     }
 

@@ -10,7 +10,7 @@ use crate::grant::WrittenGrants;
 use crate::identity::Fingerprint;
 use crate::secret::Secret;
 
-use super::files::CaFiles;
+use super::files::{CaFiles, SettleError};
 use super::passphrase::PassphraseError;
 use super::signer::{Signer, SignerError};
 
@@ -37,6 +37,9 @@ pub enum AuthorityError {
     /// No passphrase.
     #[error(transparent)]
     Passphrase(#[from] PassphraseError),
+    /// A rotation that was interrupted cannot be finished.
+    #[error(transparent)]
+    Settle(#[from] SettleError),
     /// Not a certificate.
     #[error("`{path}`: {error}")]
     Parse {
@@ -89,6 +92,10 @@ pub struct Authority {
     /// From the signing certificate upwards, without the root.
     pub(super) chain: Vec<Vec<u8>>,
     pub(super) root: Vec<u8>,
+    /// All that are trusted at the top, `root` first.
+    pub(super) roots: Vec<Vec<u8>>,
+    /// The root as the one before it signed it: for whoever does not trust the new one yet.
+    pub(super) cross: Option<Vec<u8>>,
     pub(super) parsed: Parsed,
     pub(super) trust_domain: String,
     /// Of every certificate of the path that has one.
@@ -103,6 +110,7 @@ impl Authority {
     /// # Errors
     /// Files, passphrase, or parts that do not fit together.
     pub fn issuing(files: &CaFiles, unlock: Unlock<'_>, oid: &str) -> Result<Self, AuthorityError> {
+        files.settle()?;
         let (certificate, key) = (files.issuing_certificate(), files.issuing_key());
         Self::open(&certificate, &key, &files.root_certificate(), unlock, oid)
     }
@@ -112,6 +120,7 @@ impl Authority {
     /// # Errors
     /// As [`Self::issuing`].
     pub fn root(files: &CaFiles, unlock: Unlock<'_>, oid: &str) -> Result<Self, AuthorityError> {
+        files.settle()?;
         let root = files.root_certificate();
         Self::open(&root, &files.root_key(), &root, unlock, oid)
     }
@@ -143,6 +152,8 @@ impl Authority {
             signer,
             chain: above.chain,
             root: above.root,
+            roots: above.roots,
+            cross: above.cross,
             parsed: above.parsed,
             trust_domain: above.trust_domain,
             ceilings: above.ceilings,
@@ -181,6 +192,16 @@ impl Authority {
         &self.root
     }
 
+    /// What the holder of a certificate of this CA presents above it.
+    pub(super) fn presented(&self) -> Vec<Vec<u8>> {
+        self.chain.iter().chain(&self.cross).cloned().collect()
+    }
+
+    /// For messages.
+    pub(super) fn common_name(&self) -> String {
+        self.parsed.common_names.first().cloned().unwrap_or_default()
+    }
+
     /// The fingerprint of its own certificate.
     #[must_use]
     pub const fn fingerprint(&self) -> Fingerprint {
@@ -197,6 +218,8 @@ impl Authority {
 pub(super) struct Above {
     pub chain: Vec<Vec<u8>>,
     pub root: Vec<u8>,
+    pub roots: Vec<Vec<u8>>,
+    pub cross: Option<Vec<u8>>,
     pub parsed: Parsed,
     pub public_key: Vec<u8>,
     trust_domain: String,
@@ -208,9 +231,11 @@ impl Above {
     /// Reads a CA's chain and its root and checks that each is signed by the next.
     pub fn load(certificate: &Path, root: &Path, oid: &str) -> Result<Self, AuthorityError> {
         let mut chain = load_chain(certificate)?;
+        let roots = load_chain(root)?;
         // `load_chain` gives at least one.
-        let root_der = load_chain(root)?.swap_remove(0);
-        chain.retain(|der| *der != root_der);
+        let root_der = roots[0].clone();
+        let cross = cross_certificate(&root.with_file_name("cross.crt"), &root_der);
+        chain.retain(|der| *der != root_der && Some(der) != cross.as_ref());
         let path: Vec<&[u8]> = chain.iter().chain([&root_der]).map(Vec::as_slice).collect();
         let wrong = |error| AuthorityError::Parse {
             path: certificate.to_owned(),
@@ -265,6 +290,8 @@ impl Above {
             not_after,
             chain,
             root: root_der,
+            roots,
+            cross,
         })
     }
 
@@ -272,6 +299,13 @@ impl Above {
     pub fn der(&self) -> &[u8] {
         self.chain.first().unwrap_or(&self.root)
     }
+}
+
+/// The cross-certificate of this root, where there is one; of another root it is none of ours.
+fn cross_certificate(path: &Path, root: &[u8]) -> Option<Vec<u8>> {
+    let cross = load_chain(path).ok()?.swap_remove(0);
+    let same_key = public_key(&cross) == public_key(root);
+    (same_key && is_signed_by(root, &cross)).then_some(cross)
 }
 
 /// Whether `issuer`'s key made the signature of `der`, and the names agree.

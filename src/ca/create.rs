@@ -8,14 +8,16 @@ use std::time::Duration;
 
 use crate::cert::{FileError, KeyError, ParseError, Parsed, encrypt_pkcs8, write_atomic};
 use crate::clock::UnixTime;
+use crate::grant::WrittenGrants;
 use crate::identity::{Name, NameError, SpiffeError, SpiffeId};
 use crate::registry::{Enrolment, EnrolmentKind, Store, StoreError};
 use crate::secret::Secret;
 
 use super::authority::{Above, Authority, AuthorityError};
+use super::bundle::write_bundle;
 use super::certificate::{BuildError, Contents, Role, self_signed, signed_by, uri};
 use super::crl::{CrlError, first_crl};
-use super::files::{CaFiles, State};
+use super::files::{CaFiles, SettleError, State};
 use super::lock::{FolderLock, LockError};
 use super::pem;
 use super::serial::token;
@@ -24,7 +26,7 @@ use super::signer::{KeyKind, Signer, SignerError};
 
 const DAY: Duration = Duration::from_secs(86_400);
 /// Ten years.
-const ROOT_LIFETIME: Duration = Duration::from_secs(3652 * DAY.as_secs());
+pub(super) const ROOT_LIFETIME: Duration = Duration::from_secs(3652 * DAY.as_secs());
 /// One year.
 const ISSUING_LIFETIME: Duration = Duration::from_secs(365 * DAY.as_secs());
 
@@ -76,6 +78,9 @@ pub enum CreateError {
     /// Making a certificate.
     #[error(transparent)]
     Build(#[from] BuildError),
+    /// A rotation before this one cannot be finished.
+    #[error(transparent)]
+    Settle(#[from] SettleError),
     /// Reading back the chain that was made.
     #[error(transparent)]
     Authority(#[from] AuthorityError),
@@ -106,6 +111,9 @@ pub struct NewAuthority<'a> {
     pub issuing_passphrase: &'a Secret,
     /// The permission extension's identifier.
     pub permission_oid: &'a str,
+    /// Beyond this nothing that the issuing CA signs can go. The root has no ceiling: it could not
+    /// be taken back for ten years.
+    pub ceiling: Option<&'a WrittenGrants>,
     /// Written into the folder with the rest: name, content, mode 0600.
     pub beside: Option<(&'a str, &'a [u8])>,
 }
@@ -172,37 +180,19 @@ fn above(files: &CaFiles, oid: &str) -> Result<Above, AuthorityError> {
     Above::load(&files.issuing_certificate(), &files.root_certificate(), oid)
 }
 
-/// A new issuing CA below the root of a folder, in place of the one that is there. A killed run can
-/// leave the new key beside the old certificate; opening the CA tells, and this repairs it.
-pub(super) async fn renew_issuing(
-    files: &CaFiles,
-    root: &Authority,
-    new: NewAuthority<'_>,
-    store: &dyn Store,
-    by: &str,
-    now: UnixTime,
-) -> Result<Authority, CreateError> {
-    let issuing = make_issuing(root.der(), &root.signer, new, now)?;
-    let mut enrolment = authority_record(&issuing, by, now)?;
-    enrolment.issuer = Some(root.fingerprint());
-    store.enrol(&enrolment).await?;
-    let key = encrypt_pkcs8(&issuing.key, new.issuing_passphrase)?;
-    write_atomic(&files.issuing_key(), key.as_bytes(), 0o600)?;
-    let certificate = pem::block("CERTIFICATE", &issuing.certificate);
-    write_atomic(&files.issuing_certificate(), certificate.as_bytes(), 0o644)?;
-    let crl = first_crl(&issuing.certificate, &issuing.signer, now)?;
-    write_atomic(&files.issuing_crl(), crl.as_bytes(), 0o644)?;
-    Ok(Authority::of(
-        above(files, new.permission_oid)?,
-        issuing.signer,
-    ))
+/// A key and its certificate, not written yet.
+pub(super) struct Made {
+    pub signer: Signer,
+    pub key: crate::cert::PrivateKey,
+    pub certificate: Vec<u8>,
+    pub parsed: Parsed,
 }
 
-struct Made {
-    signer: Signer,
-    key: crate::cert::PrivateKey,
-    certificate: Vec<u8>,
-    parsed: Parsed,
+impl Made {
+    /// The same key once more.
+    pub fn again(&self) -> Result<(Signer, crate::cert::PrivateKey), SignerError> {
+        Ok((Signer::from_pkcs8(&self.key)?, self.key.clone()))
+    }
 }
 
 fn refuse_existing(files: &CaFiles) -> Result<(), CreateError> {
@@ -246,7 +236,7 @@ fn contents<'a>(
     })
 }
 
-fn make_root(new: NewAuthority<'_>, now: UnixTime) -> Result<Made, CreateError> {
+pub(super) fn make_root(new: NewAuthority<'_>, now: UnixTime) -> Result<Made, CreateError> {
     let (signer, key) = Signer::generate(new.key)?;
     let name = format!(
         "Countersign Root CA {}",
@@ -263,7 +253,7 @@ fn make_root(new: NewAuthority<'_>, now: UnixTime) -> Result<Made, CreateError> 
     })
 }
 
-fn make_issuing(
+pub(super) fn make_issuing(
     root: &[u8],
     root_signer: &Signer,
     new: NewAuthority<'_>,
@@ -275,6 +265,7 @@ fn make_issuing(
         token(4).map_err(BuildError::from)?
     );
     let mut contents = contents(&new, &name, 1, ISSUING_LIFETIME, now)?;
+    contents.permissions = new.ceiling.map(|ceiling| (new.permission_oid, ceiling));
     let above = Parsed::from_der(root, new.permission_oid)?;
     contents.not_after = contents.not_after.min(above.not_after);
     let issuer =
@@ -329,6 +320,7 @@ fn stage(
     let crl = |made: &Made| first_crl(&made.certificate, &made.signer, now);
     write_atomic(&at.root_crl(), crl(root)?.as_bytes(), 0o644)?;
     write_atomic(&at.issuing_crl(), crl(issuing)?.as_bytes(), 0o644)?;
+    write_bundle(&at, new.permission_oid, now)?;
     if let Some((name, content)) = new.beside {
         write_atomic(&staged.join(name), content, 0o600)?;
     }
@@ -342,7 +334,7 @@ fn record(issuing: &Made, root: &Made, by: &str, now: UnixTime) -> Result<Enrolm
 }
 
 /// On record so that it can be revoked; not pinned, for that would admit everything below it.
-fn authority_record(made: &Made, by: &str, now: UnixTime) -> Result<Enrolment, NameError> {
+pub(super) fn authority_record(made: &Made, by: &str, now: UnixTime) -> Result<Enrolment, NameError> {
     let name = made
         .parsed
         .common_names
@@ -373,12 +365,12 @@ fn parent(dir: &Path) -> &Path {
     }
 }
 
-fn folder(path: &Path) -> impl FnOnce(std::io::Error) -> CreateError + use<> {
+pub(super) fn folder(path: &Path) -> impl FnOnce(std::io::Error) -> CreateError + use<> {
     let path = path.to_owned();
     move |cause| CreateError::Folder { path, cause }
 }
 
-fn sync_folder(path: &Path) -> Result<(), CreateError> {
+pub(super) fn sync_folder(path: &Path) -> Result<(), CreateError> {
     fs::File::open(path)
         .and_then(|dir| dir.sync_all())
         .map_err(folder(path))

@@ -6,25 +6,33 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rcgen::{
-    CertificateRevocationListParams, Issuer, KeyIdMethod, RevocationReason, RevokedCertParams,
+    CertificateRevocationListParams, CrlDistributionPoint, CrlIssuingDistributionPoint, Issuer, KeyIdMethod, RevocationReason, RevokedCertParams,
     SerialNumber,
 };
 use rustls::pki_types::CertificateRevocationListDer;
 use rustls::pki_types::pem::PemObject;
-use x509_parser::prelude::{CertificateRevocationList, FromDer};
+use x509_parser::prelude::{
+    CertificateRevocationList, DistributionPointName, FromDer, GeneralName,
+    IssuingDistributionPoint, ParsedExtension,
+};
 
 use crate::cert::{FileError, write_atomic};
 use crate::clock::UnixTime;
-use crate::registry::{Reason, Store, StoreError};
+use crate::registry::{Enrolment, Reason, Store, StoreError};
 
 use super::authority::Authority;
+use super::bundle::write_bundle;
 use super::certificate::{BuildError, date};
+use super::files::CaFiles;
 use super::lock::{FolderLock, LockError};
 use super::pem;
 use super::signer::Signer;
 
 /// How long a CRL counts: relying parties that insist on a fresh one refuse everybody after that.
 pub(super) const FRESH: Duration = Duration::from_secs(30 * 86_400);
+
+/// A timer writes a new one after so long, also when there is nothing new to say.
+const REWRITE: Duration = Duration::from_secs(86_400);
 
 /// Why there is no new CRL.
 #[derive(Debug, thiserror::Error)]
@@ -78,6 +86,8 @@ type Entries = BTreeMap<Vec<u8>, (UnixTime, Reason)>;
 pub(super) struct Read {
     pub number: u64,
     pub next_update: UnixTime,
+    this_update: UnixTime,
+    distribution_point: Option<String>,
     entries: Entries,
 }
 
@@ -92,6 +102,78 @@ pub async fn write_crl(
     store: &dyn Store,
     now: UnixTime,
 ) -> Result<WrittenCrl, CrlError> {
+    write(authority, path, store, None, now).await
+}
+
+/// As [`write_crl`], saying at which address relying parties find it (the issuing distribution
+/// point, RFC 5280 section 5.2.5). Every later CRL of the file says the same. A relying party may
+/// then insist that a certificate names the same address.
+///
+/// # Errors
+/// As [`write_crl`]; the address cannot stand in a CRL.
+pub async fn write_crl_at(
+    authority: &Authority,
+    path: &Path,
+    store: &dyn Store,
+    address: &str,
+    now: UnixTime,
+) -> Result<WrittenCrl, CrlError> {
+    write(authority, path, store, Some(address), now).await
+}
+
+/// Writes the CRL if there is something new to say, or it is more than a day old.
+///
+/// # Errors
+/// As [`write_crl`].
+pub async fn refresh_crl(
+    authority: &Authority,
+    path: &Path,
+    store: &dyn Store,
+    now: UnixTime,
+) -> Result<Option<WrittenCrl>, CrlError> {
+    if let Some(last) = read(path, authority.der())? {
+        let mut entries = last.entries.clone();
+        collect(authority, store, now, &mut entries).await?;
+        let young = (0..REWRITE.as_secs().cast_signed()).contains(&(now.0 - last.this_update.0));
+        if young && entries == last.entries {
+            return Ok(None);
+        }
+    }
+    write_crl(authority, path, store, now).await.map(Some)
+}
+
+/// Refreshes the CRLs of those CAs of a folder that are open here, wherever their files are, and
+/// the bundle when one was written. For a timer, and after every change of the registry.
+///
+/// # Errors
+/// As [`write_crl`]; those before it are written.
+pub async fn refresh_crls(
+    files: &CaFiles,
+    open: &[Authority],
+    store: &dyn Store,
+    oid: &str,
+    now: UnixTime,
+) -> Result<Vec<WrittenCrl>, CrlError> {
+    let mut written = Vec::new();
+    for authority in open {
+        let Some(path) = files.crl_of(authority.fingerprint()) else {
+            continue;
+        };
+        written.extend(refresh_crl(authority, &path, store, now).await?);
+    }
+    if !written.is_empty() || !files.bundle().exists() {
+        write_bundle(files, oid, now)?;
+    }
+    Ok(written)
+}
+
+async fn write(
+    authority: &Authority,
+    path: &Path,
+    store: &dyn Store,
+    address: Option<&str>,
+    now: UnixTime,
+) -> Result<WrittenCrl, CrlError> {
     let folder = match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
@@ -100,27 +182,46 @@ pub async fn write_crl(
     // must read after the earlier wrote, or an entry could be lost.
     let _lock = FolderLock::take(folder)?;
     let last = read(path, authority.der())?;
-    let (number, mut entries) =
-        last.map_or((0, Entries::new()), |last| (last.number, last.entries));
+    let (number, mut entries, known_address) = last.map_or_else(
+        || (0, Entries::new(), None),
+        |last| (last.number, last.entries, last.distribution_point),
+    );
     collect(authority, store, now, &mut entries).await?;
     // The clock gives a number that grows even when the file was lost.
     let number = (number + 1).max(now.0.unsigned_abs());
-    let next_update = now.plus(FRESH);
     let issuer = authority.issuer().map_err(BuildError::from)?;
-    let text = encode(&issuer, authority.der(), &entries, number, now)?;
+    let text = encode(
+        &issuer,
+        authority.der(),
+        &Content {
+            entries: &entries,
+            number,
+            address: address.or(known_address.as_deref()),
+            now,
+        },
+    )?;
     write_atomic(path, text.as_bytes(), 0o644)?;
     Ok(WrittenCrl {
         path: path.to_owned(),
         number,
         entries: entries.len(),
-        next_update,
+        next_update: now.plus(FRESH),
     })
 }
 
 /// The first, empty CRL of a new CA, as PEM.
 pub(super) fn first_crl(der: &[u8], signer: &Signer, now: UnixTime) -> Result<String, CrlError> {
     let issuer = Issuer::from_ca_cert_der(&der.into(), signer).map_err(BuildError::from)?;
-    encode(&issuer, der, &Entries::new(), now.0.unsigned_abs(), now)
+    encode(
+        &issuer,
+        der,
+        &Content {
+            entries: &Entries::new(),
+            number: now.0.unsigned_abs(),
+            address: None,
+            now,
+        },
+    )
 }
 
 /// What the file at `path` says, or nothing when there is none.
@@ -163,6 +264,8 @@ pub(super) fn read(path: &Path, issuer: &[u8]) -> Result<Option<Read>, CrlError>
     Ok(Some(Read {
         number: number.ok_or_else(|| damaged(String::from("it has no number")))?,
         next_update: UnixTime(crl.next_update().map_or(0, |time| time.timestamp())),
+        this_update: UnixTime(crl.last_update().timestamp()),
+        distribution_point: distribution_point(&crl),
         entries,
     }))
 }
@@ -202,7 +305,7 @@ async fn collect(
         .collect();
     for serial in unknown {
         match store.find(&hex::encode(&serial), now).await {
-            Ok(enrolment) if enrolment.not_after < ending => drop(entries.remove(&serial)),
+            Ok(enrolment) if end_of(&enrolment) < ending => drop(entries.remove(&serial)),
             Ok(_) | Err(StoreError::NotFound(_) | StoreError::Ambiguous(_)) => {}
             Err(error) => return Err(error),
         }
@@ -211,13 +314,41 @@ async fn collect(
     Ok(())
 }
 
+/// The certificate's own end: on record it may have been brought nearer.
+fn end_of(enrolment: &Enrolment) -> UnixTime {
+    x509_parser::parse_x509_certificate(&enrolment.der).map_or(enrolment.not_after, |(_, parsed)| {
+        UnixTime(parsed.validity().not_after.timestamp()).max(enrolment.not_after)
+    })
+}
+
+/// The first URI of the issuing distribution point.
+fn distribution_point(crl: &CertificateRevocationList<'_>) -> Option<String> {
+    crl.extensions().iter().find_map(|extension| match extension.parsed_extension() {
+        ParsedExtension::IssuingDistributionPoint(IssuingDistributionPoint {
+            distribution_point: Some(DistributionPointName::FullName(names)),
+            ..
+        }) => names.iter().find_map(|name| match name {
+            GeneralName::URI(uri) => Some((*uri).to_owned()),
+            _ => None,
+        }),
+        _ => None,
+    })
+}
+
+/// What differs from CRL to CRL.
+struct Content<'a> {
+    entries: &'a Entries,
+    number: u64,
+    address: Option<&'a str>,
+    now: UnixTime,
+}
+
 fn encode(
     issuer: &Issuer<'_, &Signer>,
     der: &[u8],
-    entries: &Entries,
-    number: u64,
-    now: UnixTime,
+    content: &Content<'_>,
 ) -> Result<String, CrlError> {
+    let Content { entries, number, address, now } = *content;
     let revoked = entries.iter().map(|(serial, (at, reason))| {
         Ok(RevokedCertParams {
             serial_number: SerialNumber::from_slice(serial),
@@ -230,7 +361,12 @@ fn encode(
         this_update: date(now)?,
         next_update: date(now.plus(FRESH))?,
         crl_number: SerialNumber::from(number),
-        issuing_distribution_point: None,
+        issuing_distribution_point: address.map(|address| CrlIssuingDistributionPoint {
+            distribution_point: CrlDistributionPoint {
+                uris: vec![address.to_owned()],
+            },
+            scope: None,
+        }),
         revoked_certs: revoked.collect::<Result<_, BuildError>>()?,
         key_identifier_method: key_identifier(der),
     };
@@ -240,7 +376,6 @@ fn encode(
 
 /// The authority key identifier is the subject key identifier of the CA's certificate.
 fn key_identifier(der: &[u8]) -> KeyIdMethod {
-    use x509_parser::prelude::ParsedExtension;
     let identifier = x509_parser::parse_x509_certificate(der)
         .ok()
         .and_then(|(_, certificate)| {

@@ -65,7 +65,7 @@ pub struct Issued {
     /// What a person should know.
     pub notes: Vec<String>,
     pub(super) chain: Vec<Vec<u8>>,
-    pub(super) root: Vec<u8>,
+    pub(super) root: Vec<Vec<u8>>,
 }
 
 impl Issued {
@@ -75,10 +75,10 @@ impl Issued {
         own.chain(self.chain.iter().map(Vec::as_slice))
     }
 
-    /// The root, DER.
-    #[must_use]
-    pub fn root_der(&self) -> &[u8] {
-        &self.root
+    /// The roots to trust, DER: the one that leads here first, then those before it that still
+    /// count (while a root is being replaced).
+    pub fn roots_der(&self) -> impl Iterator<Item = &[u8]> {
+        self.root.iter().map(Vec::as_slice)
     }
 
     /// The certificate and the CAs below the root, PEM.
@@ -87,10 +87,10 @@ impl Issued {
         pem::certificates([&self.enrolment.der].into_iter().chain(&self.chain))
     }
 
-    /// The root, PEM.
+    /// The roots to trust, PEM.
     #[must_use]
     pub fn root_pem(&self) -> String {
-        pem::certificates([&self.root])
+        pem::certificates(&self.root)
     }
 }
 
@@ -147,7 +147,7 @@ struct Unrecorded {
     seq: u64,
     notes: Vec<String>,
     chain: Vec<Vec<u8>>,
-    root: Vec<u8>,
+    root: Vec<Vec<u8>>,
 }
 
 impl Unrecorded {

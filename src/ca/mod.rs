@@ -3,10 +3,12 @@
 //! registry, certificate files and CRLs. Nothing on the data path imports it.
 
 mod authority;
+mod bundle;
 mod certificate;
 mod create;
 mod crl;
 mod csr;
+mod delegate;
 pub mod dev;
 mod files;
 mod issue;
@@ -20,6 +22,7 @@ mod profile;
 mod remaining;
 mod renew;
 mod revoke;
+mod rotate;
 mod serial;
 mod sign;
 mod signer;
@@ -28,11 +31,15 @@ mod subject_key;
 mod tests;
 
 pub use authority::{Authority, AuthorityError, Unlock};
+pub use bundle::write_bundle;
 pub use certificate::BuildError;
 pub use create::{CreateError, Created, NewAuthority, create};
-pub use crl::{CrlError, WrittenCrl, write_crl};
+pub use crl::{CrlError, WrittenCrl, refresh_crl, refresh_crls, write_crl, write_crl_at};
 pub use csr::{CertificateRequest, CsrError};
-pub use files::{CaFiles, State};
+pub use delegate::{
+    DelegateError, Delegation, LONGEST_DELEGATION, prepare_delegate, write_delegate,
+};
+pub use files::{CaFiles, SettleError, State};
 pub use issue::{IssueError, Issued, issue, issue_offline, issue_with_token};
 pub use lock::LockError;
 pub use output::{
@@ -47,6 +54,7 @@ pub use profile::{Profile, ProfileError, Profiles, Usage};
 pub use remaining::remaining;
 pub use renew::{RenewError, Renewal, end_old, find_newest, issue_renewal};
 pub use revoke::{RevokeError, Revoked, revoke, revoke_all};
+pub use rotate::{Rotated, rotate_issuing, rotate_root};
 pub use sign::{Request, Rules, SignError, Signed};
 pub use signer::{KeyKind, Signer, SignerError};
 pub use subject_key::SubjectKeyError;

@@ -10,7 +10,7 @@ use crate::cert::{FileError, check_private};
 use crate::secret::Secret;
 
 /// More than this is not a passphrase but the wrong file.
-const LONGEST: u64 = 4096;
+const LONGEST: usize = 4096;
 
 /// Why there is no passphrase.
 #[derive(Debug, thiserror::Error)]
@@ -61,13 +61,13 @@ pub fn read_passphrase(path: &Path) -> Result<Secret, PassphraseError> {
     if std::fs::metadata(path).map_err(read)?.is_file() {
         check_private(path)?;
     }
-    let mut bytes = Zeroizing::new(Vec::with_capacity(LONGEST as usize + 1));
+    let mut bytes = Zeroizing::new(Vec::with_capacity(LONGEST + 1));
     std::fs::File::open(path)
-        .and_then(|file| file.take(LONGEST + 1).read_to_end(&mut bytes))
+        .and_then(|file| file.take(LONGEST as u64 + 1).read_to_end(&mut bytes))
         .map_err(read)?;
     let text = bytes.strip_suffix(b"\n").unwrap_or(&bytes);
     let text = text.strip_suffix(b"\r").unwrap_or(text);
-    if text.is_empty() || text.len() as u64 > LONGEST {
+    if text.is_empty() || text.len() > LONGEST {
         return Err(PassphraseError::Length {
             path: path.to_owned(),
         });

@@ -33,7 +33,7 @@ pub(super) fn encode(
     let failed = |error: p12_keystore::error::Error| Pkcs12Error::Encoder(error.to_string());
     let chain = issued
         .chain_der()
-        .chain([issued.root_der()])
+        .chain(issued.roots_der())
         .map(Certificate::from_der)
         .collect::<Result<Vec<_>, _>>()
         .map_err(failed)?;

@@ -127,6 +127,9 @@ pub enum SignError {
         /// The CA whose ceiling it is.
         holder: String,
     },
+    /// A CA below this one would have no path to a root.
+    #[error("`{0}` cannot make another CA: its path length is used up")]
+    PathLength(String),
     /// What was signed cannot be read back.
     #[error("the certificate that was made cannot be read back: {0}")]
     ReadBack(#[from] ParseError),
@@ -148,7 +151,8 @@ pub struct Signed {
     /// The pin's own set.
     pub(super) pin: Option<WrittenGrants>,
     pub(super) chain: Vec<Vec<u8>>,
-    pub(super) root: Vec<u8>,
+    /// Trusted at the top: the root that leads here first.
+    pub(super) root: Vec<Vec<u8>>,
     pub(super) notes: Vec<String>,
 }
 
@@ -194,13 +198,13 @@ impl Authority {
             issuer: self.fingerprint(),
             by_delegate: self.is_delegate(),
             pin: None,
-            chain: self.chain.clone(),
-            root: self.root.clone(),
+            chain: self.presented(),
+            root: self.roots.clone(),
             notes,
         })
     }
 
-    fn check_name(&self, name: &SpiffeId) -> Result<(), SignError> {
+    pub(super) fn check_name(&self, name: &SpiffeId) -> Result<(), SignError> {
         if name.trust_domain() != self.trust_domain {
             let domain = self.trust_domain.clone();
             return Err(SignError::TrustDomain {
@@ -214,7 +218,7 @@ impl Authority {
         Ok(())
     }
 
-    fn check_ceilings(&self, grants: &WrittenGrants, roles: &Roles) -> Result<(), SignError> {
+    pub(super) fn check_ceilings(&self, grants: &WrittenGrants, roles: &Roles) -> Result<(), SignError> {
         for ceiling in &self.ceilings {
             for entry in grants.entries() {
                 check_ceiling(entry, ceiling, roles)?;
@@ -223,7 +227,6 @@ impl Authority {
         Ok(())
     }
 
-    /// From a minute ago, for as long as asked, and never beyond any certificate above.
     fn validity(
         &self,
         request: &Request<'_>,
@@ -232,23 +235,32 @@ impl Authority {
     ) -> Result<(UnixTime, UnixTime), SignError> {
         let profile = request.profile;
         let ttl = request.ttl.unwrap_or(profile.lifetime);
-        if ttl < Duration::from_secs(60) || ttl > profile.longest {
+        self.span(&profile.name, ttl, profile.longest, now, notes)
+    }
+
+    /// From a minute ago, for as long as asked, and never beyond any certificate above.
+    pub(super) fn span(
+        &self,
+        profile: &str,
+        ttl: Duration,
+        longest: Duration,
+        now: UnixTime,
+        notes: &mut Vec<String>,
+    ) -> Result<(UnixTime, UnixTime), SignError> {
+        if ttl < Duration::from_secs(60) || ttl > longest {
             return Err(SignError::Lifetime {
                 asked: humantime::format_duration(ttl),
-                profile: profile.name.clone(),
-                longest: humantime::format_duration(profile.longest),
+                profile: profile.to_owned(),
+                longest: humantime::format_duration(longest),
             });
         }
         let starts = self.parsed.not_before;
         if now < starts || now >= self.not_after {
-            let issuer = self
-                .parsed
-                .common_names
-                .first()
-                .cloned()
-                .unwrap_or_default();
             let standing = remaining(starts, self.not_after, now);
-            return Err(SignError::IssuerEnded { issuer, standing });
+            return Err(SignError::IssuerEnded {
+                issuer: self.common_name(),
+                standing,
+            });
         }
         if now.plus(ttl) > self.not_after {
             notes.push(format!(
@@ -323,7 +335,7 @@ pub(super) fn is_within(
     Ok(asked.is_some_and(|asked| allowed.first_outside(&asked).is_none()))
 }
 
-fn unknown_roles(grants: &WrittenGrants, roles: &Roles) -> Vec<String> {
+pub(super) fn unknown_roles(grants: &WrittenGrants, roles: &Roles) -> Vec<String> {
     let (_, unknown) = grants.resolve_known(roles);
     let note =
         |role| format!("the role `{role}` is not defined here: where it is not, it grants nothing");

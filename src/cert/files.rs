@@ -115,19 +115,43 @@ pub fn write_atomic(path: &Path, content: &[u8], mode: u32) -> Result<(), FileEr
         let _ = fs::remove_file(&temporary);
         return Err(error(cause));
     }
-    File::open(folder).and_then(|f| f.sync_all()).map_err(error)
+    let sync = || {
+        point()?;
+        File::open(folder)?.sync_all()
+    };
+    sync().map_err(error)
 }
 
 fn write_and_rename(path: &Path, temporary: &Path, content: &[u8], mode: u32) -> io::Result<()> {
+    point()?;
     let mut file = OpenOptions::new()
         .write(true)
         .create_new(true)
         .mode(0o600)
         .open(temporary)?;
     file.set_permissions(Permissions::from_mode(mode))?;
-    file.write_all(content)?;
+    point()?;
+    // In two halves where a test looks on, so that one of them can be all that was written.
+    let (first, second) = content.split_at(if cfg!(test) { content.len() / 2 } else { 0 });
+    file.write_all(first)?;
+    point()?;
+    file.write_all(second)?;
+    point()?;
     file.sync_all()?;
+    point()?;
     fs::rename(temporary, path)
+}
+
+/// Where a test can make the disk fail or the process end.
+#[cfg(test)]
+fn point() -> io::Result<()> {
+    super::fault::point()
+}
+
+#[cfg(not(test))]
+#[expect(clippy::unnecessary_wraps, reason = "the same shape as in tests")]
+const fn point() -> io::Result<()> {
+    Ok(())
 }
 
 /// The folder of a file, and a name in it that nobody else uses.

@@ -1,6 +1,8 @@
 //! Certificates and keys as files and as parsed things: PEM and DER, file modes, SANs, the
 //! permission extension. Judges no chain.
 
+#[cfg(test)]
+pub(crate) mod fault;
 mod files;
 mod key;
 mod parsed;

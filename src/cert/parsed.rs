@@ -149,10 +149,11 @@ impl Parsed {
         Ok(())
     }
 
-    /// How people call it: the SPIFFE URI, else the CN, else the subject.
+    /// How people call it: the SPIFFE URI, else the CN, else the subject. CAs of one trust domain
+    /// share its URI, so for them it is the CN.
     #[must_use]
     pub fn display_name(&self) -> String {
-        let spiffe = self.uris.iter().find(|uri| uri.starts_with("spiffe://"));
+        let spiffe = self.uris.iter().find(|uri| !self.is_ca && uri.starts_with("spiffe://"));
         spiffe
             .or(self.common_names.first())
             .unwrap_or(&self.subject)

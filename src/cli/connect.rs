@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::exit::{Exit, Failure};
+use super::listen::ListenArgs;
 use super::reach::ReachArgs;
 use super::render::{Out, plain};
 use super::run::on_this_thread;
@@ -16,7 +17,11 @@ const ABOUT: &str = "\
 Lines pass unchanged in both directions. When the connection breaks, each request that was waiting is
 answered with a JSON-RPC error (code 4503), and the bridge connects again; a session that was opened
 by `initialize` is opened again as it was. Subscriptions of such a session end with its connection.
-When stdin ends, the bridge waits for the answers that are still to come and exits.";
+When stdin ends, the bridge waits for the answers that are still to come and exits.
+
+With `--listen` it is an HTTP endpoint instead, `http://ADDRESS:PORT/mcp`, for clients that cannot
+present a certificate. It listens on loopback addresses only, answers only to a request that names it
+as its host, and asks for a bearer token, because whoever reaches it acts as this identity.";
 
 /// What is typed after `connect`.
 #[derive(Debug, Args)]
@@ -28,6 +33,8 @@ pub struct ConnectArgs {
     /// How long to try for the first connection, and how long requests wait for a reconnect
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = humantime::parse_duration)]
     patience: Duration,
+    #[command(flatten)]
+    listen: ListenArgs,
     #[command(flatten)]
     reach: ReachArgs,
 }
@@ -42,7 +49,11 @@ impl ConnectArgs {
             out.json(&snippet(whose, &self.reach)?)?;
             return Ok(Exit::Success);
         }
+        if let Some(address) = self.listen.listen {
+            return self.listen.run(address, &self.reach);
+        }
         let dialer = self.reach.dialer()?;
+        let farewells = dialer.farewells();
         let options = BridgeOptions {
             first: self.patience,
             patience: self.patience,
@@ -56,15 +67,17 @@ impl ConnectArgs {
                 options,
                 Box::new(report),
             );
-            tokio::select! {
+            let ended = tokio::select! {
                 ended = bridge.run() => Ok(ended.map(|()| Exit::Success)?),
                 _ = tokio::signal::ctrl_c() => Ok(Exit::Interrupted),
-            }
+            };
+            farewells.finish().await;
+            ended
         })
     }
 }
 
-fn report(line: &str) {
+pub(super) fn report(line: &str) {
     // Without a stderr there is nobody to tell.
     let _ = writeln!(std::io::stderr(), "countersign: {}", plain(line));
 }

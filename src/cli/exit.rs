@@ -119,7 +119,8 @@ impl Failure {
     }
 }
 
-fn colours() -> bool {
+/// Whether stderr is a terminal whose user has not refused colours by `NO_COLOR`.
+pub(super) fn colours() -> bool {
     #[expect(
         clippy::disallowed_methods,
         reason = "the command line reads the environment"

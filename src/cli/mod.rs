@@ -16,6 +16,7 @@ mod connect;
 mod content;
 mod doctor;
 mod exit;
+mod listen;
 mod lists;
 mod man;
 mod meter;

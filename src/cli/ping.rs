@@ -40,7 +40,7 @@ impl PingArgs {
             let connected = began.elapsed();
             let peer = self.reach.server.address();
             if !self.json {
-                let agreed = reach.client().agreed();
+                let agreed = reach.agreed();
                 let tls = agreed.map_or_else(String::new, |a| {
                     format!(" ({}, {}, {})", a.version, a.suite, a.group)
                 });

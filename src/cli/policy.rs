@@ -54,7 +54,10 @@ pub struct ExplainArgs {
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
-#[expect(missing_docs, reason = "each passes on the error of the step that it is named for")]
+#[expect(
+    missing_docs,
+    reason = "each passes on the error of the step that it is named for"
+)]
 pub enum PolicyCommandError {
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -115,7 +118,11 @@ impl PolicyArgs {
     ///
     /// # Errors
     /// The registry or a file cannot be read, or nobody of that name is enrolled.
-    pub async fn run(self, config: &Config, now: UnixTime) -> Result<Explained, PolicyCommandError> {
+    pub async fn run(
+        self,
+        config: &Config,
+        now: UnixTime,
+    ) -> Result<Explained, PolicyCommandError> {
         let PolicyCommand::Explain(args) = self.command;
         args.run(config, now).await
     }
@@ -155,7 +162,9 @@ impl ExplainArgs {
                 return Ok(explained);
             }
         };
-        let pin = pin.as_ref().and_then(|pin| Some((pin.fingerprint, pin.grants.as_deref()?)));
+        let pin = pin
+            .as_ref()
+            .and_then(|pin| Some((pin.fingerprint, pin.grants.as_deref()?)));
         let explanation = explain_chain(&config.policy, &chain, pin, *kind, target);
         explained.allowed = explanation.allowed;
         explained.steps = explanation
@@ -189,14 +198,22 @@ impl Explained {
         if let Some(reason) = &self.refused {
             return format!("no: {} would not be let in: {reason}\n", self.who);
         }
-        let (answer, verb) = if self.allowed { ("yes", "may") } else { ("no", "may not") };
+        let (answer, verb) = if self.allowed {
+            ("yes", "may")
+        } else {
+            ("no", "may not")
+        };
         let mut text = format!("{answer}: {} {verb} use `{}`\n\n", self.who, self.what);
         let rows = self.steps.iter().map(|step| {
             let mut grants = step.grants.join(" ");
             for role in &step.unknown_roles {
                 grants += &format!(" (role:{role} is not defined)");
             }
-            let verdict = if step.allows { "lets it pass" } else { "stands in the way" };
+            let verdict = if step.allows {
+                "lets it pass"
+            } else {
+                "stands in the way"
+            };
             vec![step.source.clone(), verdict.to_owned(), grants]
         });
         text += &table(&["layer", "verdict", "grants"], &rows.collect::<Vec<_>>());
@@ -229,7 +246,11 @@ impl Registry {
     async fn fill(&self, view: &View, chain: &Chain) -> Result<(), StoreError> {
         let mut outlines = Vec::new();
         for fingerprint in std::iter::once(&chain.fingerprint).chain(&chain.issuers) {
-            outlines.extend(self.get(*fingerprint).await?.map(|enrolment| enrolment.outline()));
+            outlines.extend(
+                self.get(*fingerprint)
+                    .await?
+                    .map(|enrolment| enrolment.outline()),
+            );
         }
         view.apply(&outlines);
         Ok(())
@@ -251,7 +272,9 @@ async fn presented(
     while let Some(fingerprint) = issuer
         && chain.len() < LONGEST_CHAIN
     {
-        let Some(above) = registry.get(fingerprint).await? else { break };
+        let Some(above) = registry.get(fingerprint).await? else {
+            break;
+        };
         issuer = above.issuer.filter(|next| *next != fingerprint);
         chain.push(above.der);
     }
@@ -260,7 +283,9 @@ async fn presented(
 
 /// `kind:target`, where the target is a name and no pattern.
 fn thing(text: &str) -> Result<(Kind, String), String> {
-    let (word, target) = text.split_once(':').ok_or("write it as `tools:files__read_file`")?;
+    let (word, target) = text
+        .split_once(':')
+        .ok_or("write it as `tools:files__read_file`")?;
     let kind = Kind::ALL.into_iter().find(|kind| kind.as_str() == word);
     let kind = kind.ok_or("the kinds are tools, resources, prompts and admin")?;
     Ok((kind, target.to_owned()))

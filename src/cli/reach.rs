@@ -9,8 +9,9 @@ use serde_json::value::RawValue;
 use super::exit::Failure;
 use crate::client::{
     ClientError, Credentials, CredentialsError, Dialer, Event, Folder, Listing, Request, Stop,
-    Target, TlsClient,
+    Target, TlsClient, Transport,
 };
+use crate::peer::Agreed;
 use crate::secret::Secret;
 
 /// How long connecting and the handshake may take.
@@ -31,6 +32,15 @@ pub struct ReachArgs {
         default_value = "127.0.0.1:8443"
     )]
     pub server: Target,
+    /// The way in: the raw stream, a WebSocket, or Streamable HTTP (HTTP/2 where the server has it)
+    #[arg(
+        long,
+        env = "COUNTERSIGN_TRANSPORT",
+        value_name = "TRANSPORT",
+        default_value = "raw",
+        value_parser = transports()
+    )]
+    pub transport: Transport,
     /// The identity to present: `NAME.crt` and `NAME.key` of the credentials folder. Without it: the
     /// `operator` of a development folder, else the folder's only identity
     #[arg(long = "as", env = "COUNTERSIGN_AS", value_name = "NAME", conflicts_with_all = ["cert", "key"])]
@@ -53,6 +63,12 @@ pub struct ReachArgs {
     /// How long an answer may take, for example `30s` or `5m`
     #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = humantime::parse_duration)]
     pub timeout: Duration,
+}
+
+fn transports() -> impl clap::builder::TypedValueParser<Value = Transport> {
+    use clap::builder::TypedValueParser as _;
+    clap::builder::PossibleValuesParser::new(Transport::NAMES)
+        .try_map(|name| name.parse::<Transport>())
 }
 
 impl ReachArgs {
@@ -103,12 +119,17 @@ impl ReachArgs {
     /// # Errors
     /// Unusable credentials.
     pub fn dialer(&self) -> Result<Dialer, Failure> {
+        self.dialer_over(self.transport)
+    }
+
+    /// As [`Self::dialer`], by another transport.
+    ///
+    /// # Errors
+    /// Unusable credentials.
+    pub fn dialer_over(&self, transport: Transport) -> Result<Dialer, Failure> {
         let credentials = self.credentials()?;
-        Ok(Dialer::new(
-            self.server.clone(),
-            &credentials,
-            CONNECTING.min(self.timeout),
-        )?)
+        let (server, patience) = (self.server.clone(), CONNECTING.min(self.timeout));
+        Ok(Dialer::over(transport, server, &credentials, patience)?)
     }
 
     /// Connects.
@@ -120,7 +141,7 @@ impl ReachArgs {
         let client = dialer.client().await?;
         Ok(Reach {
             dialer,
-            client,
+            client: Some(client),
             timeout: self.timeout,
         })
     }
@@ -180,7 +201,8 @@ fn from_file(file: &Path) -> Result<Secret, Failure> {
 /// A connected client with its patience.
 pub struct Reach {
     dialer: Dialer,
-    client: TlsClient,
+    /// Gone once it was closed.
+    client: Option<TlsClient>,
     timeout: Duration,
 }
 
@@ -195,7 +217,7 @@ impl Reach {
         on: &mut (dyn FnMut(Event) + Send),
     ) -> Result<Box<RawValue>, Failure> {
         let mut stop = Box::pin(stop(self.timeout));
-        match self.client.request_until(request, on, &mut stop).await {
+        match self.open().request_until(request, on, &mut stop).await {
             Ok(result) => Ok(result),
             Err(error) => Err(self.failure(error).await),
         }
@@ -207,26 +229,39 @@ impl Reach {
     /// As [`Self::ask`].
     pub async fn list(&mut self, method: &str, key: &str) -> Result<Listing, Failure> {
         let mut stop = Box::pin(stop(self.timeout));
-        match self.client.list(method, key, &mut stop).await {
+        match self.open().list(method, key, &mut stop).await {
             Ok(listing) => Ok(listing),
             Err(error) => Err(self.failure(error).await),
         }
     }
 
-    /// The connection itself.
-    pub fn client(&self) -> &TlsClient {
-        &self.client
+    /// What the TLS handshake agreed on.
+    pub fn agreed(&self) -> Option<Agreed> {
+        self.client.as_ref().and_then(TlsClient::agreed)
     }
 
     /// Says goodbye.
     pub async fn close(mut self) {
-        self.client.close().await;
+        self.end().await;
+    }
+
+    fn open(&mut self) -> &mut TlsClient {
+        self.client
+            .as_mut()
+            .expect("nothing is asked after a failure")
+    }
+
+    async fn end(&mut self) {
+        if let Some(mut client) = self.client.take() {
+            client.close().await;
+        }
+        self.dialer.farewells().finish().await;
     }
 
     async fn failure(&mut self, error: ClientError) -> Failure {
         // The audit log should say that we left, not that the connection broke.
         if matches!(error, ClientError::Answered(_)) {
-            self.client.close().await;
+            self.end().await;
         }
         self.dialer.reason(error).await.into()
     }

@@ -70,11 +70,10 @@ fn log(given: Option<&str>, default: Option<&str>) -> Result<(), Failure> {
     };
     let filter = EnvFilter::try_new(filter)
         .map_err(|cause| Failure::usage(format!("`{filter}` is not a log filter: {cause}")))?;
-    let colours = std::io::IsTerminal::is_terminal(&std::io::stderr());
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
-        .with_ansi(colours)
+        .with_ansi(super::exit::colours())
         .init();
     Ok(())
 }

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::exit::Failure;
 use super::reach::ReachArgs;
+use crate::client::Transport;
 
 /// Whose configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -37,6 +38,9 @@ pub fn snippet(whose: For, reach: &ReachArgs) -> Result<Value, Failure> {
         "--server".to_owned(),
         reach.server.address(),
     ];
+    if reach.transport != Transport::default() {
+        args.extend(["--transport".to_owned(), reach.transport.to_string()]);
+    }
     let mut path = |flag: &str, path: &Path| -> Result<(), Failure> {
         args.extend([flag.to_owned(), absolute(path)?]);
         Ok(())

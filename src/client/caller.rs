@@ -157,15 +157,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         let _ = self.stream.shutdown().await;
     }
 
-    /// Waits for the server to say something without having been asked: an alert, or the end.
-    pub(super) async fn listen(&mut self) -> Result<(), ClientError> {
-        match self.lines.next(&mut self.stream).await {
-            Ok(Some(_)) => Ok(()),
-            Ok(None) => Err(self.closed()),
-            Err(cause) => Err(ClientError::of_line(&self.peer, cause, self.heard)),
-        }
-    }
-
     async fn round(
         &mut self,
         request: &Request<'_>,

@@ -28,7 +28,9 @@ pub enum CredentialsError {
     /// The folder cannot be listed.
     #[error("cannot read the credentials folder `{folder}`: {cause}")]
     Folder {
+        /// The folder.
         folder: PathBuf,
+        /// What the operating system said.
         cause: std::io::Error,
     },
     /// A name that would leave the folder.
@@ -36,23 +38,34 @@ pub enum CredentialsError {
     Name(String),
     /// The folder has no identity at all.
     #[error("`{folder}` holds no identity (`NAME.crt` with `NAME.key`)")]
-    Empty { folder: PathBuf },
+    Empty {
+        /// The folder.
+        folder: PathBuf,
+    },
     /// Not this one.
     #[error("`{folder}` holds no identity `{wanted}`; it holds {}", names(.present))]
     Unknown {
+        /// The folder.
         folder: PathBuf,
+        /// The name that was asked for.
         wanted: String,
+        /// The names that are there.
         present: Vec<String>,
     },
     /// Several, and none was named.
     #[error("`{folder}` holds several identities: {}", names(.present))]
     Several {
+        /// The folder.
         folder: PathBuf,
+        /// The names that are there.
         present: Vec<String>,
     },
     /// The identity is there, the bundle of the server's CA is not.
     #[error("`{folder}` holds no `ca.pem`, the CA that the server's certificate must come from")]
-    NoCa { folder: PathBuf },
+    NoCa {
+        /// The folder.
+        folder: PathBuf,
+    },
 }
 
 impl CredentialsError {

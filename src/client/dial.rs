@@ -1,38 +1,59 @@
 //! From a target and credentials to a connection, and from a silent end to its reason.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
 use super::bridge::Dial;
 use super::caller::Client;
+use super::carrier::Carrier;
 use super::credentials::Credentials;
+use super::farewell::Farewells;
 use super::fault::{Alert, ClientError};
 use super::target::Target;
+use super::transport::Transport;
+use super::{http, websocket};
+use crate::peer::Agreed;
 use crate::tls::{ClientTls, ClientTlsError, Identity, agreed_with};
 
-/// The raw stream's ALPN name.
-const ALPN: &[&[u8]] = &[b"mcp"];
 /// How long the alert of a refused client may take after the handshake.
 const LAST_WORD: Duration = Duration::from_secs(1);
 
-/// A client over TLS.
-pub type TlsClient = Client<TlsStream<TcpStream>>;
+/// A client over TLS, by any transport.
+pub type TlsClient = Client<Carrier>;
 
-/// Everything that a connection needs, loaded once.
+/// Everything that a connection needs, loaded once. Cheap to clone.
+#[derive(Clone)]
 pub struct Dialer {
     tls: ClientTls,
     target: Target,
+    transport: Transport,
     patience: Duration,
+    farewells: Farewells,
 }
 
 impl Dialer {
-    /// `patience`: how long connecting and the handshake may take together.
+    /// By the raw stream. `patience`: how long connecting and the handshakes may take together.
     ///
     /// # Errors
     /// The certificate, the key or the CA bundle cannot be used.
     pub fn new(
+        target: Target,
+        credentials: &Credentials,
+        patience: Duration,
+    ) -> Result<Self, ClientError> {
+        Self::over(Transport::Raw, target, credentials, patience)
+    }
+
+    /// By any transport; otherwise as [`Self::new`].
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn over(
+        transport: Transport,
         target: Target,
         credentials: &Credentials,
         patience: Duration,
@@ -42,12 +63,15 @@ impl Dialer {
             &credentials.key,
             credentials.passphrase.as_ref(),
         )?;
-        let tls = ClientTls::new(&identity, &credentials.ca, ALPN)
+        let tls = ClientTls::new(&identity, &credentials.ca, transport.alpn())
             .map_err(|cause| ClientError::Tls(cause.to_string()))?;
+        let farewells = Farewells::default();
         Ok(Self {
             tls,
             target,
+            transport,
             patience,
+            farewells,
         })
     }
 
@@ -57,32 +81,56 @@ impl Dialer {
         &self.target
     }
 
-    /// A new connection after its handshake. In TLS 1.3 a server judges the client only then: its
-    /// refusal comes with the first read.
+    /// What is still to be said when connections are dropped. Wait for it before the runtime ends.
+    #[must_use]
+    pub fn farewells(&self) -> Farewells {
+        self.farewells.clone()
+    }
+
+    /// A new connection after the TLS handshake. In TLS 1.3 a server judges the client only then:
+    /// its refusal comes with the first read.
     ///
     /// # Errors
     /// Not reachable, not in time, refused, or not trusted.
-    pub async fn stream(&self) -> Result<TlsStream<TcpStream>, ClientError> {
+    pub async fn tls(&self) -> Result<TlsStream<TcpStream>, ClientError> {
         let address = self.target.address();
         let connecting = self.tls.connect(&address, self.target.host());
         match tokio::time::timeout(self.patience, connecting).await {
-            Err(_) => Err(ClientError::Timeout {
-                peer: address,
-                after: self.patience,
-            }),
+            Err(_) => Err(self.too_late()),
             Ok(Err(cause)) => Err(sort(address, cause)),
             Ok(Ok(stream)) => Ok(stream),
         }
     }
 
+    /// A new stream of lines, and what the TLS handshake agreed on.
+    async fn carrier(&self) -> Result<(Carrier, Agreed), ClientError> {
+        let stream = self.tls().await?;
+        let agreed = agreed_with(&stream);
+        let carrier = match self.transport {
+            Transport::Raw => Carrier::Raw(Box::new(stream)),
+            Transport::WebSocket => {
+                let peer = self.target.address();
+                let opening = websocket::open(stream, &peer, self.farewells());
+                let opened = tokio::time::timeout(self.patience, opening).await;
+                Carrier::WebSocket(Box::new(opened.map_err(|_| self.too_late())??))
+            }
+            Transport::Http => {
+                Carrier::Http(http::open(Arc::new(self.clone()), stream, &self.farewells)?)
+            }
+        };
+        Ok((carrier, agreed))
+    }
+
     /// A new connection as a client.
     ///
     /// # Errors
-    /// As [`Self::stream`].
+    /// As [`Self::tls`], or the server does not speak the transport.
     pub async fn client(&self) -> Result<TlsClient, ClientError> {
-        let stream = self.stream().await?;
-        let agreed = agreed_with(&stream);
-        Ok(Client::over(stream, self.target.address()).with_agreed(agreed))
+        let (carrier, agreed) = match self.carrier().await {
+            Ok(opened) => opened,
+            Err(error) => return Err(self.reason(error).await),
+        };
+        Ok(Client::over(carrier, self.target.address()).with_agreed(agreed))
     }
 
     /// The reason behind a connection that ended without a word. A refusing server's alert can be lost
@@ -91,20 +139,31 @@ impl Dialer {
         if !matches!(error, ClientError::Closed { heard: false, .. }) {
             return error;
         }
-        let mut client = match self.client().await {
-            Ok(client) => client,
+        let mut stream = match self.tls().await {
+            Ok(stream) => stream,
             Err(told @ ClientError::Refused { .. }) => return told,
             Err(_) => return error,
         };
-        match tokio::time::timeout(LAST_WORD, client.listen()).await {
-            Ok(Err(told @ ClientError::Refused { .. })) => told,
+        // Over HTTP/2 a server that does not refuse speaks first; that is no reason either.
+        match tokio::time::timeout(LAST_WORD, stream.read(&mut [0])).await {
+            Ok(Err(cause)) => match ClientError::of_io(&self.target.address(), &cause, false) {
+                told @ ClientError::Refused { .. } => told,
+                _ => error,
+            },
             _ => error,
+        }
+    }
+
+    fn too_late(&self) -> ClientError {
+        ClientError::Timeout {
+            peer: self.target.address(),
+            after: self.patience,
         }
     }
 }
 
 impl TlsClient {
-    /// Loads the credentials and connects; ten seconds of patience.
+    /// Loads the credentials and connects by the raw stream; ten seconds of patience.
     ///
     /// # Errors
     /// As [`Dialer::new`] and [`Dialer::client`].
@@ -116,10 +175,13 @@ impl TlsClient {
 }
 
 impl Dial for Dialer {
-    type Stream = TlsStream<TcpStream>;
+    type Stream = Carrier;
 
     async fn dial(&mut self) -> Result<Self::Stream, ClientError> {
-        self.stream().await
+        match self.carrier().await {
+            Ok((carrier, _)) => Ok(carrier),
+            Err(error) => Err(Self::reason(self, error).await),
+        }
     }
 
     async fn reason(&mut self, error: ClientError) -> ClientError {

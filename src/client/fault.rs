@@ -150,29 +150,54 @@ pub enum ClientError {
     Tls(String),
     /// No TCP connection.
     #[error("cannot reach `{peer}`: {cause}")]
-    Unreachable { peer: String, cause: String },
+    Unreachable {
+        /// The server, as it was named.
+        peer: String,
+        /// What went wrong.
+        cause: String,
+    },
     /// No answer within the time that was given.
     #[error("`{peer}` gave no answer within {}", humantime::format_duration(*.after))]
     Timeout {
+        /// The server, as it was named.
         peer: String,
+        /// How long it was waited for.
         after: std::time::Duration,
     },
     /// The server refused this client by an alert.
     #[error("`{peer}` refused this client: {} (TLS alert {})", .alert.meaning(), .alert.name())]
-    Refused { peer: String, alert: Alert },
+    Refused {
+        /// The server, as it was named.
+        peer: String,
+        /// What the server said.
+        alert: Alert,
+    },
     /// We do not trust the server.
     #[error("the certificate of `{peer}` is refused: {cause}")]
     Untrusted {
+        /// The server, as it was named.
         peer: String,
+        /// What went wrong.
         cause: String,
+        /// What to do next.
         hint: &'static str,
     },
     /// The connection ended. `heard`: whether a message had come before.
     #[error("`{peer}` closed the connection{}", if *.heard { " before it answered" } else { " without a word" })]
-    Closed { peer: String, heard: bool },
+    Closed {
+        /// The server, as it was named.
+        peer: String,
+        /// Whether a message had come before.
+        heard: bool,
+    },
     /// The server does not keep to TLS, JSON-RPC or MCP.
     #[error("`{peer}` does not keep to the protocol: {cause}")]
-    Protocol { peer: String, cause: String },
+    Protocol {
+        /// The server, as it was named.
+        peer: String,
+        /// What went wrong.
+        cause: String,
+    },
     /// The server answered with a JSON-RPC error.
     #[error("{} (code {})", message_of(.0), .0.code)]
     Answered(RpcError),
@@ -250,6 +275,10 @@ impl ClientError {
             | io::ErrorKind::ConnectionAborted
             | io::ErrorKind::BrokenPipe
             | io::ErrorKind::NotConnected => Self::Closed { peer, heard },
+            io::ErrorKind::InvalidData => Self::Protocol {
+                peer,
+                cause: cause.to_string(),
+            },
             _ => Self::Unreachable {
                 peer,
                 cause: cause.to_string(),

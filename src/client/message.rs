@@ -153,14 +153,20 @@ struct Info {
 pub enum Event {
     /// `notifications/progress` of this request.
     Progress {
+        /// How far it is.
         progress: f64,
+        /// How far it goes, where that is known.
         total: Option<f64>,
+        /// For people.
         message: Option<String>,
     },
     /// `notifications/message`.
     Log {
+        /// A level of RFC 5424, as the server wrote it.
         level: String,
+        /// Who says it.
         logger: Option<String>,
+        /// What is said, any JSON.
         data: Box<RawValue>,
     },
 }

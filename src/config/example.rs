@@ -13,8 +13,8 @@ use crate::tls::{AnchorOptions, CrlMode, NameFrom, Profile};
 use super::render::render;
 use super::resolved::Config;
 use super::written::{
-    AuditSection, CaSection, LimitsSection, ListenSection, RegistrySection, ServerSection,
-    TlsSection, Written, WrittenRoles,
+    AuditSection, CaSection, HealthSection, HttpSection, LimitsSection, ListenSection,
+    RegistrySection, ServerSection, TlsSection, Written, WrittenRoles,
 };
 
 /// Where `countersign up` keeps what it made, as the configuration beside it names it.
@@ -100,6 +100,12 @@ pub(super) fn sample() -> Written {
             idle_timeout: "1h".parse().ok(),
             ..LimitsSection::default()
         },
+        http: HttpSection {
+            allowed_origins: vec!["https://app.example.com".into()],
+            allowed_hosts: vec!["mcp.example.com".into()],
+            ..HttpSection::default()
+        },
+        health: HealthSection { listen: some("127.0.0.1:8081") },
         server: ServerSection {
             title: some("Files of the docs team"),
             instructions: some("Read before you write."),
@@ -154,6 +160,8 @@ fn dev(paths: &DevPaths) -> Written {
             ..AuditSection::default()
         },
         limits: LimitsSection::default(),
+        http: HttpSection::default(),
+        health: HealthSection::default(),
         server: ServerSection::default(),
         files: vec![FilesOptions {
             writable: true,

@@ -54,6 +54,12 @@ fn folder(key: &str, path: &Path) -> Option<String> {
 /// The folder that a file is made in must be there and be one that can be written.
 fn parent(key: &str, path: &Path) -> Option<String> {
     let parent = path.parent()?;
+    // A bare file name is made in the working folder.
+    let parent = if parent.as_os_str().is_empty() {
+        Path::new(".")
+    } else {
+        parent
+    };
     if let Some(said) = folder(key, parent) {
         return Some(said);
     }
@@ -68,4 +74,19 @@ fn parent(key: &str, path: &Path) -> Option<String> {
 
 fn told(key: &str, path: &Path, error: &io::Error) -> String {
     format!("`{key}`: cannot read `{}`: {error}", path.display())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bare_file_name_is_in_the_working_folder() {
+        assert_eq!(parent("k", Path::new("registry.db")), None);
+        let said = parent("k", Path::new("no-such-folder/registry.db")).unwrap();
+        assert!(
+            said.starts_with("`k`: cannot read `no-such-folder`: "),
+            "{said}"
+        );
+    }
 }

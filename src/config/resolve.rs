@@ -12,12 +12,16 @@ use crate::grant::{Roles, WrittenGrant, WrittenGrants};
 use crate::listener::ListenerOptions;
 use crate::policy::{Policy, PolicyOptions};
 use crate::registry::{PlaceError, RegistryPlace};
+use crate::session::HttpOptions;
 use crate::session::limits::Limits;
 use crate::tls::{AnchorOptions, CrlMode};
 
 use super::mistake::Problem;
 use super::resolved::{CaOptions, Config, RegistryOptions, ServerInfo, TlsOptions};
-use super::written::{AuditSection, LimitsSection, ListenSection, RegistrySection, Sync, Written};
+use super::written::{
+    AuditSection, HealthSection, HttpSection, LimitsSection, ListenSection, RegistrySection, Sync,
+    Written,
+};
 
 /// A feed makes contact every two seconds; a server must not refuse calls in between.
 const LEAST_STALENESS: Duration = Duration::from_secs(3);
@@ -56,6 +60,8 @@ pub(super) fn resolve(written: &Written, source: &Path) -> Result<Config, Vec<Pr
         policy_options: written.policy.clone(),
         audit: resolver.audit(&written.audit),
         limits: resolver.limits(&written.limits),
+        http: resolver.http(&written.http),
+        health: resolver.health(&written.health),
         server: ServerInfo {
             name: written.server.name.clone(),
             title: written.server.title.clone(),
@@ -180,6 +186,7 @@ impl Resolver<'_> {
         }
         RegistryOptions {
             place,
+            crl_file: self.maybe_path("/registry/crl_file", written.crl_file.as_deref()),
             max_staleness,
         }
     }
@@ -317,6 +324,72 @@ impl Resolver<'_> {
                 Sync::EverySecond => SyncMode::EverySecond,
             },
         }
+    }
+
+    fn http(&mut self, written: &HttpSection) -> HttpOptions {
+        let own_paths = ["/healthz", "/readyz"];
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/-._~".contains(&byte);
+        let path = written.path.as_str();
+        if !path.starts_with('/') || !path.bytes().all(plain) || own_paths.contains(&path) {
+            let message = format!("`{}` cannot be the endpoint", path.escape_debug());
+            self.wrong(
+                Problem::at("/http/path", message)
+                    .hint("write a path of letters, digits and `/-._~`: `/mcp`"),
+            );
+        }
+        for (index, origin) in written.allowed_origins.iter().enumerate() {
+            let host = origin.strip_prefix("https://").or_else(|| origin.strip_prefix("http://"));
+            if !host.is_some_and(|host| !host.is_empty() && !host.contains(['/', '?', '#', '*'])) {
+                let message = format!("`{}` is not an origin", origin.escape_debug());
+                self.wrong(
+                    Problem::at(format!("/http/allowed_origins/{index}"), message)
+                        .hint("write scheme and host, without a path: `https://app.example.com`"),
+                );
+            }
+        }
+        for (index, host) in written.allowed_hosts.iter().enumerate() {
+            if host.is_empty() || host.contains(['/', ' ', '*', '@']) {
+                let message = format!("`{}` is not a host", host.escape_debug());
+                self.wrong(Problem::at(format!("/http/allowed_hosts/{index}"), message));
+            }
+        }
+        let bytes = written.event_store_bytes.0;
+        if bytes > 1 << 30 {
+            self.wrong(Problem::at("/http/event_store_bytes", "must be at most 1GiB"));
+        }
+        let lower = |all: &[String]| all.iter().map(|one| one.to_ascii_lowercase()).collect();
+        HttpOptions {
+            enabled: written.enabled,
+            path: path.to_owned(),
+            allowed_origins: lower(&written.allowed_origins),
+            allowed_hosts: lower(&written.allowed_hosts),
+            session_idle: self.some_time("/http/session_idle", written.session_idle.0),
+            sessions_per_identity: to_usize(written.sessions_per_identity),
+            event_store_bytes: usize::try_from(bytes).unwrap_or(usize::MAX),
+            keep_alive: self.some_time("/http/keep_alive", written.keep_alive.0),
+            head_timeout: self.some_time("/http/head_timeout", written.head_timeout.0),
+            body_timeout: self.some_time("/http/body_timeout", written.body_timeout.0),
+            ..HttpOptions::default()
+        }
+    }
+
+    fn health(&mut self, written: &HealthSection) -> Option<SocketAddr> {
+        let text = written.listen.as_deref()?;
+        match text.parse::<SocketAddr>() {
+            Ok(address) if address.ip().is_loopback() => return Some(address),
+            Ok(_) => {
+                let message = format!("`{text}` is no loopback address");
+                self.wrong(
+                    Problem::at("/health/listen", message)
+                        .hint("it answers without a certificate: write `127.0.0.1:8081`"),
+                );
+            }
+            Err(_) => {
+                let message = format!("`{}` is not an address", text.escape_debug());
+                self.wrong(Problem::at("/health/listen", message));
+            }
+        }
+        None
     }
 
     fn limits(&mut self, written: &LimitsSection) -> Limits {

@@ -1,5 +1,6 @@
 //! The checked configuration as plain data.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -9,6 +10,7 @@ use crate::backend::prompts::PromptOptions;
 use crate::listener::ListenerOptions;
 use crate::policy::{Policy, PolicyOptions};
 use crate::registry::RegistryPlace;
+use crate::session::HttpOptions;
 use crate::session::limits::Limits;
 use crate::tls::{AnchorOptions, Profile};
 
@@ -34,6 +36,10 @@ pub struct Config {
     pub audit: AuditOptions,
     /// `[limits]`.
     pub limits: Limits,
+    /// `[http]`.
+    pub http: HttpOptions,
+    /// `[health]`: a plain loopback listener for probes.
+    pub health: Option<SocketAddr>,
     /// `[server]`.
     pub server: ServerInfo,
     /// `[[files]]`.
@@ -64,6 +70,8 @@ pub struct TlsOptions {
 pub struct RegistryOptions {
     /// A file, or a database.
     pub place: RegistryPlace,
+    /// The CA's own CRLs, with the certificates that signed them.
+    pub crl_file: Option<PathBuf>,
     /// How long to decide from memory when the store cannot be read.
     pub max_staleness: Duration,
 }

@@ -13,6 +13,7 @@ use crate::backend::files::FilesOptions;
 use crate::backend::prompts::PromptOptions;
 use crate::cert::DEFAULT_PERMISSION_OID;
 use crate::policy::PolicyOptions;
+use crate::session::HttpOptions;
 use crate::session::limits::Limits;
 use crate::tls::{AnchorOptions, Profile};
 
@@ -49,6 +50,12 @@ pub struct Written {
     /// Bounds of one connection and one identity.
     #[serde(default)]
     pub limits: LimitsSection,
+    /// Streamable HTTP and WebSocket on the same addresses.
+    #[serde(default)]
+    pub http: HttpSection,
+    /// Probes for orchestrators that have no certificate.
+    #[serde(default)]
+    pub health: HealthSection,
     /// How the server introduces itself.
     #[serde(default)]
     pub server: ServerSection,
@@ -149,6 +156,10 @@ pub struct RegistrySection {
     /// read it. Without it, `PGPASSWORD` and `PGPASSFILE` count as they do for every client of
     /// PostgreSQL.
     pub password_file: Option<PathBuf>,
+    /// The CA's own CRLs beside the registry, in PEM together with the certificates that signed them
+    /// (`bundle.pem` of the CA's folder). What they name stays revoked even if the registry was
+    /// lost. Not set: the registry alone counts.
+    pub crl_file: Option<PathBuf>,
     /// How long a server goes on deciding from memory when the registry cannot be read; then it
     /// refuses new connections and calls (code 4503). At least 3 seconds. Cost of a long one: a revocation that was made meanwhile holds only
     /// once the registry can be read again.
@@ -161,6 +172,7 @@ impl Default for RegistrySection {
             path: None,
             url: None,
             password_file: None,
+            crl_file: None,
             max_staleness: seconds(300),
         }
     }
@@ -275,6 +287,74 @@ impl Default for LimitsSection {
             write_timeout: Period(own.write_timeout),
         }
     }
+}
+
+/// `[http]`: Streamable HTTP and WebSocket, on the same addresses and behind the same certificates as
+/// the raw stream.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct HttpSection {
+    /// Whether HTTP is spoken at all. Without, only the raw stream is.
+    pub enabled: bool,
+    /// The path of the MCP endpoint. It also answers WebSocket.
+    #[schemars(length(min = 1, max = 256))]
+    pub path: String,
+    /// Web pages that may call, by their origin: `https://app.example.com`. A request with any
+    /// other `Origin` is refused with 403; programs send none. Cost: scripts of these pages act
+    /// with the certificate of whoever opens them.
+    pub allowed_origins: Vec<String>,
+    /// Hosts that a request may name, with or without a port; another one is refused with 421.
+    /// Empty, every host is fine: the certificate says already whom clients reached.
+    pub allowed_hosts: Vec<String>,
+    /// How long a session of an older revision lives without a request or an open stream. Cost of a
+    /// long one: clients that left without a word keep a place among `sessions_per_identity`.
+    pub session_idle: Period,
+    /// Sessions of one identity at once. One more ends the one that rested longest, and is refused
+    /// with 429 when none rests. Cost: about 1 KiB of memory each, and `event_store_bytes`.
+    #[schemars(range(min = 1, max = 65_536))]
+    pub sessions_per_identity: u32,
+    /// Bytes of events that one session keeps for a client that lost its connection and comes back
+    /// with `Last-Event-ID`. Cost: so much memory for each session that uses it, and as much again
+    /// for each of its calls in flight.
+    pub event_store_bytes: Size,
+    /// How long a stream of events is quiet before a comment keeps it open; also how long an answer
+    /// may be under way before its stream begins. Cost of a short one: traffic on quiet streams.
+    pub keep_alive: Period,
+    /// How long the head of a request may take; then the connection is closed.
+    pub head_timeout: Period,
+    /// How long the body of a request may take; then it is answered with 408. Cost of a long one:
+    /// clients that send a byte at a time hold the memory of what they have sent.
+    pub body_timeout: Period,
+}
+
+impl Default for HttpSection {
+    fn default() -> Self {
+        let own = HttpOptions::default();
+        // The defaults are small constants.
+        let small = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+        Self {
+            enabled: own.enabled,
+            path: own.path,
+            allowed_origins: own.allowed_origins,
+            allowed_hosts: own.allowed_hosts,
+            session_idle: Period(own.session_idle),
+            sessions_per_identity: small(own.sessions_per_identity),
+            event_store_bytes: Size(u64::from(small(own.event_store_bytes))),
+            keep_alive: Period(own.keep_alive),
+            head_timeout: Period(own.head_timeout),
+            body_timeout: Period(own.body_timeout),
+        }
+    }
+}
+
+/// `[health]`: `/healthz` and `/readyz` without TLS, for orchestrators on the same machine. To
+/// admitted peers the server answers them on its own addresses anyway.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct HealthSection {
+    /// A loopback address with a port: `127.0.0.1:8081`. Without it there is no such listener.
+    /// Cost: everybody on this machine can ask whether the server is well, and nothing else.
+    pub listen: Option<String>,
 }
 
 /// `[server]`: how the server introduces itself to clients. Costs nothing.

@@ -17,8 +17,8 @@ pub struct Cursors {
 #[error("the operating system gives no random bytes")]
 pub struct NoRandom;
 
-/// Bytes of a cursor's text at the most.
-const MAX: usize = 8192;
+/// Bytes of a cursor's text at the most; the state of a call of several rounds may need as much.
+const MAX: usize = 64 * 1024;
 
 impl Cursors {
     /// A fresh key.
@@ -30,7 +30,10 @@ impl Cursors {
         let mut key = [0; 32];
         random.fill(&mut key).map_err(|_| NoRandom)?;
         let key = UnboundKey::new(&AES_256_GCM, &key).map_err(|_| NoRandom)?;
-        Ok(Self { key: LessSafeKey::new(key), random })
+        Ok(Self {
+            key: LessSafeKey::new(key),
+            random,
+        })
     }
 
     /// A cursor for `position` in `list` of the caller called `name`.
@@ -41,7 +44,9 @@ impl Cursors {
         let mut sealed = position.as_bytes().to_vec();
         let bound = Aad::from(bound(name, list));
         let nonce_used = Nonce::assume_unique_for_key(nonce);
-        self.key.seal_in_place_append_tag(nonce_used, bound, &mut sealed).ok()?;
+        self.key
+            .seal_in_place_append_tag(nonce_used, bound, &mut sealed)
+            .ok()?;
         let mut whole = nonce.to_vec();
         whole.extend_from_slice(&sealed);
         Some(URL_SAFE_NO_PAD.encode(whole))
@@ -59,7 +64,10 @@ impl Cursors {
         }
         let nonce = Nonce::try_assume_unique_for_key(&whole[..NONCE_LEN]).ok()?;
         let bound = Aad::from(bound(name, list));
-        let plain = self.key.open_in_place(nonce, bound, &mut whole[NONCE_LEN..]).ok()?;
+        let plain = self
+            .key
+            .open_in_place(nonce, bound, &mut whole[NONCE_LEN..])
+            .ok()?;
         String::from_utf8(plain.to_vec()).ok()
     }
 }
@@ -77,7 +85,10 @@ mod tests {
     fn a_cursor_opens_for_its_caller_and_list_only() {
         let cursors = Cursors::new().unwrap();
         let cursor = cursors.seal("ann", "tools/list", "files__b").unwrap();
-        assert_eq!(cursors.open("ann", "tools/list", &cursor).as_deref(), Some("files__b"));
+        assert_eq!(
+            cursors.open("ann", "tools/list", &cursor).as_deref(),
+            Some("files__b")
+        );
         assert_eq!(cursors.open("bob", "tools/list", &cursor), None);
         assert_eq!(cursors.open("ann", "prompts/list", &cursor), None);
         let changed = format!("{}A", &cursor[..cursor.len() - 1]);
@@ -86,7 +97,7 @@ mod tests {
             cursors.open("ann", "tools/list", &changed).is_none()
                 || cursors.open("ann", "tools/list", &other).is_none()
         );
-        for nonsense in ["", "!", "AAAA", &"A".repeat(9000)] {
+        for nonsense in ["", "!", "AAAA", &"A".repeat(70_000)] {
             assert_eq!(cursors.open("ann", "tools/list", nonsense), None);
         }
     }

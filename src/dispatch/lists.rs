@@ -14,7 +14,10 @@ use super::router::Router;
 const PAGES_AT_ONCE: usize = 8;
 
 fn bad_cursor() -> Reply {
-    Reply::Error(RpcError::new(code::INVALID_PARAMS, "the cursor is not one of this list"))
+    Reply::Error(RpcError::new(
+        code::INVALID_PARAMS,
+        "the cursor is not one of this list",
+    ))
 }
 
 /// Writes `"<name>":[…]` and the cursor of the next page.
@@ -25,7 +28,10 @@ struct ListWriter {
 
 impl ListWriter {
     fn new(name: &str) -> Self {
-        Self { out: format!("\"{name}\":[").into_bytes(), count: 0 }
+        Self {
+            out: format!("\"{name}\":[").into_bytes(),
+            count: 0,
+        }
     }
 
     fn push(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
@@ -40,9 +46,14 @@ impl ListWriter {
         self.out.push(b']');
         if let Some(cursor) = next {
             // Base64url needs no escaping.
-            self.out.extend_from_slice(format!(r#","nextCursor":"{cursor}""#).as_bytes());
+            self.out
+                .extend_from_slice(format!(r#","nextCursor":"{cursor}""#).as_bytes());
         }
-        Reply::Result { members: self.out.into(), tool_error: false, ttl_ms }
+        Reply::Result {
+            members: self.out.into(),
+            tool_error: false,
+            ttl_ms,
+        }
     }
 }
 
@@ -51,9 +62,18 @@ impl Router {
     pub(super) fn list_tools(&self, caller: &Caller, cursor: Option<&str>) -> Reply {
         let tools = self.catalogue.tools().iter().filter(|tool| {
             caller.grounds.allows(Kind::Tools, &tool.listed.key)
-                && tool.requires.iter().all(|(kind, what)| caller.grounds.allows(*kind, what))
+                && tool
+                    .requires
+                    .iter()
+                    .all(|(kind, what)| caller.grounds.allows(*kind, what))
         });
-        self.page("tools", "tools/list", caller, cursor, tools.map(|tool| &tool.listed))
+        self.page(
+            "tools",
+            "tools/list",
+            caller,
+            cursor,
+            tools.map(|tool| &tool.listed),
+        )
     }
 
     /// `prompts/list`.
@@ -68,7 +88,13 @@ impl Router {
         let templates = self.catalogue.templates().iter();
         let templates =
             templates.filter(|one| caller.grounds.could_allow(Kind::Resources, &one.key));
-        self.page("resourceTemplates", "resources/templates/list", caller, cursor, templates)
+        self.page(
+            "resourceTemplates",
+            "resources/templates/list",
+            caller,
+            cursor,
+            templates,
+        )
     }
 
     /// One page of a list that is in memory; the cursor names the last key of the page before.
@@ -83,11 +109,16 @@ impl Router {
         let name = caller.peer.name().as_str();
         let mut items = items.peekable();
         if let Some(cursor) = cursor {
-            let Some(after) = self.cursors.open(name, list, cursor) else { return bad_cursor() };
+            let Some(after) = self.cursors.open(name, list, cursor) else {
+                return bad_cursor();
+            };
             // The thing itself may be gone or out of reach by now; then the list starts anew,
             // which shows something twice but hides nothing.
             let mut ahead = items.by_ref().collect::<Vec<_>>();
-            let from = ahead.iter().position(|one| one.key == after).map_or(0, |at| at + 1);
+            let from = ahead
+                .iter()
+                .position(|one| one.key == after)
+                .map_or(0, |at| at + 1);
             return self.write_page(member, list, name, &mut ahead.drain(from..).peekable());
         }
         self.write_page(member, list, name, &mut items)
@@ -141,7 +172,7 @@ impl Router {
             let room = self.options.page_size - writer.count;
             let page = match source.resources(after.take(), room).wait().await {
                 Ok(page) => page,
-                Err(failure) => return Reply::failure(failure, || bad_provider_page()),
+                Err(failure) => return Reply::failure(failure, bad_provider_page),
             };
             for item in &page.items {
                 if caller.grounds.allows(Kind::Resources, &item.uri) {
@@ -159,7 +190,10 @@ impl Router {
         if after.is_none() && self.catalogue.provider(provider).is_none() {
             return writer.finish(None, self.options.list_ttl_ms);
         }
-        let position = format!("{provider}:{}", after.as_deref().map_or(String::new(), |a| format!("={a}")));
+        let position = format!(
+            "{provider}:{}",
+            after.as_deref().map_or(String::new(), |a| format!("={a}"))
+        );
         let next = self.cursors.seal(name, LIST, &position);
         writer.finish(next, self.options.list_ttl_ms)
     }

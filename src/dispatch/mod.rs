@@ -3,8 +3,9 @@
 
 mod cursor;
 mod lists;
-mod router;
 mod reply;
+mod rounds;
+mod router;
 
 pub use cursor::{Cursors, NoRandom};
 pub use reply::{Dispatched, Effect, Listening, Reply, Watch};

@@ -31,7 +31,11 @@ impl Reply {
     /// A result that nobody may keep.
     #[must_use]
     pub fn members(members: impl Into<Bytes>) -> Self {
-        Self::Result { members: members.into(), tool_error: false, ttl_ms: 0 }
+        Self::Result {
+            members: members.into(),
+            tool_error: false,
+            ttl_ms: 0,
+        }
     }
 
     /// An error without data.
@@ -77,8 +81,9 @@ pub enum Dispatched {
 /// What a call changes in its session.
 #[derive(Debug)]
 pub enum Effect {
-    /// `initialize`: the connection speaks this revision.
-    Pin(Revision),
+    /// `initialize`: the connection speaks this revision, and the client can do this (a raw
+    /// object).
+    Pin(Revision, Option<Bytes>),
     /// `logging/setLevel`.
     Level(Severity),
     /// `resources/subscribe`.
@@ -109,7 +114,10 @@ impl Watch {
     /// The provider's: no such resource, too many watches.
     pub fn start(provider: &Arc<dyn Provider>, uri: &str) -> Result<Self, Failure> {
         provider.watch(uri)?;
-        Ok(Self { provider: Arc::clone(provider), uri: uri.to_owned() })
+        Ok(Self {
+            provider: Arc::clone(provider),
+            uri: uri.to_owned(),
+        })
     }
 
     /// What is watched.

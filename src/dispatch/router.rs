@@ -16,6 +16,7 @@ use crate::policy::Permitted;
 
 use super::cursor::Cursors;
 use super::reply::{Dispatched, Effect, Listening, Reply, Watch};
+use super::rounds::{Job, What};
 
 /// What the configuration says about answers.
 #[derive(Clone, Debug)]
@@ -30,7 +31,11 @@ pub struct RouterOptions {
 
 impl Default for RouterOptions {
     fn default() -> Self {
-        Self { page_size: 100, list_ttl_ms: 5_000, max_uris: 256 }
+        Self {
+            page_size: 100,
+            list_ttl_ms: 5_000,
+            max_uris: 256,
+        }
     }
 }
 
@@ -53,7 +58,13 @@ impl Router {
         options: RouterOptions,
     ) -> Self {
         let discover = info.discover().into();
-        Self { catalogue, cursors, options, info, discover }
+        Self {
+            catalogue,
+            cursors,
+            options,
+            info,
+            discover,
+        }
     }
 
     /// What the server says of itself.
@@ -82,7 +93,12 @@ impl Router {
     /// does not exist: the two must not differ in a byte.
     #[must_use]
     pub fn missing(call: &Call) -> Reply {
-        Reply::Error(missing_error(call.method, call.revision, &call.name, target_of(call)))
+        Reply::Error(missing_error(
+            call.method,
+            call.revision,
+            &call.name,
+            target_of(call),
+        ))
     }
 
     /// Takes a recorded call to its answer. The ticket is for the outcome.
@@ -97,30 +113,30 @@ impl Router {
 
     fn route(self: &Arc<Self>, call: Call, mut context: Context) -> Dispatched {
         let (method, revision) = (call.method, call.revision);
-        context.client_capabilities.clone_from(&call.meta.capabilities);
+        if revision.is_modern() {
+            context.client_capabilities.clone_from(&call.meta.capabilities);
+        }
         match call.detail {
             Detail::Nothing => self.own(method, &call.name, revision),
-            Detail::Initialize(requested) => {
-                let revision = Revision::negotiate(&requested);
+            Detail::Initialize { version, capabilities } => {
+                let revision = Revision::negotiate(&version);
                 let members = self.info.initialize(revision);
-                Dispatched::Effect(Reply::members(members), Effect::Pin(revision))
+                Dispatched::Effect(Reply::members(members), Effect::Pin(revision, capabilities))
             }
             Detail::List(cursor) => self.list(method, &context.caller, cursor),
             Detail::Tool { name, arguments, retry } => {
-                take_retry(&mut context, retry);
-                self.call_tool(&name, arguments, context, revision)
+                self.call_tool(name, arguments, retry, context, revision)
             }
-            Detail::Resource(uri, retry) => {
-                take_retry(&mut context, retry);
-                self.resource(method, revision, uri, context)
-            }
+            Detail::Resource(uri, retry) => self.resource(method, revision, uri, retry, context),
             Detail::Prompt { name, arguments, retry } => {
-                take_retry(&mut context, retry);
-                self.prompt(name, arguments, context, revision)
+                self.prompt(name, arguments, retry, context, revision)
             }
-            Detail::Completion { reference, argument, value, given } => {
-                self.complete(reference, &argument, &value, given, context, revision)
-            }
+            Detail::Completion {
+                reference,
+                argument,
+                value,
+                given,
+            } => self.complete(reference, &argument, &value, given, context, revision),
             Detail::Level(level) => {
                 Dispatched::Effect(Reply::members(Bytes::new()), Effect::Level(level))
             }
@@ -159,36 +175,35 @@ impl Router {
     }
 
     fn call_tool(
-        &self,
-        name: &str,
+        self: &Arc<Self>,
+        name: String,
         arguments: Option<Bytes>,
+        retry: Retry,
         context: Context,
         revision: Revision,
     ) -> Dispatched {
-        let found = self.catalogue.tool(name);
+        let found = self.catalogue.tool(&name);
         let Some((tool, provider)) =
             found.and_then(|tool| Some((tool, self.catalogue.provider(tool.listed.provider)?)))
         else {
-            let error = missing_error(Method::ToolsCall, revision, "", name);
+            let error = missing_error(Method::ToolsCall, revision, "", &name);
             return Dispatched::Now(Reply::Error(error));
         };
         let arguments = match tool.input.check(arguments) {
             Ok(arguments) => arguments,
             Err(mistakes) => return Dispatched::Now(wrong_arguments(&mistakes)),
         };
-        let name = name.to_owned();
-        answer(
-            provider.call_tool(context, &tool.listed.local, arguments),
-            tool_reply,
-            move || missing_error(Method::ToolsCall, revision, "", &name),
-        )
+        let what = What::Tool(tool.listed.local.clone(), arguments);
+        let job = Job { provider: Arc::clone(provider), what, target: name, revision };
+        self.run(job, context, retry)
     }
 
     fn resource(
-        &self,
+        self: &Arc<Self>,
         method: Method,
         revision: Revision,
         uri: String,
+        retry: Retry,
         context: Context,
     ) -> Dispatched {
         if method == Method::Unsubscribe {
@@ -207,41 +222,29 @@ impl Router {
                 })),
             };
         }
-        let ttl_ms = 0;
-        answer(
-            provider.read_resource(context, &uri),
-            move |result| {
-                let mut members = Vec::new();
-                result.encode_members(&mut members);
-                Reply::Result { members: members.into(), tool_error: false, ttl_ms }
-            },
-            move || missing_error(method, revision, "", &uri),
-        )
+        let provider = Arc::clone(provider);
+        let job = Job { provider, what: What::Resource, target: uri, revision };
+        self.run(job, context, retry)
     }
 
     fn prompt(
-        &self,
+        self: &Arc<Self>,
         name: String,
         arguments: Vec<(String, String)>,
+        retry: Retry,
         context: Context,
         revision: Revision,
     ) -> Dispatched {
-        let missing = move |name: &str| missing_error(Method::PromptsGet, revision, "", name);
         let found = self.catalogue.prompt(&name);
         let Some((prompt, provider)) =
             found.and_then(|one| Some((one, self.catalogue.provider(one.provider)?)))
         else {
-            return Dispatched::Now(Reply::Error(missing(&name)));
+            let error = missing_error(Method::PromptsGet, revision, "", &name);
+            return Dispatched::Now(Reply::Error(error));
         };
-        answer(
-            provider.get_prompt(context, &prompt.local, arguments),
-            |result| {
-                let mut members = Vec::new();
-                result.encode_members(&mut members);
-                Reply::members(members)
-            },
-            move || missing(&name),
-        )
+        let what = What::Prompt(prompt.local.clone(), arguments);
+        let job = Job { provider: Arc::clone(provider), what, target: name, revision };
+        self.run(job, context, retry)
     }
 
     fn complete(
@@ -263,7 +266,11 @@ impl Router {
             }
             Reference::Resource(uri) => {
                 let by_template = || {
-                    let listed = self.catalogue.templates().iter().find(|one| one.key == uri)?;
+                    let listed = self
+                        .catalogue
+                        .templates()
+                        .iter()
+                        .find(|one| one.key == uri)?;
                     self.catalogue.provider(listed.provider)
                 };
                 let provider = by_template().or_else(|| self.catalogue.owner(&uri));
@@ -333,7 +340,10 @@ struct Disclosure {
 impl Disclosure {
     fn may_show(&self, value: &str) -> bool {
         let mut expanded = self.template.clone();
-        let known = self.given.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        let known = self
+            .given
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_str()));
         // A folder is a beginning, not an end: what lies below it counts.
         let open = if value.ends_with('/') { "{rest}" } else { "" };
         let value = format!("{value}{open}");
@@ -346,17 +356,12 @@ impl Disclosure {
     }
 }
 
-fn take_retry(context: &mut Context, retry: Retry) {
-    context.input_responses = retry.responses;
-    context.request_state = retry.state;
-}
-
 fn target_of(call: &Call) -> &str {
     use crate::policy::Ask;
     call.target()
 }
 
-fn tool_reply(result: ToolResult) -> Reply {
+pub(super) fn tool_reply(result: ToolResult) -> Reply {
     let tool_error = result.is_error();
     let members = match result {
         ToolResult::Encoded(members) => members,
@@ -366,7 +371,11 @@ fn tool_reply(result: ToolResult) -> Reply {
             members.into()
         }
     };
-    Reply::Result { members, tool_error, ttl_ms: 0 }
+    Reply::Result {
+        members,
+        tool_error,
+        ttl_ms: 0,
+    }
 }
 
 /// Turns a provider's answer into a reply, now or later.
@@ -393,18 +402,20 @@ fn wrong_arguments(mistakes: &[ArgumentError]) -> Reply {
 }
 
 /// The error for a thing that is not there, as each method and revision words it.
-fn missing_error(method: Method, revision: Revision, name: &str, target: &str) -> RpcError {
+pub(super) fn missing_error(method: Method, revision: Revision, name: &str, target: &str) -> RpcError {
     let about_uri = |error_code, message: &str| {
         let mut data = Vec::from(&br#"{"uri":"#[..]);
         write_string(&mut data, target);
         data.push(b'}');
         let data = Some(String::from_utf8_lossy(&data).into_owned());
-        RpcError { code: error_code, message: message.to_owned(), data }
+        RpcError {
+            code: error_code,
+            message: message.to_owned(),
+            data,
+        }
     };
     match method {
-        Method::ToolsCall => {
-            RpcError::new(code::INVALID_PARAMS, format!("unknown tool: {target}"))
-        }
+        Method::ToolsCall => RpcError::new(code::INVALID_PARAMS, format!("unknown tool: {target}")),
         Method::PromptsGet => {
             RpcError::new(code::INVALID_PARAMS, format!("unknown prompt: {target}"))
         }
@@ -413,7 +424,11 @@ fn missing_error(method: Method, revision: Revision, name: &str, target: &str) -
         }
         Method::ResourcesRead | Method::Subscribe | Method::Unsubscribe => {
             let modern = revision.is_modern();
-            let number = if modern { code::INVALID_PARAMS } else { code::RESOURCE_NOT_FOUND };
+            let number = if modern {
+                code::INVALID_PARAMS
+            } else {
+                code::RESOURCE_NOT_FOUND
+            };
             about_uri(number, "resource not found")
         }
         _ => RpcError::new(code::METHOD_NOT_FOUND, format!("unknown method: {name}")),

@@ -15,19 +15,27 @@ use super::object::string_value;
 pub enum Message<'a> {
     /// Has an id and a method.
     Request {
+        /// The id as it was written.
         id: RequestId<'a>,
+        /// The method, unescaped.
         method: Cow<'a, str>,
+        /// The bytes of `params`, where there are any.
         params: Option<&'a [u8]>,
     },
     /// Has a method and no id.
     Notification {
+        /// The method, unescaped.
         method: Cow<'a, str>,
+        /// The bytes of `params`, where there are any.
         params: Option<&'a [u8]>,
     },
     /// Has an id and a result or an error.
     Response {
+        /// The id of the request; none where the peer could not read it.
         id: Option<RequestId<'a>>,
+        /// The bytes of `result`.
         result: Option<&'a [u8]>,
+        /// The bytes of `error`.
         error: Option<&'a [u8]>,
     },
 }

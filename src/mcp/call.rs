@@ -39,8 +39,13 @@ pub struct Call {
 pub enum Detail {
     /// Nothing more: `ping`, `server/discover`, unknown methods.
     Nothing,
-    /// `initialize`: the `protocolVersion` that the client asks for.
-    Initialize(String),
+    /// `initialize`.
+    Initialize {
+        /// The `protocolVersion` that the client asks for.
+        version: String,
+        /// What it can do, a raw object.
+        capabilities: Option<Bytes>,
+    },
     /// A list, from behind this cursor.
     List(Option<String>),
     /// `tools/call`: raw arguments, and the members of a retry (2026-07-28).
@@ -161,7 +166,9 @@ pub fn read_call(
     Ok(Call {
         id: frame.slice_ref(id),
         method,
-        name: method.name().map_or_else(|| Cow::Owned(name.to_owned()), Cow::Borrowed),
+        name: method
+            .name()
+            .map_or_else(|| Cow::Owned(name.to_owned()), Cow::Borrowed),
         revision,
         meta,
         detail,
@@ -211,6 +218,7 @@ struct Slots<'a> {
     version: Option<&'a [u8]>,
     responses: Option<&'a [u8]>,
     state: Option<&'a [u8]>,
+    capabilities: Option<&'a [u8]>,
 }
 
 impl<'a> Slots<'a> {
@@ -229,6 +237,7 @@ impl<'a> Slots<'a> {
             "protocolVersion",
             "inputResponses",
             "requestState",
+            "capabilities",
         ];
         let [
             meta,
@@ -244,6 +253,7 @@ impl<'a> Slots<'a> {
             version,
             responses,
             state,
+            capabilities,
         ] = pick(params, "params", names)?;
         Ok(Self {
             meta,
@@ -259,13 +269,18 @@ impl<'a> Slots<'a> {
             version,
             responses,
             state,
+            capabilities,
         })
     }
 
     fn detail(&self, method: Method, frame: &Bytes) -> Result<Detail, ParamsError> {
         Ok(match method {
             Method::Discover | Method::Ping | Method::Unknown => Detail::Nothing,
-            Method::Initialize => Detail::Initialize(text(self.version, "protocolVersion")?),
+            Method::Initialize => Detail::Initialize {
+                version: text(self.version, "protocolVersion")?,
+                capabilities: object(self.capabilities, "capabilities")?
+                    .map(|raw| frame.slice_ref(raw)),
+            },
             Method::ToolsList
             | Method::ResourcesList
             | Method::TemplatesList

@@ -18,13 +18,12 @@ use crate::registry::{self, Feed, StoreError, View};
 use crate::secret::Secret;
 use crate::session::{Service, ServiceParts};
 use crate::tls::{
-    Identity, IdentityError, ServerTls, ServerTlsError, ServerTlsOptions, Trust, TrustError,
+    Identity, IdentityError, ServerTls, ServerTlsError, ServerTlsOptions, Trust, TrustError, own_revocations,
 };
 
-use super::status::Counters;
+use crate::transport::choose;
 
-/// ALPN of the raw stream.
-const RAW: &[u8] = b"mcp";
+use super::status::Counters;
 
 /// Why a server does not start. Every message names the file, the address or the key.
 #[derive(Debug, thiserror::Error)]
@@ -35,6 +34,9 @@ pub enum ServerError {
     /// Every mistake in every anchor.
     #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
     Trust(Vec<TrustError>),
+    /// The CA's own CRL, which was asked for.
+    #[error("{0}")]
+    OwnCrl(String),
     /// The server's certificate or key.
     #[error(transparent)]
     Identity(#[from] IdentityError),
@@ -96,18 +98,21 @@ pub async fn assemble(
     config: &Config,
     extra: Vec<(String, Arc<dyn Provider>)>,
 ) -> Result<Assembled, ServerError> {
+    // What may be taken or unreadable comes before the registry: with the first heartbeat,
+    // revocations wait for this server.
+    let identity = load_identity(config)?;
+    let (audit, _) = AuditLog::open(config.audit.clone())?;
     let store = registry::open(&config.registry.place, true).await?;
     let (feed, view) = Feed::load(store, server_name()).await?;
+    load_own_crl(config, &view).map_err(ServerError::OwnCrl)?;
     let trust = Trust::load(&config.anchors, &config.permission_oid, Arc::clone(&view));
     let trust = Arc::new(trust.map_err(ServerError::Trust)?);
     trust.limit_staleness(config.registry.max_staleness);
-    let identity = load_identity(config)?;
     let options = ServerTlsOptions {
-        alpn: vec![RAW.to_vec()],
+        alpn: alpn(config.http.enabled),
         profile: config.tls.profile,
     };
     let tls = Arc::new(ServerTls::new(&identity, Arc::clone(&trust), &options)?);
-    let (audit, _) = AuditLog::open(config.audit.clone())?;
     let index = Arc::new(LiveIndex::default());
     let counters = Arc::new(Counters::new(
         Arc::clone(&index),
@@ -136,9 +141,33 @@ pub async fn assemble(
         view: Arc::clone(&view),
         policy: config.policy.clone(),
         limits: config.limits.clone(),
+        http: config.http.clone(),
         max_staleness: config.registry.max_staleness,
     });
-    Ok(Assembled { service, tls, index, feed, counters, trust, view })
+    Ok(Assembled {
+        service,
+        tls,
+        index,
+        feed,
+        counters,
+        trust,
+        view,
+    })
+}
+
+/// What the server agrees to speak, best first.
+fn alpn(http: bool) -> Vec<Vec<u8>> {
+    let all = [choose::ALPN_RAW, choose::ALPN_HTTP2, choose::ALPN_HTTP1];
+    all[..if http { 3 } else { 1 }].iter().map(|name| name.to_vec()).collect()
+}
+
+/// What the CA's own CRL names stays revoked while this process lives, whatever the registry says.
+pub(super) fn load_own_crl(config: &Config, view: &View) -> Result<(), String> {
+    let Some(path) = &config.registry.crl_file else { return Ok(()) };
+    for (issuer, serials) in own_revocations(path)? {
+        view.insert_revoked_serials(issuer, serials.iter().map(Vec::as_slice));
+    }
+    Ok(())
 }
 
 /// The server's certificate and key.
@@ -147,20 +176,30 @@ pub(super) fn load_identity(config: &Config) -> Result<Identity, ServerError> {
         None => None,
         Some(path) => Some(read_passphrase(path)?),
     };
-    Ok(Identity::load(&config.tls.certificate, &config.tls.key, passphrase.as_ref())?)
+    Ok(Identity::load(
+        &config.tls.certificate,
+        &config.tls.key,
+        passphrase.as_ref(),
+    )?)
 }
 
 fn read_passphrase(path: &Path) -> Result<Secret, ServerError> {
-    let failed = |cause| ServerError::Passphrase { path: path.display().to_string(), cause };
+    let failed = |cause| ServerError::Passphrase {
+        path: path.display().to_string(),
+        cause,
+    };
     let text = std::fs::read_to_string(path).map_err(failed)?;
     Ok(Secret::from(text.trim_end_matches(['\r', '\n']).to_owned()))
 }
 
+/// Providers by their names.
+type Named = Vec<(String, Arc<dyn Provider>)>;
+
 fn providers(
     config: &Config,
-    extra: Vec<(String, Arc<dyn Provider>)>,
+    extra: Named,
     counters: &Arc<Counters>,
-) -> Result<Vec<(String, Arc<dyn Provider>)>, ServerError> {
+) -> Result<Named, ServerError> {
     let mut all = extra;
     for options in &config.files {
         let name = options.name.clone();
@@ -183,5 +222,9 @@ fn server_name() -> String {
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let host = host.trim();
     let host = if host.is_empty() { "localhost" } else { host };
-    format!("{host}/{}/{}", std::process::id(), clock::since_epoch().as_micros() % 1_000_000)
+    format!(
+        "{host}/{}/{}",
+        std::process::id(),
+        clock::since_epoch().as_micros() % 1_000_000
+    )
 }

@@ -3,6 +3,7 @@
 
 mod assemble;
 mod door;
+mod health;
 mod reload;
 mod run;
 mod status;

@@ -13,10 +13,11 @@ use tokio::sync::watch;
 use crate::audit::Event;
 use crate::config::Config;
 use crate::listener::LiveIndex;
+use crate::registry::View;
 use crate::session::Service;
 use crate::tls::{ServerTls, Trust};
 
-use super::assemble::{Assembled, load_identity};
+use super::assemble::{Assembled, load_identity, load_own_crl};
 use super::run::{Again, recheck_all, when_stopped};
 
 /// How often the files are looked at. A look is one `stat` a file.
@@ -27,6 +28,7 @@ pub struct Reloader {
     service: Arc<Service>,
     tls: Arc<ServerTls>,
     trust: Arc<Trust>,
+    view: Arc<View>,
     index: Arc<LiveIndex>,
     config: Config,
     again: Again,
@@ -40,6 +42,7 @@ impl Reloader {
             service: Arc::clone(&parts.service),
             tls: Arc::clone(&parts.tls),
             trust: Arc::clone(&parts.trust),
+            view: Arc::clone(&parts.view),
             index: Arc::clone(&parts.index),
             config,
             again,
@@ -88,11 +91,15 @@ impl Reloader {
             files.push(&anchor.bundle);
             files.extend(&anchor.crl_file);
         }
+        files.extend(&config.registry.crl_file);
         let about = |path: &PathBuf| {
             let meta = std::fs::metadata(path).ok()?;
             Some((meta.modified().ok()?, meta.len()))
         };
-        files.into_iter().map(|path| (path.clone(), about(path))).collect()
+        files
+            .into_iter()
+            .map(|path| (path.clone(), about(path)))
+            .collect()
     }
 
     async fn reload(&mut self, why: &str) {
@@ -110,36 +117,58 @@ impl Reloader {
         }
         let trust = self.trust.reload(&config.anchors, &config.permission_oid);
         let trusted = trust.map_err(|errors| {
-            errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+            errors
+                .iter()
+                .map(ToString::to_string)
+                .collect::<Vec<_>>()
+                .join("; ")
         });
         let anchors_hold = trusted.is_ok();
         self.tell("anchors", trusted).await;
+        let own_crl = load_own_crl(&config, &self.view);
+        if config.registry.crl_file.is_some() {
+            self.tell("the CA's CRL", own_crl).await;
+        }
         let identity = load_identity(&config).map_err(|error| error.to_string());
-        let identity = identity
-            .and_then(|identity| self.tls.reload(&identity).map_err(|error| error.to_string()));
+        let identity = identity.and_then(|identity| {
+            self.tls
+                .reload(&identity)
+                .map_err(|error| error.to_string())
+        });
         self.tell("certificate", identity).await;
-        self.service.reload(config.policy.clone(), config.limits.clone());
+        let (policy, limits) = (config.policy.clone(), config.limits.clone());
+        self.service.reload(policy, limits, config.http.clone());
         self.tell("policy and limits", Ok(())).await;
         let anchors = std::mem::take(&mut self.config.anchors);
         let oid = std::mem::take(&mut self.config.permission_oid);
         self.config = config;
-        if anchors_hold {
-            recheck_all(&self.index, &self.trust);
-        } else {
+        if !anchors_hold {
             self.config.anchors = anchors;
             self.config.permission_oid = oid;
         }
+        // Also where the anchors are as they were: a CRL may name somebody who is connected.
+        recheck_all(&self.index, &self.trust);
     }
 
     /// The first part that cannot be swapped under live connections and is not what it was.
     fn needs_restart(&self, new: &Config) -> Option<&'static str> {
         let old = &self.config;
         let listen = old.listen.address != new.listen.address;
-        let registry = old.registry != new.registry;
+        let registry = old.registry.place != new.registry.place
+            || old.registry.max_staleness != new.registry.max_staleness;
         let audit = old.audit.path != new.audit.path;
         let offers = old.files != new.files || old.prompts != new.prompts;
-        [("listen", listen), ("registry", registry), ("audit.path", audit), ("files, prompt", offers)]
-            .into_iter()
+        let http = old.http.enabled != new.http.enabled;
+        let health = old.health != new.health;
+        let all = [
+            ("listen", listen),
+            ("registry", registry),
+            ("audit.path", audit),
+            ("files, prompt", offers),
+            ("http.enabled", http),
+            ("health.listen", health),
+        ];
+        all.into_iter()
             .find_map(|(name, changed)| changed.then_some(name))
     }
 
@@ -147,9 +176,14 @@ impl Reloader {
         let error = result.err();
         match &error {
             None => tracing::info!(what, "reloaded"),
-            Some(error) => tracing::error!(what, %error, "not reloaded: the old state stays in force"),
+            Some(error) => {
+                tracing::error!(what, %error, "not reloaded: the old state stays in force")
+            }
         }
-        let event = Event::Reloaded { what, error: error.as_deref() };
+        let event = Event::Reloaded {
+            what,
+            error: error.as_deref(),
+        };
         let _ = self.service.audit().event(event).await;
     }
 }

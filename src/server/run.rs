@@ -15,6 +15,7 @@ use crate::registry::{Applied, Change, ChangeKind};
 
 use super::assemble::{Assembled, ServerError, assemble};
 use super::door::Entrance;
+use super::health::Health;
 use super::reload::Reloader;
 
 /// Changes of the registry that may wait to be recorded.
@@ -55,20 +56,36 @@ pub async fn serve(
     stop: impl Future<Output = &'static str> + Send,
     ready: impl FnOnce(Ready) + Send,
 ) -> Result<(), ServerError> {
-    let parts = assemble(&config, providers).await?;
+    // The port first: who finds it taken must not have told the registry that a server is here.
     let listener = Listener::bind(config.listen.clone()).await?;
+    let health = match config.health {
+        None => None,
+        Some(address) => Some(Health::bind(address).await?),
+    };
+    let parts = assemble(&config, providers).await?;
     let addresses = listener.local_addresses();
     let (stopping, stopped) = watch::channel(false);
     let audit = parts.service.audit().clone();
-    let listen = addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
+    let listen = addresses
+        .iter()
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join(" ");
     let version = env!("CARGO_PKG_VERSION");
-    audit.event(Event::ServerStarted { version, listen: &listen }).await?;
+    audit
+        .event(Event::ServerStarted {
+            version,
+            listen: &listen,
+        })
+        .await?;
     let entrance = Arc::new(Entrance {
         service: Arc::clone(&parts.service),
         counters: Arc::clone(&parts.counters),
     });
     let reloader = Reloader::new(&parts, config, again);
     let (tls, index) = (Arc::clone(&parts.tls), Arc::clone(&parts.index));
+    let service = Arc::clone(&parts.service);
+    let probes = health.map(|health| tokio::spawn(health.run(service.clone(), stopped.clone())));
     let feed = tokio::spawn(follow(parts, stopped.clone()));
     let reloading = tokio::spawn(reloader.run(stopped));
     ready(Ready { addresses });
@@ -79,9 +96,13 @@ pub async fn serve(
     };
     // The registry is followed until the last connection is gone: a revocation counts to the end.
     listener.run(tls, index, entrance, until).await;
+    service.close().await;
     let _ = stopping.send(true);
     let _ = feed.await;
     let _ = reloading.await;
+    if let Some(probes) = probes {
+        let _ = probes.await;
+    }
     let _ = audit.event(Event::ServerStopped { reason }).await;
     Ok(audit.close()?)
 }
@@ -116,7 +137,14 @@ pub(super) async fn when_stopped(mut stopped: watch::Receiver<bool>) {
 /// Follows the registry: each change closes exactly the connections that it touches, before the
 /// feed confirms it, and is then recorded.
 async fn follow(parts: Assembled, stopped: watch::Receiver<bool>) {
-    let Assembled { service, index, feed, counters, trust, .. } = parts;
+    let Assembled {
+        service,
+        index,
+        feed,
+        counters,
+        trust,
+        ..
+    } = parts;
     let (sender, receiver) = mpsc::channel(CHANGES);
     let recording = tokio::spawn(record_changes(service.audit().clone(), receiver));
     let on_applied = move |applied: &Applied| {
@@ -130,7 +158,10 @@ async fn follow(parts: Assembled, stopped: watch::Receiver<bool>) {
             }
             // The feed must not wait for the log: what does not fit is in the registry itself.
             if sender.try_send(change.clone()).is_err() {
-                tracing::warn!(seq = change.seq, "a change of the registry is not in the audit log");
+                tracing::warn!(
+                    seq = change.seq,
+                    "a change of the registry is not in the audit log"
+                );
             }
         }
         counters.applied.store(applied.upto, Ordering::Relaxed);

@@ -52,7 +52,11 @@ impl Counters {
 
     /// Takes the names of the providers, once they stand together.
     pub fn name_providers(&self, catalogue: &Catalogue) {
-        let names = catalogue.providers().iter().map(|(name, _)| name.clone()).collect();
+        let names = catalogue
+            .providers()
+            .iter()
+            .map(|(name, _)| name.clone())
+            .collect();
         let _ = self.providers.set(names);
     }
 }
@@ -60,7 +64,9 @@ impl Counters {
 impl StatusSource for Counters {
     fn status(&self) -> Status {
         let mut status = basic_status(env!("CARGO_PKG_VERSION"), self.started, unix_now());
-        status.revisions = Revision::SERVED.map(|revision| revision.to_string()).to_vec();
+        status.revisions = Revision::SERVED
+            .map(|revision| revision.to_string())
+            .to_vec();
         status.connections.live = self.index.len() as u64;
         status.connections.admitted = self.admitted.load(Ordering::Relaxed);
         status.connections.refused = self.refused.load(Ordering::Relaxed);

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use crate::audit::Outcome;
 use crate::dispatch::{Reply, Router};
-use crate::jsonrpc::{RpcError, code};
-use crate::mcp::{Call, Method};
+use crate::jsonrpc::{RpcError, code, write_error};
+use crate::mcp::{Call, Finish, Method, Revision, ServerInfo};
 use crate::policy::{Denials, Denied};
 
 /// Why a call that was understood is not carried out.
@@ -51,7 +51,11 @@ impl Cause {
             crate::jsonrpc::write_string(&mut members, &data);
             members.extend_from_slice(br#"}],"structuredContent":"#);
             members.extend_from_slice(data.as_bytes());
-            return Reply::Result { members: members.into(), tool_error: true, ttl_ms: 0 };
+            return Reply::Result {
+                members: members.into(),
+                tool_error: true,
+                ttl_ms: 0,
+            };
         }
         Reply::Error(RpcError {
             code: code::RATE_LIMITED,
@@ -64,9 +68,8 @@ impl Cause {
 /// What a denied peer is told.
 #[must_use]
 pub fn denial(denied: &Denied<Call>, denials: Denials) -> Reply {
-    let missing = match (&denied.missing, denials) {
-        (Some(missing), Denials::Explain) => missing,
-        _ => return Router::missing(&denied.call),
+    let (Some(missing), Denials::Explain) = (&denied.missing, denials) else {
+        return Router::missing(&denied.call);
     };
     let mut data = br#"{"missing":"#.to_vec();
     crate::jsonrpc::write_string(&mut data, missing);
@@ -82,9 +85,35 @@ pub fn denial(denied: &Denied<Call>, denials: Denials) -> Reply {
 #[must_use]
 pub const fn outcome(reply: &Reply) -> Outcome {
     match reply {
-        Reply::Result { tool_error: true, .. } => Outcome::ToolError,
+        Reply::Result {
+            tool_error: true, ..
+        } => Outcome::ToolError,
         Reply::Result { .. } | Reply::InputRequired(..) => Outcome::Ok,
         Reply::Error(error) => Outcome::ProtocolError(error.code),
+    }
+}
+
+/// Appends the whole message that answers a request.
+pub fn write_reply(
+    info: &ServerInfo,
+    out: &mut Vec<u8>,
+    id: &[u8],
+    method: Method,
+    revision: Revision,
+    reply: &Reply,
+) {
+    match reply {
+        Reply::Error(error) => write_error(out, Some(id), error),
+        Reply::Result { members, ttl_ms, .. } => {
+            let finish = Finish { revision, method, ttl_ms: *ttl_ms, input_required: false };
+            info.write(out, id, finish, members);
+        }
+        Reply::InputRequired(requests, state) => {
+            let mut members = Vec::new();
+            crate::backend::encode_input_required(&mut members, requests, state.as_deref());
+            let finish = Finish { revision, method, ttl_ms: 0, input_required: true };
+            info.write(out, id, finish, &members);
+        }
     }
 }
 
@@ -98,7 +127,12 @@ mod tests {
     fn a_limit_is_told_inside_the_protocol() {
         let wait = Cause::Rate(Duration::from_millis(40));
         let expect = json!({"error":{"code":"RATE_LIMITED","retryable":true,"retryAfterMs":40}});
-        let Reply::Result { members, tool_error: true, .. } = wait.reply(Method::ToolsCall) else {
+        let Reply::Result {
+            members,
+            tool_error: true,
+            ..
+        } = wait.reply(Method::ToolsCall)
+        else {
             panic!("a tool call gets a result")
         };
         let text = format!("{{{}}}", String::from_utf8_lossy(&members));
@@ -107,8 +141,13 @@ mod tests {
         assert_eq!(value["isError"], json!(true));
         let text = value["content"][0]["text"].as_str().unwrap();
         assert_eq!(serde_json::from_str::<Value>(text).unwrap(), expect);
-        let Reply::Error(error) = wait.reply(Method::PromptsGet) else { panic!("an error") };
+        let Reply::Error(error) = wait.reply(Method::PromptsGet) else {
+            panic!("an error")
+        };
         assert_eq!(error.code, 4429);
-        assert_eq!(serde_json::from_str::<Value>(&error.data.unwrap()).unwrap(), expect);
+        assert_eq!(
+            serde_json::from_str::<Value>(&error.data.unwrap()).unwrap(),
+            expect
+        );
     }
 }

@@ -113,8 +113,11 @@ impl Identity {
     /// # Errors
     /// How long to wait before the next one.
     pub fn check_rate(&self) -> Result<(), Duration> {
-        let Some(rate) = &self.rate else { return Ok(()) };
-        rate.check().map_err(|not_until| not_until.wait_time_from(DefaultClock::default().now()))
+        let Some(rate) = &self.rate else {
+            return Ok(());
+        };
+        rate.check()
+            .map_err(|not_until| not_until.wait_time_from(DefaultClock::default().now()))
     }
 }
 
@@ -131,7 +134,10 @@ mod tests {
     #[test]
     fn connections_of_one_name_share_their_places() {
         let identities = Identities::default();
-        let limits = Limits { in_flight_per_identity: 2, ..Limits::default() };
+        let limits = Limits {
+            in_flight_per_identity: 2,
+            ..Limits::default()
+        };
         let ann = Name::new("ann").unwrap();
         let (one, two) = (identities.of(&ann, &limits), identities.of(&ann, &limits));
         let held = (one.place().unwrap(), two.place().unwrap());
@@ -144,7 +150,10 @@ mod tests {
 
     #[test]
     fn connections_of_one_name_share_their_watches() {
-        let limits = Limits { subscriptions_per_identity: 3, ..Limits::default() };
+        let limits = Limits {
+            subscriptions_per_identity: 3,
+            ..Limits::default()
+        };
         let identity = Arc::new(Identity::new(&limits));
         let (mut one, two) = (Watches::none(identity.clone()), Watches::none(identity));
         one.set(2);
@@ -161,7 +170,10 @@ mod tests {
             ..Limits::default()
         };
         let identity = Identity::new(&limits);
-        assert_eq!((identity.check_rate(), identity.check_rate()), (Ok(()), Ok(())));
+        assert_eq!(
+            (identity.check_rate(), identity.check_rate()),
+            (Ok(()), Ok(()))
+        );
         let wait = identity.check_rate().unwrap_err();
         assert!(wait <= Duration::from_secs(1) && !wait.is_zero());
     }

@@ -2,7 +2,10 @@
 //! one map from any error to a reply, an audit verdict, and whether the connection goes on.
 
 mod answer;
+mod asks;
+pub mod http;
 mod identities;
+mod judge;
 pub mod limits;
 mod notes;
 mod running;
@@ -11,6 +14,7 @@ mod stream;
 mod subscriptions;
 
 pub use answer::Cause;
+pub use http::{HttpOptions, HttpStream, serve_http};
 pub use limits::Limits;
 pub use service::{Service, ServiceParts};
 pub use stream::{End, serve};

@@ -33,29 +33,39 @@ pub struct Outbox {
 struct Queue {
     messages: VecDeque<Vec<u8>>,
     bytes: usize,
+    rung: bool,
 }
 
 impl Outbox {
-    /// Appends a message unless the queue is full.
-    pub fn push(&self, message: Vec<u8>) {
+    /// Appends a message unless the queue is full; whether it did.
+    pub fn push(&self, message: Vec<u8>) -> bool {
         let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
         if queue.messages.len() >= QUEUE || queue.bytes + message.len() > QUEUE_BYTES {
-            return;
+            return false;
         }
         queue.bytes += message.len();
         queue.messages.push_back(message);
         drop(queue);
         self.reader.wake();
+        true
     }
 
     /// Takes all that waits.
     pub fn take(&self) -> VecDeque<Vec<u8>> {
         let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
         queue.bytes = 0;
+        queue.rung = false;
         std::mem::take(&mut queue.messages)
     }
 
-    fn is_empty(&self) -> bool {
+    /// Wakes the reader although nothing may wait.
+    pub fn ring(&self) {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner).rung = true;
+        self.reader.wake();
+    }
+
+    /// Whether nothing waits.
+    pub fn is_empty(&self) -> bool {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner).messages.is_empty()
     }
 
@@ -63,7 +73,8 @@ impl Outbox {
     pub async fn ready(&self) {
         poll_fn(|cx| {
             self.reader.register(cx.waker());
-            if self.is_empty() { Poll::Pending } else { Poll::Ready(()) }
+            let queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+            if queue.messages.is_empty() && !queue.rung { Poll::Pending } else { Poll::Ready(()) }
         })
         .await;
     }
@@ -76,6 +87,7 @@ pub struct CallNotes {
     token: Option<Bytes>,
     level: Option<Severity>,
     over: AtomicBool,
+    release: AtomicBool,
     /// The last progress, as the bits of an `f64`; it must grow.
     last: AtomicU64,
 }
@@ -85,12 +97,17 @@ impl CallNotes {
     #[must_use]
     pub fn new(outbox: Arc<Outbox>, token: Option<Bytes>, level: Option<Severity>) -> Self {
         let last = AtomicU64::new(f64::NEG_INFINITY.to_bits());
-        Self { outbox, token, level, over: AtomicBool::new(false), last }
+        Self { outbox, token, level, over: AtomicBool::new(false), release: AtomicBool::new(false), last }
     }
 
     /// The call is answered: what comes after this is dropped.
     pub fn finish(&self) {
         self.over.store(true, Ordering::Release);
+    }
+
+    /// Whether the call lets its stream go, since it was last asked.
+    pub fn takes_release(&self) -> bool {
+        self.release.swap(false, Ordering::AcqRel)
     }
 
     fn progress(&self, progress: f64, total: Option<f64>, message: Option<&str>) {
@@ -141,10 +158,18 @@ impl Notes for CallNotes {
             return;
         }
         match note {
-            Note::Progress { progress, total, message } => {
+            Note::Progress {
+                progress,
+                total,
+                message,
+            } => {
                 self.progress(progress, total, message.as_deref());
             }
             Note::Log { level, logger, data } => self.log(level, logger.as_deref(), &data),
+            Note::Release => {
+                self.release.store(true, Ordering::Release);
+                self.outbox.ring();
+            }
         }
     }
 }
@@ -154,7 +179,11 @@ mod tests {
     use super::*;
 
     fn sent(outbox: &Outbox) -> Vec<serde_json::Value> {
-        outbox.take().iter().map(|m| serde_json::from_slice(m).unwrap()).collect()
+        outbox
+            .take()
+            .iter()
+            .map(|m| serde_json::from_slice(m).unwrap())
+            .collect()
     }
 
     #[test]
@@ -163,21 +192,36 @@ mod tests {
         let token = Some(Bytes::from_static(b"\"t\""));
         let notes = CallNotes::new(Arc::clone(&outbox), token, None);
         for progress in [1.0, 1.0, f64::NAN, 0.5, 2.5] {
-            notes.note(Note::Progress { progress, total: Some(4.0), message: Some("m".into()) });
+            notes.note(Note::Progress {
+                progress,
+                total: Some(4.0),
+                message: Some("m".into()),
+            });
         }
         let all = sent(&outbox);
-        let values: Vec<_> = all.iter().map(|m| m["params"]["progress"].as_f64().unwrap()).collect();
+        let values: Vec<_> = all
+            .iter()
+            .map(|m| m["params"]["progress"].as_f64().unwrap())
+            .collect();
         assert_eq!(values, [1.0, 2.5]);
         assert_eq!(all[0]["params"]["progressToken"], "t");
         notes.finish();
-        notes.note(Note::Progress { progress: 3.0, total: None, message: None });
+        notes.note(Note::Progress {
+            progress: 3.0,
+            total: None,
+            message: None,
+        });
         assert!(outbox.take().is_empty());
     }
 
     #[test]
     fn only_messages_that_are_severe_enough_are_sent() {
         let outbox = Arc::new(Outbox::default());
-        let log = |level| Note::Log { level, logger: None, data: "1".into() };
+        let log = |level| Note::Log {
+            level,
+            logger: None,
+            data: "1".into(),
+        };
         let silent = CallNotes::new(Arc::clone(&outbox), None, None);
         silent.note(log(Severity::Emergency));
         assert!(sent(&outbox).is_empty());
@@ -186,7 +230,10 @@ mod tests {
         notes.note(log(Severity::Error));
         let all = sent(&outbox);
         assert_eq!(all.len(), 1);
-        assert_eq!(all[0]["params"], serde_json::json!({"level":"error","data":1}));
+        assert_eq!(
+            all[0]["params"],
+            serde_json::json!({"level":"error","data":1})
+        );
     }
 
     #[test]

@@ -34,6 +34,7 @@ pub struct Running {
     /// Its notes, where it may send some.
     pub notes: Option<Arc<CallNotes>>,
     /// Its place among the identity's calls.
+    #[expect(dead_code, reason = "held for its Drop")]
     pub place: Place,
 }
 
@@ -64,7 +65,9 @@ impl Calls {
     /// Whether a call with this id runs.
     #[must_use]
     pub fn has(&self, id: &[u8]) -> bool {
-        self.known.iter().any(|(_, running)| RequestId::same(&running.id, id))
+        self.known
+            .iter()
+            .any(|(_, running)| RequestId::same(&running.id, id))
     }
 
     /// Starts one. It runs whenever [`Calls::finished`] is polled.
@@ -85,7 +88,10 @@ impl Calls {
 
     /// Cancels the call with this id, if it runs.
     pub fn cancel(&self, id: &[u8]) -> bool {
-        let found = self.known.iter().find(|(_, running)| RequestId::same(&running.id, id));
+        let found = self
+            .known
+            .iter()
+            .find(|(_, running)| RequestId::same(&running.id, id));
         if let Some((_, running)) = found {
             running.cancel.cancel();
         }

@@ -16,6 +16,7 @@ use crate::registry::View;
 use crate::tls::{Refusal, Trust};
 
 use super::identities::Identities;
+use super::http::{HttpOptions, Sessions};
 use super::limits::Limits;
 
 /// The parts that `server` puts together.
@@ -32,6 +33,8 @@ pub struct ServiceParts {
     pub policy: Policy,
     /// The limits in force.
     pub limits: Limits,
+    /// The rules of HTTP in force.
+    pub http: HttpOptions,
     /// For how long the registry may be out of reach.
     pub max_staleness: Duration,
 }
@@ -41,10 +44,12 @@ pub struct Service {
     pub(super) router: Arc<Router>,
     pub(super) audit: AuditLog,
     pub(super) identities: Identities,
+    pub(super) sessions: Sessions,
     trust: Arc<Trust>,
     view: Arc<View>,
     policy: ArcSwap<Policy>,
     limits: ArcSwap<Limits>,
+    http: ArcSwap<HttpOptions>,
     max_staleness: Duration,
     /// Grows with every change of policy or registry that sessions may have to tell of.
     changes: watch::Sender<u64>,
@@ -69,10 +74,12 @@ impl Service {
             router: parts.router,
             audit: parts.audit,
             identities: Identities::default(),
+            sessions: Sessions::default(),
             trust: parts.trust,
             view: parts.view,
             policy: ArcSwap::from_pointee(parts.policy),
             limits: ArcSwap::from_pointee(parts.limits),
+            http: ArcSwap::from_pointee(parts.http),
             max_staleness: parts.max_staleness,
             changes: watch::Sender::new(0),
         })
@@ -90,11 +97,35 @@ impl Service {
         self.limits.load_full()
     }
 
+    /// The rules of HTTP for a new connection.
+    #[must_use]
+    pub fn http_options(&self) -> Arc<HttpOptions> {
+        self.http.load_full()
+    }
+
+    /// Sessions of the older revisions over HTTP that are open.
+    #[must_use]
+    pub fn http_sessions(&self) -> usize {
+        self.sessions.len()
+    }
+
+    /// Ends what outlives connections: sessions over HTTP and their calls. When the server stops.
+    pub async fn close(&self) {
+        self.sessions.close().await;
+    }
+
+    /// Whether calls can be carried out: decisions can be recorded, and the registry is known.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.audit.healthy() && !self.registry_is_stale()
+    }
+
     /// Puts another policy and other limits in force: from the next request of every session, and
     /// from the next session.
-    pub fn reload(&self, policy: Policy, limits: Limits) {
+    pub fn reload(&self, policy: Policy, limits: Limits, http: HttpOptions) {
         self.policy.store(Arc::new(policy));
         self.limits.store(Arc::new(limits));
+        self.http.store(Arc::new(http));
         self.announce();
     }
 
@@ -121,15 +152,23 @@ impl Service {
         let registry = self.view.generation();
         let policy = self.policy.load_full();
         let pin = self.trust.recheck(peer, unix_now())?;
-        let grants = pin.as_ref().and_then(|pin| Some((pin.fingerprint, pin.grants.as_deref()?)));
+        let grants = pin
+            .as_ref()
+            .and_then(|pin| Some((pin.fingerprint, pin.grants.as_deref()?)));
         let grounds = Grounds::compile(&policy, peer, grants);
-        let until = pin.map_or(peer.chain().not_after, |pin| pin.not_after.min(peer.chain().not_after));
-        Ok(Basis { caller: Arc::new(Caller::new(Arc::new(grounds))), until, registry, policy })
+        let until = pin.map_or(peer.chain().not_after, |pin| {
+            pin.not_after.min(peer.chain().not_after)
+        });
+        Ok(Basis {
+            caller: Arc::new(Caller::new(Arc::new(grounds))),
+            until,
+            registry,
+            policy,
+        })
     }
 
     /// Whether a basis was made from the world as it is.
     pub(super) fn is_current(&self, basis: &Basis) -> bool {
-        self.view.generation() == basis.registry
-            && Arc::ptr_eq(&self.policy.load(), &basis.policy)
+        self.view.generation() == basis.registry && Arc::ptr_eq(&self.policy.load(), &basis.policy)
     }
 }

@@ -19,17 +19,18 @@ use crate::audit::{ConnectionFacts, Outcome, Pending, Ticket};
 use crate::backend::{Cancel, Context, Happening, Notes};
 use crate::clock;
 use crate::dispatch::{Dispatched, Effect, Listening, Reply};
-use crate::grant::Kind;
 use crate::jsonrpc::{Message, RequestId, RpcError, ScanError, code, scan, write_error};
 use crate::listener::{Close, Live};
-use crate::mcp::{Call, Detail, Finish, Method, Note, Revision, Severity, read_call};
+use crate::mcp::{Call, Method, Note, Revision, Severity, read_call};
 use crate::peer::Peer;
-use crate::policy::{Action, Ask, Denied, Permitted, decide};
+use crate::policy::{Denied, Permitted};
 use crate::tls::{Class, Refusal};
-use crate::transport::{Wire, WireError};
+use crate::transport::{Goodbye, Wire, WireError};
 
-use super::answer::{Cause, denial, outcome};
+use super::answer::{Cause, denial, outcome, write_reply};
+use super::asks::{Asks, Open, can_be_asked};
 use super::identities::{Identity, Watches};
+use super::judge::{Judged, cause, judge};
 use super::limits::Limits;
 use super::notes::{CallNotes, Outbox};
 use super::running::{Calls, Running};
@@ -41,7 +42,7 @@ const BATCH: usize = 64;
 /// Answers that may gather before they are written, bytes.
 const FLUSH_AT: usize = 256 * 1024;
 /// The longest sleep until a connection's certificate is looked at again: wall clocks move.
-const LOOK_AGAIN: Duration = Duration::from_secs(3600);
+pub(super) const LOOK_AGAIN: Duration = Duration::from_secs(3600);
 
 /// How a session ended.
 #[derive(Debug)]
@@ -52,10 +53,16 @@ pub enum End {
     Told(Close),
     /// The peer broke the protocol beyond repair: a message over the limit.
     TooLong,
+    /// The peer broke the rules of its transport.
+    Violation,
     /// The peer did not read what was sent to it.
     Unread,
     /// The peer said nothing for longer than it may.
     Idle,
+    /// The peer took too long over a request.
+    Slow,
+    /// The peer broke HTTP, or gave up request after request.
+    Unruly,
     /// The connection broke.
     Broken(std::io::Error),
 }
@@ -71,9 +78,23 @@ impl End {
             Self::Told(Close::Expired) => "expired",
             Self::Told(Close::Draining) => "server stopping",
             Self::TooLong => "message over the limit",
+            Self::Violation => "transport rules broken",
             Self::Unread => "answers left unread",
             Self::Idle => "idle",
+            Self::Slow => "request too slow",
+            Self::Unruly => "protocol broken",
             Self::Broken(_) => "connection broken",
+        }
+    }
+
+    /// What the peer is told. A certificate's end is told as a TLS alert would tell it.
+    const fn goodbye(&self) -> Goodbye {
+        match self {
+            Self::Told(Close::Revoked) => Goodbye::Refused("the certificate was revoked"),
+            Self::Told(Close::Expired) => Goodbye::Refused("the certificate has expired"),
+            Self::Told(Close::Unpinned) => Goodbye::Refused("not admitted any more"),
+            Self::Told(Close::Draining) | Self::Idle => Goodbye::GoingAway,
+            _ => Goodbye::Done,
         }
     }
 }
@@ -82,6 +103,9 @@ impl From<WireError> for End {
     fn from(error: WireError) -> Self {
         match error {
             WireError::TooLong { .. } => Self::TooLong,
+            WireError::Violation(_) => Self::Violation,
+            WireError::Closed => Self::Closed,
+            WireError::Dead => Self::Broken(std::io::ErrorKind::TimedOut.into()),
             WireError::Io(error) => Self::Broken(error),
         }
     }
@@ -115,6 +139,8 @@ pub async fn serve<W: Wire>(
         limits,
         identity,
         pinned: None,
+        capabilities: None,
+        open: None,
         level: None,
         calls: Calls::default(),
         backlog: VecDeque::new(),
@@ -128,7 +154,7 @@ pub async fn serve<W: Wire>(
 }
 
 /// A peer that may no longer stay, found by looking before it was told.
-fn gone(peer: &Peer, live: &Live, refusal: &Refusal) -> End {
+pub(super) fn gone(peer: &Peer, live: &Live, refusal: &Refusal) -> End {
     tracing::info!(name = %peer.name(), %refusal, "may no longer stay");
     let seen = match refusal.class {
         Class::Revoked => Close::Revoked,
@@ -137,7 +163,6 @@ fn gone(peer: &Peer, live: &Live, refusal: &Refusal) -> End {
     };
     End::Told(live.close_reason().map_or(seen, |told| told.max(seen)))
 }
-
 
 struct Session<'a, W> {
     service: Arc<Service>,
@@ -150,6 +175,10 @@ struct Session<'a, W> {
     identity: Arc<Identity>,
     /// The revision that an `initialize` fixed.
     pinned: Option<Revision>,
+    /// What `initialize` declared.
+    capabilities: Option<Bytes>,
+    /// The server's own requests to a legacy client that can be asked.
+    open: Option<Arc<Open>>,
     /// `logging/setLevel` of a legacy client.
     level: Option<Severity>,
     calls: Calls,
@@ -174,7 +203,7 @@ struct Session<'a, W> {
 #[derive(Default)]
 struct Batch {
     permitted: Vec<Pending<Permitted<Call>>>,
-    denied: Vec<Box<Denied<Call>>>,
+    denied: Vec<Denied<Call>>,
     last: Option<Ticket>,
 }
 
@@ -184,9 +213,14 @@ impl Batch {
     }
 
     fn has(&self, id: &[u8]) -> bool {
-        let permitted = self.permitted.iter().map(|pending| &pending.peek().call().id);
+        let permitted = self
+            .permitted
+            .iter()
+            .map(|pending| &pending.peek().call().id);
         let denied = self.denied.iter().map(|denied| &denied.call.id);
-        permitted.chain(denied).any(|known| RequestId::same(known, id))
+        permitted
+            .chain(denied)
+            .any(|known| RequestId::same(known, id))
     }
 }
 
@@ -207,7 +241,13 @@ impl<W: Wire> Session<'_, W> {
         let end = loop {
             match self.step().await {
                 Ok(true) => (),
-                Ok(false) => break if self.draining { End::Told(Close::Draining) } else { End::Closed },
+                Ok(false) => {
+                    break if self.draining {
+                        End::Told(Close::Draining)
+                    } else {
+                        End::Closed
+                    };
+                }
                 Err(end) => break end,
             }
         };
@@ -246,16 +286,20 @@ impl<W: Wire> Session<'_, W> {
     /// peer may be silent, or the next look at a wall clock that may have moved.
     fn arm(&mut self) {
         let left = self.basis.until.since(clock::unix_now()).min(LOOK_AGAIN);
-        let idle = self.idle_limit().map(|limit| {
-            limit.saturating_sub(clock::monotonic().duration_since(self.heard))
-        });
+        let idle = self
+            .idle_limit()
+            .map(|limit| limit.saturating_sub(clock::monotonic().duration_since(self.heard)));
         let wait = idle.map_or(left, |idle| left.min(idle));
         self.expiry.as_mut().set(tokio::time::sleep(wait));
     }
 
     /// How long the peer may be silent as things stand.
     fn idle_limit(&self) -> Option<Duration> {
-        if self.silent { Some(self.limits.first_byte_timeout) } else { self.limits.idle_timeout }
+        if self.silent {
+            Some(self.limits.first_byte_timeout)
+        } else {
+            self.limits.idle_timeout
+        }
     }
 
     /// The timer rang.
@@ -280,14 +324,21 @@ impl<W: Wire> Session<'_, W> {
     /// A stream keeps a connection open whose peer has closed its side; it cannot cancel any more,
     /// so only the transport's end or the server's ends it.
     fn has_stream(&self) -> bool {
-        !self.ended && !self.draining && self.subscriptions.as_ref().is_some_and(|all| all.streams() + all.watched() > 0)
+        !self.ended
+            && !self.draining
+            && self
+                .subscriptions
+                .as_ref()
+                .is_some_and(|all| all.streams() + all.watched() > 0)
     }
 
     /// Decides on the messages that are here: waiting ones first, then new ones.
     fn gather(&mut self) -> Result<Batch, End> {
         let mut batch = Batch::default();
         while batch.len() < BATCH && self.calls.len() + batch.len() < self.most_calls() {
-            let Some(message) = self.backlog.pop_front() else { break };
+            let Some(message) = self.backlog.pop_front() else {
+                break;
+            };
             self.refresh()?;
             self.on_message(message, &mut batch);
         }
@@ -345,8 +396,11 @@ impl<W: Wire> Session<'_, W> {
         self.arm();
         let changed = before.caller.grounds.steps() != self.basis.caller.grounds.steps();
         if changed && let Some(subscriptions) = &self.subscriptions {
-            let lists =
-                [Happening::ToolsChanged, Happening::PromptsChanged, Happening::ResourcesChanged];
+            let lists = [
+                Happening::ToolsChanged,
+                Happening::PromptsChanged,
+                Happening::ResourcesChanged,
+            ];
             for list in lists {
                 for message in subscriptions.notifications(&list, &self.basis.caller) {
                     self.wire.put(|out| out.extend_from_slice(&message));
@@ -362,15 +416,20 @@ impl<W: Wire> Session<'_, W> {
                 self.on_request(&frame, id.raw(), &method, params, batch);
             }
             Ok(Message::Notification { method, params }) => self.on_notification(&method, params),
-            // Nothing was asked of the peer, so there is nothing that this could answer.
-            Ok(Message::Response { .. }) => (),
+            Ok(Message::Response { id, result, error }) => {
+                // Nothing was asked of the peer, or this is no answer to it: nobody is waiting.
+                if let (Some(asks), Some(id)) = (&self.open, id) {
+                    asks.answered(id.raw(), result, error);
+                }
+            }
             Err(error) => self.on_fault(&error),
         }
     }
 
     fn on_fault(&mut self, error: &ScanError) {
         let reply = RpcError::new(error.code(), error.to_string());
-        self.wire.put(|out| write_error(out, error.id.as_deref(), &reply));
+        self.wire
+            .put(|out| write_error(out, error.id.as_deref(), &reply));
     }
 
     fn on_request(
@@ -385,35 +444,28 @@ impl<W: Wire> Session<'_, W> {
             || self.calls.has(id)
             || self.subscriptions.as_ref().is_some_and(|all| all.has(id));
         if in_use {
-            let error = RpcError::new(code::INVALID_REQUEST, "a request with this id is not answered yet");
+            let error = RpcError::new(
+                code::INVALID_REQUEST,
+                "a request with this id is not answered yet",
+            );
             return self.wire.put(|out| write_error(out, Some(id), &error));
         }
-        let mut call = match read_call(frame, id, method, params, self.pinned) {
+        let call = match read_call(frame, id, method, params, self.pinned) {
             Ok(call) => call,
-            Err(error) => return self.wire.put(|out| write_error(out, Some(id), &error.reply())),
+            Err(error) => {
+                return self
+                    .wire
+                    .put(|out| write_error(out, Some(id), &error.reply()));
+            }
         };
-        self.service.router.complete_call(&mut call);
-        self.note_denied_entries(&call);
-        match decide(&self.basis.caller.grounds, call) {
-            Ok(permitted) => {
-                let pending = self.service.audit.permitted(&self.facts, permitted);
+        match judge(&self.service, &self.facts, &self.basis.caller, call) {
+            Judged::Permitted(pending) => {
                 batch.last = Some(pending.ticket());
                 batch.permitted.push(pending);
             }
-            Err(denied) => {
-                batch.last = Some(self.service.audit.denied(&self.facts, &denied));
-                batch.denied.push(denied);
-            }
-        }
-    }
-
-    /// A `subscriptions/listen` is answered with what it may hear of; each URI that it may not is
-    /// recorded as a denial of its own.
-    fn note_denied_entries(&self, call: &Call) {
-        let Detail::Listen(filter) = &call.detail else { return };
-        for uri in &filter.uris {
-            if let Err(denied) = decide(&self.basis.caller.grounds, Entry { call, uri }) {
-                self.service.audit.denied(&self.facts, &denied);
+            Judged::Denied(denied, ticket) => {
+                batch.last = Some(ticket);
+                batch.denied.push(*denied);
             }
         }
     }
@@ -427,7 +479,9 @@ impl<W: Wire> Session<'_, W> {
     }
 
     fn cancel(&mut self, params: Option<&[u8]>) {
-        let Some(id) = params.and_then(cancelled_id) else { return };
+        let Some(id) = params.and_then(cancelled_id) else {
+            return;
+        };
         if self.calls.cancel(id) {
             return;
         }
@@ -445,7 +499,9 @@ impl<W: Wire> Session<'_, W> {
 
     /// Has the decisions of the batch recorded, refuses what was denied, and runs the rest.
     async fn run_batch(&mut self, batch: Batch) -> Result<(), End> {
-        let Some(last) = batch.last else { return Ok(()) };
+        let Some(last) = batch.last else {
+            return Ok(());
+        };
         let written = match self.service.audit.commit(last).await {
             Ok(written) => written,
             Err(_) => {
@@ -455,7 +511,12 @@ impl<W: Wire> Session<'_, W> {
         };
         for denied in &batch.denied {
             let reply = denial(denied, self.basis.caller.grounds.denials());
-            self.answer(&denied.call.id, denied.call.method, denied.call.revision, reply);
+            self.answer(
+                &denied.call.id,
+                denied.call.method,
+                denied.call.revision,
+                reply,
+            );
         }
         let stale = self.service.registry_is_stale();
         let mut now = clock::monotonic();
@@ -465,7 +526,7 @@ impl<W: Wire> Session<'_, W> {
                 (call.id.clone(), call.method, call.revision)
             };
             let ticket = pending.ticket();
-            if let Some(cause) = self.cause(method, stale) {
+            if let Some(cause) = cause(&self.identity, method, stale) {
                 let reply = cause.reply(method);
                 self.service.audit.outcome(
                     &self.facts,
@@ -481,26 +542,21 @@ impl<W: Wire> Session<'_, W> {
                     let (context, notes) = self.context(recorded.get().call());
                     let cancel = context.cancel.clone();
                     let (ticket, dispatched) = self.service.router.dispatch(recorded, context);
-                    let begun = Begun { id, method, revision, ticket, since: now, notes, cancel };
+                    let begun = Begun {
+                        id,
+                        method,
+                        revision,
+                        ticket,
+                        since: now,
+                        notes,
+                        cancel,
+                    };
                     self.dispatched(begun, dispatched, &mut now);
                 }
                 Err(_) => self.answer(&id, method, revision, Cause::Audit.reply(method)),
             }
         }
         Ok(())
-    }
-
-    /// What stands in the way of a permitted call now.
-    fn cause(&self, method: Method, stale: bool) -> Option<Cause> {
-        if stale {
-            return Some(Cause::Registry);
-        }
-        if matches!(method, Method::ToolsCall | Method::Complete)
-            && let Err(wait) = self.identity.check_rate()
-        {
-            return Some(Cause::Rate(wait));
-        }
-        None
     }
 
     fn refuse_all(&mut self, batch: &Batch) {
@@ -519,12 +575,25 @@ impl<W: Wire> Session<'_, W> {
     fn context(&mut self, call: &Call) -> (Context, Option<Arc<CallNotes>>) {
         let mut context = Context::new(Arc::clone(&self.basis.caller));
         context.cancel = Cancel::new();
-        let level = if call.revision.is_modern() { call.meta.log_level } else { self.level };
+        let level = if call.revision.is_modern() {
+            call.meta.log_level
+        } else {
+            context.client_capabilities.clone_from(&self.capabilities);
+            if let Some(open) = &self.open {
+                let outbox = Arc::clone(self.outbox.get_or_insert_default());
+                context.asker = Some(Asks::new(Arc::clone(open), outbox));
+            }
+            self.level
+        };
         if call.meta.progress_token.is_none() && level.is_none() {
             return (context, None);
         }
         let outbox = Arc::clone(self.outbox.get_or_insert_default());
-        let notes = Arc::new(CallNotes::new(outbox, call.meta.progress_token.clone(), level));
+        let notes = Arc::new(CallNotes::new(
+            outbox,
+            call.meta.progress_token.clone(),
+            level,
+        ));
         context.notes = Some(Arc::clone(&notes) as Arc<dyn Notes>);
         (context, Some(notes))
     }
@@ -566,13 +635,20 @@ impl<W: Wire> Session<'_, W> {
         let after = clock::monotonic();
         let took = after.duration_since(*now);
         *now = after;
-        self.service.audit.outcome(&self.facts, begun.ticket, outcome(&reply), took);
+        self.service
+            .audit
+            .outcome(&self.facts, begun.ticket, outcome(&reply), took);
         self.answer(&begun.id, begun.method, begun.revision, reply);
     }
 
     fn apply(&mut self, effect: Effect, method: Method, reply: Reply) -> Reply {
         match effect {
-            Effect::Pin(revision) => self.pinned = Some(revision),
+            Effect::Pin(revision, capabilities) => {
+                self.pinned = Some(revision);
+                // Copied: it would keep the whole message in memory.
+                self.capabilities = capabilities.map(|raw| Bytes::copy_from_slice(&raw));
+                self.open = can_be_asked(self.capabilities.as_deref()).then(Arc::default);
+            }
             Effect::Level(level) => self.level = Some(level),
             Effect::Subscribe(watch) => {
                 if !self.has_room_for(1) {
@@ -600,7 +676,9 @@ impl<W: Wire> Session<'_, W> {
         let acknowledged = self.subscriptions().listen(begun.id, listening);
         self.count_watches();
         self.wire.put(|out| out.extend_from_slice(&acknowledged));
-        self.service.audit.outcome(&self.facts, begun.ticket, Outcome::Ok, Duration::ZERO);
+        self.service
+            .audit
+            .outcome(&self.facts, begun.ticket, Outcome::Ok, Duration::ZERO);
     }
 
     fn has_room_for(&mut self, more: usize) -> bool {
@@ -624,23 +702,7 @@ impl<W: Wire> Session<'_, W> {
 
     fn answer(&mut self, id: &[u8], method: Method, revision: Revision, reply: Reply) {
         let info = self.service.router.info();
-        match reply {
-            Reply::Error(error) => self.wire.put(|out| write_error(out, Some(id), &error)),
-            Reply::Result { members, ttl_ms, .. } => {
-                let finish = Finish { revision, method, ttl_ms, input_required: false };
-                self.wire.put(|out| info.write(out, id, finish, &members));
-            }
-            Reply::InputRequired(requests, state) if revision.is_modern() => {
-                let mut members = Vec::new();
-                crate::backend::encode_input_required(&mut members, &requests, state.as_deref());
-                let finish = Finish { revision, method, ttl_ms: 0, input_required: true };
-                self.wire.put(|out| info.write(out, id, finish, &members));
-            }
-            Reply::InputRequired(..) => {
-                let error = RpcError::new(code::INTERNAL, "this call needs revision 2026-07-28");
-                self.wire.put(|out| write_error(out, Some(id), &error));
-            }
-        }
+        self.wire.put(|out| write_reply(info, out, id, method, revision, &reply));
     }
 
     fn put_notes(&mut self) {
@@ -655,10 +717,14 @@ impl<W: Wire> Session<'_, W> {
         self.put_notes();
         let took = clock::monotonic().duration_since(running.since);
         let Some(reply) = reply else {
-            self.service.audit.outcome(&self.facts, running.ticket, Outcome::Cancelled, took);
+            self.service
+                .audit
+                .outcome(&self.facts, running.ticket, Outcome::Cancelled, took);
             return;
         };
-        self.service.audit.outcome(&self.facts, running.ticket, outcome(&reply), took);
+        self.service
+            .audit
+            .outcome(&self.facts, running.ticket, outcome(&reply), took);
         self.answer(&running.id, running.method, running.revision, reply);
     }
 
@@ -739,7 +805,12 @@ impl<W: Wire> Session<'_, W> {
     async fn finish(&mut self, end: &End) {
         for running in self.calls.abandon() {
             let took = clock::monotonic().duration_since(running.since);
-            self.service.audit.outcome(&self.facts, running.ticket, Outcome::ConnectionClosed, took);
+            self.service.audit.outcome(
+                &self.facts,
+                running.ticket,
+                Outcome::ConnectionClosed,
+                took,
+            );
         }
         if let Some(subscriptions) = &mut self.subscriptions {
             for id in subscriptions.end() {
@@ -751,7 +822,7 @@ impl<W: Wire> Session<'_, W> {
             if !matches!(end, End::Broken(_) | End::Unread) {
                 let _ = self.wire.flush().await;
             }
-            self.wire.close().await;
+            self.wire.close(end.goodbye()).await;
         };
         let _ = tokio::time::timeout(Duration::from_secs(1), farewell).await;
     }
@@ -768,40 +839,8 @@ struct Begun {
     cancel: Cancel,
 }
 
-/// One entry of `resourceSubscriptions`, asked for by itself.
-struct Entry<'a> {
-    call: &'a Call,
-    uri: &'a str,
-}
-
-impl Ask for Entry<'_> {
-    fn action(&self) -> Action<'_> {
-        Action::Use(Kind::Resources, self.uri)
-    }
-
-    fn method(&self) -> &str {
-        self.call.method()
-    }
-
-    fn target(&self) -> &str {
-        self.uri
-    }
-
-    fn request_id(&self) -> &[u8] {
-        self.call.request_id()
-    }
-
-    fn arguments(&self) -> Option<&[u8]> {
-        None
-    }
-
-    fn revision(&self) -> &'static str {
-        self.call.revision()
-    }
-}
-
 /// Ready when the connection must end; while it drains already, only for a sterner reason.
-async fn told(live: &Live, draining: bool) -> Close {
+pub(super) async fn told(live: &Live, draining: bool) -> Close {
     if draining { live.told_to_stop().await } else { live.told_to_close().await }
 }
 
@@ -827,7 +866,7 @@ async fn next_event(all: &mut Subscriptions) -> Event {
 }
 
 /// `requestId` of `notifications/cancelled`, raw.
-fn cancelled_id(params: &[u8]) -> Option<&[u8]> {
+pub(super) fn cancelled_id(params: &[u8]) -> Option<&[u8]> {
     let fields = crate::jsonrpc::fields(params).ok()?;
     let found = fields.flatten().find(|(key, _)| key == "requestId");
     found.map(|(_, value)| value)

@@ -16,26 +16,48 @@ pub struct Subscriptions {
     pub events: broadcast::Receiver<Happening>,
     /// Grows when the policy or the registry changes.
     pub changes: watch::Receiver<u64>,
+    wanted: Wanted,
+}
+
+impl Subscriptions {
+    /// None yet.
+    #[must_use]
+    pub fn new(events: broadcast::Receiver<Happening>, changes: watch::Receiver<u64>) -> Self {
+        Self { events, changes, wanted: Wanted::default() }
+    }
+}
+
+impl std::ops::Deref for Subscriptions {
+    type Target = Wanted;
+
+    fn deref(&self) -> &Wanted {
+        &self.wanted
+    }
+}
+
+impl std::ops::DerefMut for Subscriptions {
+    fn deref_mut(&mut self) -> &mut Wanted {
+        &mut self.wanted
+    }
+}
+
+/// What is subscribed to.
+#[derive(Debug, Default)]
+pub struct Wanted {
     /// Whether a legacy client finished its handshake: it hears of changed lists unasked.
     pub unasked: bool,
     legacy: Vec<Watch>,
     listens: Vec<(Bytes, Listening)>,
 }
 
-impl Subscriptions {
-    /// None yet.
-    #[must_use]
-    pub const fn new(
-        events: broadcast::Receiver<Happening>,
-        changes: watch::Receiver<u64>,
-    ) -> Self {
-        Self { events, changes, unasked: false, legacy: Vec::new(), listens: Vec::new() }
-    }
-
+impl Wanted {
     /// Resources that are watched, over all subscriptions.
     #[must_use]
     pub fn watched(&self) -> usize {
-        let listens = self.listens.iter().map(|(_, listening)| listening.watches.len());
+        let listens = self
+            .listens
+            .iter()
+            .map(|(_, listening)| listening.watches.len());
         self.legacy.len() + listens.sum::<usize>()
     }
 
@@ -67,13 +89,16 @@ impl Subscriptions {
     /// Whether a stream with this id is open.
     #[must_use]
     pub fn has(&self, id: &[u8]) -> bool {
-        self.listens.iter().any(|(known, _)| RequestId::same(known, id))
+        self.listens
+            .iter()
+            .any(|(known, _)| RequestId::same(known, id))
     }
 
     /// Closes the stream with this id.
     pub fn cancel(&mut self, id: &[u8]) -> bool {
         let before = self.listens.len();
-        self.listens.retain(|(known, _)| !RequestId::same(known, id));
+        self.listens
+            .retain(|(known, _)| !RequestId::same(known, id));
         self.listens.len() < before
     }
 
@@ -94,9 +119,10 @@ impl Subscriptions {
             Happening::PromptsChanged => {
                 self.changed("notifications/prompts/list_changed", |l| l.filter.prompts)
             }
-            Happening::ResourcesChanged => {
-                self.changed("notifications/resources/list_changed", |l| l.filter.resources)
-            }
+            Happening::ResourcesChanged => self
+                .changed("notifications/resources/list_changed", |l| {
+                    l.filter.resources
+                }),
         }
     }
 
@@ -109,11 +135,23 @@ impl Subscriptions {
         write_string(&mut member, uri);
         let mut out = Vec::new();
         if self.legacy.iter().any(|watch| covers(watch.uri(), uri)) {
-            out.push(notification("notifications/resources/updated", None, &member));
+            out.push(notification(
+                "notifications/resources/updated",
+                None,
+                &member,
+            ));
         }
         for (id, listening) in &self.listens {
-            if listening.watches.iter().any(|watch| covers(watch.uri(), uri)) {
-                out.push(notification("notifications/resources/updated", Some(id), &member));
+            if listening
+                .watches
+                .iter()
+                .any(|watch| covers(watch.uri(), uri))
+            {
+                out.push(notification(
+                    "notifications/resources/updated",
+                    Some(id),
+                    &member,
+                ));
             }
         }
         out
@@ -121,8 +159,14 @@ impl Subscriptions {
 
     fn changed(&self, method: &str, wanted: impl Fn(&Listening) -> bool) -> Vec<Vec<u8>> {
         let legacy = self.unasked.then(|| notification(method, None, b""));
-        let streams = self.listens.iter().filter(|(_, listening)| wanted(listening));
-        legacy.into_iter().chain(streams.map(|(id, _)| notification(method, Some(id), b""))).collect()
+        let streams = self
+            .listens
+            .iter()
+            .filter(|(_, listening)| wanted(listening));
+        legacy
+            .into_iter()
+            .chain(streams.map(|(id, _)| notification(method, Some(id), b"")))
+            .collect()
     }
 }
 
@@ -170,7 +214,11 @@ fn acknowledge(id: &[u8], listening: &Listening) -> Vec<u8> {
         write_string(&mut member, uri);
     }
     member.extend_from_slice(b"]}");
-    notification("notifications/subscriptions/acknowledged", Some(id), &member)
+    notification(
+        "notifications/subscriptions/acknowledged",
+        Some(id),
+        &member,
+    )
 }
 
 /// Appends the result that ends a stream from the server's side.

@@ -4,12 +4,13 @@
 use std::fmt;
 use std::path::Path;
 
-use rustls::pki_types::CertificateRevocationListDer;
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer};
 use rustls::pki_types::pem::PemObject;
 use webpki::{CertRevocationList, OwnedCertRevocationList};
-use x509_parser::prelude::{CertificateRevocationList, FromDer};
+use x509_parser::prelude::{CertificateRevocationList, FromDer, X509Certificate};
 
 use crate::clock::UnixTime;
+use crate::identity::Fingerprint;
 
 /// The largest CRL file that is read: 256 MiB, some millions of entries.
 const LARGEST: u64 = 256 * 1024 * 1024;
@@ -103,6 +104,44 @@ impl Crl {
             next_update: UnixTime(next.timestamp()),
         })
     }
+}
+
+/// What the CRLs of a file name, by the fingerprint of the certificate that signed each: the file
+/// holds these certificates too. A CRL that none of them signed is an error, for what it names would
+/// be lost without a word.
+///
+/// # Errors
+/// Unreadable, no CRL in it, or a CRL without its signer.
+pub fn own_revocations(path: &Path) -> Result<Vec<(Fingerprint, Vec<Vec<u8>>)>, String> {
+    let cannot = |cause: &dyn fmt::Display| format!("CRL `{}`: {cause}", path.display());
+    let size = std::fs::metadata(path).map_err(|e| cannot(&e))?.len();
+    if size > LARGEST {
+        return Err(cannot(&"it is larger than 256 MiB"));
+    }
+    let content = std::fs::read(path).map_err(|e| cannot(&e))?;
+    let signers: Vec<_> = CertificateDer::pem_slice_iter(&content).filter_map(Result::ok).collect();
+    let mut found = Vec::new();
+    for der in sections(&content).map_err(|e| cannot(&e))? {
+        let (_, crl) = CertificateRevocationList::from_der(&der).map_err(|e| cannot(&e))?;
+        let signer = signers.iter().find(|signer| signed(&crl, signer));
+        let signer = signer.ok_or_else(|| {
+            cannot(&format_args!("no certificate in it signed the CRL of `{}`", crl.issuer()))
+        })?;
+        let serials = crl.iter_revoked_certificates();
+        let serials = serials.map(|entry| entry.raw_serial().to_vec()).collect();
+        found.push((Fingerprint::of_der(signer), serials));
+    }
+    if found.is_empty() {
+        return Err(cannot(&"it holds no CRL"));
+    }
+    Ok(found)
+}
+
+fn signed(crl: &CertificateRevocationList<'_>, signer: &[u8]) -> bool {
+    X509Certificate::from_der(signer).is_ok_and(|(_, signer)| {
+        crl.issuer().as_raw() == signer.subject().as_raw()
+            && crl.verify_signature(signer.public_key()).is_ok()
+    })
 }
 
 fn sections(content: &[u8]) -> Result<Vec<Vec<u8>>, String> {

@@ -17,6 +17,7 @@ mod verifier;
 
 pub use anchor::{Anchor, AnchorOptions, CrlMode, NameFrom};
 pub use client::{ClientTls, ClientTlsError, agreed_with, explain_alert};
+pub use crl::own_revocations;
 pub use identity::{Identity, IdentityError};
 pub use profile::Profile;
 pub use refusal::{Class, Refusal};

@@ -144,7 +144,7 @@ impl ServerTls {
         let handshake = self.acceptor.accept(tcp).into_fallible();
         let noted = async {
             let done = handshake.await;
-            (done, NOTES.with(|notes| notes.take()))
+            (done, NOTES.with(RefCell::take))
         };
         match NOTES.scope(RefCell::new(Notes::default()), noted).await {
             (Ok(stream), _) => self.admit(stream, address).await,

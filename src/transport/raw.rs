@@ -4,27 +4,18 @@
 //! own. A first read goes through a buffer that all connections of a thread share, because nobody
 //! knows before it whether there is anything to read.
 
-use std::cell::RefCell;
 use std::future::poll_fn;
-use std::io;
-use std::pin::Pin;
-use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use crate::framing::{LineTooLong, Lines};
 
-use super::wire::{Wire, WireError};
+use super::pipe::{Outlet, poll_shared};
+use super::wire::{Goodbye, Wire, WireError};
 
-/// Bytes of the shared first-read buffer: one TLS record.
-const FIRST_READ: usize = 16 * 1024;
 /// Bytes that are made room for when a message is larger than one read.
 const MORE: usize = 32 * 1024;
-
-thread_local! {
-    static FIRST: RefCell<Vec<u8>> = RefCell::new(vec![0; FIRST_READ]);
-}
 
 /// A stream of lines.
 #[derive(Debug)]
@@ -32,47 +23,32 @@ pub struct RawWire<S> {
     stream: S,
     lines: Lines,
     input: BytesMut,
-    output: Vec<u8>,
-    written: usize,
+    output: Outlet,
 }
 
 impl<S> RawWire<S> {
     /// `max_message`: bytes of one line.
     pub fn new(stream: S, max_message: usize) -> Self {
-        let (input, output) = (BytesMut::new(), Vec::new());
-        Self { stream, lines: Lines::new(max_message), input, output, written: 0 }
+        let (input, output) = (BytesMut::new(), Outlet::default());
+        Self {
+            stream,
+            lines: Lines::new(max_message),
+            input,
+            output,
+        }
+    }
+
+    /// Puts what was read of the stream already before what is still to come.
+    #[must_use]
+    pub fn begun_with(mut self, input: BytesMut) -> Self {
+        self.input = input;
+        self
     }
 }
 
 impl From<LineTooLong> for WireError {
     fn from(error: LineTooLong) -> Self {
         Self::TooLong { max: error.max }
-    }
-}
-
-impl<S: AsyncRead + AsyncWrite + Unpin + Send> RawWire<S> {
-    fn poll_first(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        FIRST.with_borrow_mut(|shared| {
-            let mut buffer = ReadBuf::new(shared);
-            ready!(Pin::new(&mut self.stream).poll_read(cx, &mut buffer))?;
-            self.input.extend_from_slice(buffer.filled());
-            Poll::Ready(Ok(buffer.filled().len()))
-        })
-    }
-
-    fn poll_out(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while self.written < self.output.len() {
-            let left = &self.output[self.written..];
-            let count = ready!(Pin::new(&mut self.stream).poll_write(cx, left))?;
-            if count == 0 {
-                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
-            }
-            self.written += count;
-        }
-        ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
-        self.output.clear();
-        self.written = 0;
-        Poll::Ready(Ok(()))
     }
 }
 
@@ -87,7 +63,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Wire for RawWire<S> {
         let count = if self.input.is_empty() {
             // Whatever memory it still holds belongs to lines that were taken out of it.
             self.input = BytesMut::new();
-            poll_fn(|cx| self.poll_first(cx)).await?
+            let Self { stream, input, .. } = self;
+            poll_fn(|cx| {
+                poll_shared(stream, cx, |bytes| {
+                    input.extend_from_slice(bytes);
+                    bytes.len()
+                })
+            })
+            .await?
         } else {
             self.input.reserve(MORE);
             self.stream.read_buf(&mut self.input).await?
@@ -100,30 +83,26 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Wire for RawWire<S> {
     }
 
     fn put(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
-        write(&mut self.output);
-        self.output.push(b'\n');
+        let output = self.output.bytes();
+        write(output);
+        output.push(b'\n');
     }
 
     fn waiting(&self) -> usize {
-        self.output.len() - self.written
+        self.output.waiting()
     }
 
     async fn flush(&mut self) -> Result<(), WireError> {
-        if self.output.is_empty() {
-            return Ok(());
-        }
-        Ok(poll_fn(|cx| self.poll_out(cx)).await?)
+        Ok(poll_fn(|cx| self.output.poll_flush(&mut self.stream, cx)).await?)
     }
 
-    async fn close(&mut self) {
+    async fn close(&mut self, _: Goodbye) {
         // The peer may be gone already: that it cannot be told any more is no error.
         let _ = self.stream.shutdown().await;
     }
 
     fn rest(&mut self) {
-        if self.output.is_empty() && self.output.capacity() > 0 {
-            self.output = Vec::new();
-        }
+        self.output.rest();
     }
 }
 
@@ -156,7 +135,7 @@ mod tests {
         assert_eq!(wire.waiting(), 4);
         wire.flush().await.unwrap();
         wire.rest();
-        wire.close().await;
+        wire.close(Goodbye::Done).await;
         drop(wire);
         assert_eq!(peer.await.unwrap(), "yes\n");
     }

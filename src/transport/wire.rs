@@ -13,9 +13,29 @@ pub enum WireError {
         /// The limit in bytes.
         max: usize,
     },
+    /// The peer breaks the rules of the transport; the connection cannot go on.
+    #[error("{0}")]
+    Violation(&'static str),
+    /// The peer said goodbye in the transport's own way and takes no more answers.
+    #[error("the peer closed the connection")]
+    Closed,
+    /// The peer gave no sign of life.
+    #[error("the peer gives no sign of life")]
+    Dead,
     /// The connection broke.
     #[error(transparent)]
     Io(#[from] io::Error),
+}
+
+/// Why this side ends a stream. A transport that has words for it tells the peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Goodbye {
+    /// Everything was said.
+    Done,
+    /// The server stops, or the peer was silent for too long.
+    GoingAway,
+    /// The peer may not stay; what it is told.
+    Refused(&'static str),
 }
 
 /// A stream of messages in both directions. Every future is safe to drop: what it has read or not
@@ -27,13 +47,14 @@ pub trait Wire: Send {
     /// The next message that is here already; no I/O.
     ///
     /// # Errors
-    /// [`WireError::TooLong`].
+    /// [`WireError::TooLong`], [`WireError::Violation`], [`WireError::Closed`], each after the
+    /// messages that came before it.
     fn next(&mut self) -> Result<Option<Bytes>, WireError>;
 
     /// Waits for more bytes. False at the end of the stream.
     ///
     /// # Errors
-    /// The connection broke.
+    /// The connection broke, or the peer is dead.
     fn fill(&mut self) -> impl Future<Output = Result<bool, WireError>> + Send;
 
     /// What is left after the end of the stream and counts as a message.
@@ -54,8 +75,9 @@ pub trait Wire: Send {
     /// The connection broke.
     fn flush(&mut self) -> impl Future<Output = Result<(), WireError>> + Send;
 
-    /// Ends the stream in the transport's own way.
-    fn close(&mut self) -> impl Future<Output = ()> + Send;
+    /// Ends the stream in the transport's own way. May wait for the peer to end it too: the caller
+    /// sets a limit.
+    fn close(&mut self, goodbye: Goodbye) -> impl Future<Output = ()> + Send;
 
     /// Gives memory back while nothing is going on.
     fn rest(&mut self);

@@ -4,7 +4,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use countersign::backend::{Answer, Arguments, Context, Failure, Provider, Schema, Tool, ToolResult};
+use countersign::backend::{
+    Answer, Arguments, Context, Failure, Provider, Schema, Tool, ToolResult,
+};
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 
@@ -56,7 +58,9 @@ impl Provider for Patient {
 }
 
 async fn within<T>(future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(PATIENCE, future).await.expect("in time")
+    tokio::time::timeout(PATIENCE, future)
+        .await
+        .expect("in time")
 }
 
 /// Connects once the server has heard of the certificate.
@@ -74,7 +78,11 @@ async fn patient_site(extra: &str) -> (Site, Served, Arc<Patient>) {
 }
 
 fn wait_call(id: u64) -> Value {
-    modern(id, "tools/call", json!({"name":"slow__wait","_meta":{"progressToken":format!("t{id}")}}))
+    modern(
+        id,
+        "tools/call",
+        json!({"name":"slow__wait","_meta":{"progressToken":format!("t{id}")}}),
+    )
 }
 
 #[tokio::test]
@@ -84,12 +92,18 @@ async fn progress_comes_before_the_answer_and_carries_the_token() {
     lines.send(&wait_call(100)).await;
     let half = lines.receive().await;
     assert_eq!(half["method"], "notifications/progress");
-    assert_eq!(half["params"], json!({"progressToken":"t100","progress":1,"total":2,"message":"half way"}));
+    assert_eq!(
+        half["params"],
+        json!({"progressToken":"t100","progress":1,"total":2,"message":"half way"})
+    );
     // Another request is answered while the first one runs.
     assert!(lines.ask("tools/list", json!({})).await["result"].is_object());
     patient.go_on.notify_one();
     assert_eq!(lines.receive().await["params"]["progress"], 2);
-    assert_eq!(lines.receive().await["result"]["content"][0]["text"], "done");
+    assert_eq!(
+        lines.receive().await["result"]["content"][0]["text"],
+        "done"
+    );
     served.stop().await;
 }
 
@@ -101,49 +115,84 @@ async fn a_cancelled_call_is_dropped_and_not_answered() {
     within(patient.started.notified()).await;
     lines.receive().await;
     // Somebody else's id, and one that nobody has, cancel nothing.
-    lines.notify("notifications/cancelled", json!({"requestId":"1"})).await;
-    lines.notify("notifications/cancelled", json!({"requestId":77})).await;
-    lines.notify("notifications/cancelled", json!({"requestId":1,"reason":"enough"})).await;
+    lines
+        .notify("notifications/cancelled", json!({"requestId":"1"}))
+        .await;
+    lines
+        .notify("notifications/cancelled", json!({"requestId":77}))
+        .await;
+    lines
+        .notify(
+            "notifications/cancelled",
+            json!({"requestId":1,"reason":"enough"}),
+        )
+        .await;
     within(patient.given_up.notified()).await;
-    let next = lines.ask("tools/call", json!({"name":"self__whoami"})).await;
+    let next = lines
+        .ask("tools/call", json!({"name":"self__whoami"}))
+        .await;
     assert!(next["result"].is_object());
-    let outcomes: Vec<_> =
-        site.audit().into_iter().filter(|r| r["outcome"] == "cancelled").collect();
+    let outcomes: Vec<_> = site
+        .audit()
+        .into_iter()
+        .filter(|r| r["outcome"] == "cancelled")
+        .collect();
     served.stop().await;
-    let after = site.audit().into_iter().filter(|r| r["outcome"] == "cancelled").count();
+    let after = site
+        .audit()
+        .into_iter()
+        .filter(|r| r["outcome"] == "cancelled")
+        .count();
     assert!(outcomes.len() <= 1 && after == 1);
 }
 
 #[tokio::test]
 async fn calls_beyond_the_limit_wait_and_can_be_cancelled_while_they_wait() {
-    let (site, served, patient) = patient_site("[limits]\nin_flight_per_connection = 2\nin_flight_per_identity = 4\n").await;
+    let (site, served, patient) =
+        patient_site("[limits]\nin_flight_per_connection = 2\nin_flight_per_identity = 4\n").await;
     let mut lines = enter(&site, &served, "operator", &["*"]).await;
     for id in 1..=3 {
         lines.send(&wait_call(id)).await;
     }
     within(patient.started.notified()).await;
-    lines.notify("notifications/cancelled", json!({"requestId":3})).await;
-    lines.notify("notifications/cancelled", json!({"requestId":1})).await;
-    lines.notify("notifications/cancelled", json!({"requestId":2})).await;
+    lines
+        .notify("notifications/cancelled", json!({"requestId":3}))
+        .await;
+    lines
+        .notify("notifications/cancelled", json!({"requestId":1}))
+        .await;
+    lines
+        .notify("notifications/cancelled", json!({"requestId":2}))
+        .await;
     within(patient.given_up.notified()).await;
     // All three are gone: nothing of them is answered, and there is room again.
-    let answer = lines.ask("tools/call", json!({"name":"self__whoami"})).await;
+    let answer = lines
+        .ask("tools/call", json!({"name":"self__whoami"}))
+        .await;
     assert!(answer["result"].is_object());
     served.stop().await;
-    let decided = site.audit().iter().filter(|r| r["target"] == "slow__wait").count();
+    let decided = site
+        .audit()
+        .iter()
+        .filter(|r| r["target"] == "slow__wait")
+        .count();
     assert_eq!(decided, 2, "the third was never decided on");
 }
 
 #[tokio::test]
 async fn an_identity_has_so_many_calls_over_all_its_connections() {
-    let (site, served, patient) = patient_site("[limits]\nin_flight_per_connection = 1\nin_flight_per_identity = 1\n").await;
+    let (site, served, patient) =
+        patient_site("[limits]\nin_flight_per_connection = 1\nin_flight_per_identity = 1\n").await;
     let certified = site.enrol("operator", &["*"]).await;
     let mut one = site.reach(&served, &certified).await;
     let mut two = site.reach(&served, &certified).await;
     one.send(&wait_call(1)).await;
     within(patient.started.notified()).await;
     let refused = two.ask("tools/call", json!({"name":"slow__wait"})).await;
-    assert_eq!(refused["result"]["structuredContent"]["error"]["code"], "RATE_LIMITED", "{refused}");
+    assert_eq!(
+        refused["result"]["structuredContent"]["error"]["code"], "RATE_LIMITED",
+        "{refused}"
+    );
     patient.go_on.notify_one();
     assert!(one.answer(&json!(1)).await["result"].is_object());
     served.stop().await;
@@ -154,29 +203,67 @@ async fn a_denied_thing_looks_like_one_that_does_not_exist() {
     let site = Site::new().await;
     let served = site.serve().await;
     let hello = site.uri("hello.txt");
-    let grants = ["tools:self__whoami", &format!("resources:{}", site.uri("deep/*"))];
+    let grants = [
+        "tools:self__whoami",
+        &format!("resources:{}", site.uri("deep/*")),
+    ];
     let mut lines = enter(&site, &served, "reader", &grants).await;
     let listed = lines.ask("tools/list", json!({})).await;
-    let tools: Vec<_> = listed["result"]["tools"].as_array().unwrap().iter().map(|t| t["name"].clone()).collect();
+    let tools: Vec<_> = listed["result"]["tools"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|t| t["name"].clone())
+        .collect();
     assert_eq!(tools, ["self__whoami"]);
     let cases = [
-        ("tools/call", json!({"name":"files__read_file","arguments":{"path":"hello.txt"}}), json!({"name":"files__read_filX","arguments":{"path":"hello.txt"}})),
-        ("resources/read", json!({"uri":hello}), json!({"uri":hello.replace("hello.txt","hellX.txt")})),
-        ("prompts/get", json!({"name":"prompts__greet"}), json!({"name":"prompts__greeX"})),
-        ("completion/complete", json!({"ref":{"type":"ref/prompt","name":"prompts__greet"},"argument":{"name":"who","value":""}}), json!({"ref":{"type":"ref/prompt","name":"prompts__greeX"},"argument":{"name":"who","value":""}})),
+        (
+            "tools/call",
+            json!({"name":"files__read_file","arguments":{"path":"hello.txt"}}),
+            json!({"name":"files__read_filX","arguments":{"path":"hello.txt"}}),
+        ),
+        (
+            "resources/read",
+            json!({"uri":hello}),
+            json!({"uri":hello.replace("hello.txt","hellX.txt")}),
+        ),
+        (
+            "prompts/get",
+            json!({"name":"prompts__greet"}),
+            json!({"name":"prompts__greeX"}),
+        ),
+        (
+            "completion/complete",
+            json!({"ref":{"type":"ref/prompt","name":"prompts__greet"},"argument":{"name":"who","value":""}}),
+            json!({"ref":{"type":"ref/prompt","name":"prompts__greeX"},"argument":{"name":"who","value":""}}),
+        ),
     ];
     for (method, denied, missing) in cases {
         let denied = lines.ask(method, denied).await["error"].to_string();
         let missing = lines.ask(method, missing).await["error"].to_string();
-        let same = missing.replace("filX", "file").replace("hellX", "hello").replace("greeX", "greet");
+        let same = missing
+            .replace("filX", "file")
+            .replace("hellX", "hello")
+            .replace("greeX", "greet");
         assert_eq!(denied, same, "{method}");
     }
-    let allowed = lines.ask("resources/read", json!({"uri":site.uri("deep/more.txt")})).await;
+    let allowed = lines
+        .ask("resources/read", json!({"uri":site.uri("deep/more.txt")}))
+        .await;
     assert!(allowed["result"].is_object(), "{allowed}");
     served.stop().await;
-    let denials: Vec<_> = site.audit().into_iter().filter(|r| r["allowed"] == json!(false)).collect();
+    let denials: Vec<_> = site
+        .audit()
+        .into_iter()
+        .filter(|r| r["allowed"] == json!(false))
+        .collect();
     assert_eq!(denials.len(), 8);
-    assert!(denials.iter().all(|r| r["by"].as_str().unwrap().contains("reader")), "{denials:?}");
+    assert!(
+        denials
+            .iter()
+            .all(|r| r["by"].as_str().unwrap().contains("reader")),
+        "{denials:?}"
+    );
 }
 
 #[tokio::test]
@@ -186,15 +273,29 @@ async fn denials_are_explained_where_the_operator_says_so() {
     let mut lines = enter(&site, &served, "reader", &["tools:*"]).await;
     let call = |name: &str| json!({"name":name,"arguments":{"path":"hello.txt"}});
     assert!(lines.ask("tools/call", call("files__read_file")).await["result"].is_object());
-    let read = lines.ask("resources/read", json!({"uri":site.uri("hello.txt")})).await;
+    let read = lines
+        .ask("resources/read", json!({"uri":site.uri("hello.txt")}))
+        .await;
     assert_eq!(read["error"]["code"], 4403);
-    assert!(read["error"]["data"]["missing"].as_str().unwrap().starts_with("resources:file:///"));
+    assert!(
+        read["error"]["data"]["missing"]
+            .as_str()
+            .unwrap()
+            .starts_with("resources:file:///")
+    );
     let deleted = lines.ask("tools/call", call("files__delete_file")).await;
     assert!(deleted["error"].is_object(), "{deleted}");
     assert!(site.path().join("docs/hello.txt").exists());
     served.stop().await;
-    let rule = site.audit().into_iter().find(|r| r["target"] == "files__delete_file").unwrap();
-    assert_eq!((&rule["allowed"], &rule["by"]), (&json!(false), &json!("rule `no deletes`")));
+    let rule = site
+        .audit()
+        .into_iter()
+        .find(|r| r["target"] == "files__delete_file")
+        .unwrap();
+    assert_eq!(
+        (&rule["allowed"], &rule["by"]),
+        (&json!(false), &json!("rule `no deletes`"))
+    );
 }
 
 #[tokio::test]
@@ -205,8 +306,14 @@ async fn server_status_needs_a_grant_of_its_own() {
     let mut admin = enter(&site, &served, "admin", &["tools:*", "admin:status"]).await;
     let status = json!({"name":"self__server_status"});
     let answer = admin.ask("tools/call", status.clone()).await;
-    assert_eq!(answer["result"]["structuredContent"]["connections"]["live"], 2, "{answer}");
-    assert_eq!(reader.ask("tools/call", status).await["error"]["code"], -32602);
+    assert_eq!(
+        answer["result"]["structuredContent"]["connections"]["live"], 2,
+        "{answer}"
+    );
+    assert_eq!(
+        reader.ask("tools/call", status).await["error"]["code"],
+        -32602
+    );
     let listed = reader.ask("tools/list", json!({})).await.to_string();
     assert!(!listed.contains("server_status") && listed.contains("whoami"));
     served.stop().await;
@@ -219,12 +326,25 @@ async fn a_legacy_subscription_hears_of_a_changed_file() {
     let mut lines = enter(&site, &served, "operator", &["*"]).await;
     lines.initialize("2025-11-25").await;
     let uri = site.uri("hello.txt");
-    let answer = lines.ask_bare("resources/subscribe", json!({"uri":uri})).await;
+    let answer = lines
+        .ask_bare("resources/subscribe", json!({"uri":uri}))
+        .await;
     assert_eq!(answer["result"], json!({}), "{answer}");
     std::fs::write(site.path().join("docs/hello.txt"), "changed").unwrap();
     let updated = lines.receive().await;
-    assert_eq!((&updated["method"], &updated["params"]), (&json!("notifications/resources/updated"), &json!({"uri":uri})));
-    assert_eq!(lines.ask_bare("resources/unsubscribe", json!({"uri":uri})).await["result"], json!({}));
+    assert_eq!(
+        (&updated["method"], &updated["params"]),
+        (
+            &json!("notifications/resources/updated"),
+            &json!({"uri":uri})
+        )
+    );
+    assert_eq!(
+        lines
+            .ask_bare("resources/unsubscribe", json!({"uri":uri}))
+            .await["result"],
+        json!({})
+    );
     served.stop().await;
 }
 
@@ -237,10 +357,19 @@ async fn a_stream_of_the_modern_era_is_acknowledged_filtered_and_ended() {
     let grants: Vec<_> = grants.iter().map(String::as_str).collect();
     let mut lines = enter(&site, &served, "reader", &grants).await;
     let wanted = json!({"toolsListChanged":true,"resourceSubscriptions":[mine, other]});
-    lines.send(&modern(5, "subscriptions/listen", json!({"notifications":wanted}))).await;
+    lines
+        .send(&modern(
+            5,
+            "subscriptions/listen",
+            json!({"notifications":wanted}),
+        ))
+        .await;
     let acknowledged = lines.receive().await;
     let meta = json!({"io.modelcontextprotocol/subscriptionId":5});
-    assert_eq!(acknowledged["method"], "notifications/subscriptions/acknowledged");
+    assert_eq!(
+        acknowledged["method"],
+        "notifications/subscriptions/acknowledged"
+    );
     assert_eq!(
         acknowledged["params"],
         json!({"_meta":meta,"notifications":{"toolsListChanged":true,"resourceSubscriptions":[mine]}})
@@ -249,8 +378,15 @@ async fn a_stream_of_the_modern_era_is_acknowledged_filtered_and_ended() {
     std::fs::write(site.path().join("docs/hello.txt"), "heard").unwrap();
     let updated = lines.receive().await;
     assert_eq!(updated["params"], json!({"_meta":meta,"uri":mine}));
-    let refused = site.audit().into_iter().find(|r| r["allowed"] == json!(false)).unwrap();
-    assert_eq!((&refused["method"], &refused["target"]), (&json!("subscriptions/listen"), &json!(other)));
+    let refused = site
+        .audit()
+        .into_iter()
+        .find(|r| r["allowed"] == json!(false))
+        .unwrap();
+    assert_eq!(
+        (&refused["method"], &refused["target"]),
+        (&json!("subscriptions/listen"), &json!(other))
+    );
     // A server that stops ends the stream with its result.
     let stopping = tokio::spawn(served.stop());
     let end = loop {
@@ -273,10 +409,18 @@ async fn a_revocation_closes_its_own_connections_and_no_other() {
     doomed.send(&wait_call(1)).await;
     within(patient.started.notified()).await;
     let confirmed = site.revoke(&agent).await;
-    assert!(confirmed.is_complete() && confirmed.live.len() == 1, "{confirmed:?}");
+    assert!(
+        confirmed.is_complete() && confirmed.live.len() == 1,
+        "{confirmed:?}"
+    );
     within(doomed.ended()).await;
     within(patient.given_up.notified()).await;
-    assert!(bystander.ask("tools/call", json!({"name":"self__whoami"})).await["result"].is_object());
+    assert!(
+        bystander
+            .ask("tools/call", json!({"name":"self__whoami"}))
+            .await["result"]
+            .is_object()
+    );
     // A new handshake is refused from here on.
     let again = site.try_connect(&served, &agent).await;
     if let Ok(mut lines) = again {
@@ -285,8 +429,16 @@ async fn a_revocation_closes_its_own_connections_and_no_other() {
     }
     served.stop().await;
     let records = site.audit();
-    assert!(records.iter().any(|r| r["event"] == "closed" && r["reason"] == "revoked"));
-    assert!(records.iter().any(|r| r["event"] == "registry_changed" && r["kind"] == "revoked"));
+    assert!(
+        records
+            .iter()
+            .any(|r| r["event"] == "closed" && r["reason"] == "revoked")
+    );
+    assert!(
+        records
+            .iter()
+            .any(|r| r["event"] == "registry_changed" && r["kind"] == "revoked")
+    );
     assert!(records.iter().any(|r| r["outcome"] == "connection_closed"));
     assert!(records.iter().any(|r| r["event"] == "refused"));
 }
@@ -296,7 +448,8 @@ async fn a_changed_pin_holds_from_the_next_request_and_lists_are_told() {
     let site = Site::new().await;
     let served = site.serve().await;
     let certified = site.issuing.sign(crate::support::pki::client("pinned"));
-    site.record("pinned", &certified, Some(&["tools:self__*"])).await;
+    site.record("pinned", &certified, Some(&["tools:self__*"]))
+        .await;
     let mut lines = site.reach(&served, &certified).await;
     lines.initialize("2025-11-25").await;
     let whoami = json!({"name":"self__whoami"});
@@ -305,14 +458,37 @@ async fn a_changed_pin_holds_from_the_next_request_and_lists_are_told() {
     assert!(lines.ask_bare("tools/call", read.clone()).await["error"].is_object());
     use countersign::registry::Store;
     let grants = countersign::grant::WrittenGrants::parse(&["tools:files__*"]).unwrap();
-    let seq = site.store.set_grants(certified.fingerprint(), Some(&grants)).await.unwrap();
-    assert!(site.store.confirmed(seq, PATIENCE).await.unwrap().is_complete());
+    let seq = site
+        .store
+        .set_grants(certified.fingerprint(), Some(&grants))
+        .await
+        .unwrap();
+    assert!(
+        site.store
+            .confirmed(seq, PATIENCE)
+            .await
+            .unwrap()
+            .is_complete()
+    );
     // The client is told unasked that its list is another one now.
-    assert_eq!(lines.receive().await["method"], "notifications/tools/list_changed");
+    assert_eq!(
+        lines.receive().await["method"],
+        "notifications/tools/list_changed"
+    );
     assert!(lines.ask_bare("tools/call", whoami).await["error"].is_object());
     assert!(lines.ask_bare("tools/call", read).await["result"].is_object());
-    let seq = site.store.set_pinned(certified.fingerprint(), false).await.unwrap();
-    assert!(site.store.confirmed(seq, PATIENCE).await.unwrap().is_complete());
+    let seq = site
+        .store
+        .set_pinned(certified.fingerprint(), false)
+        .await
+        .unwrap();
+    assert!(
+        site.store
+            .confirmed(seq, PATIENCE)
+            .await
+            .unwrap()
+            .is_complete()
+    );
     within(lines.ended()).await;
     served.stop().await;
 }
@@ -327,10 +503,18 @@ async fn a_connection_ends_with_its_certificate() {
     let certified = site.issuing.sign(params);
     site.record("brief", &certified, None).await;
     let mut lines = site.reach(&served, &certified).await;
-    assert!(lines.ask("tools/call", json!({"name":"self__whoami"})).await["result"].is_object());
+    assert!(
+        lines
+            .ask("tools/call", json!({"name":"self__whoami"}))
+            .await["result"]
+            .is_object()
+    );
     within(lines.ended()).await;
     served.stop().await;
-    let closed = site.audit().into_iter().find(|r| r["event"] == "closed" && r["reason"] == "expired");
+    let closed = site
+        .audit()
+        .into_iter()
+        .find(|r| r["event"] == "closed" && r["reason"] == "expired");
     assert!(closed.is_some());
 }
 
@@ -343,7 +527,10 @@ async fn a_server_that_stops_lets_calls_finish() {
     let stopping = tokio::spawn(served.stop());
     tokio::time::sleep(Duration::from_millis(50)).await;
     patient.go_on.notify_one();
-    assert_eq!(lines.answer(&json!(1)).await["result"]["content"][0]["text"], "done");
+    assert_eq!(
+        lines.answer(&json!(1)).await["result"]["content"][0]["text"],
+        "done"
+    );
     lines.ended().await;
     within(stopping).await.unwrap();
 }
@@ -359,15 +546,29 @@ async fn a_reader_that_does_not_read_holds_up_nobody_and_is_gone_in_time() {
     for id in 1..=64 {
         stuck.send(&modern(id, "tools/call", read.clone())).await;
     }
-    assert!(other.ask("tools/call", json!({"name":"self__whoami"})).await["result"].is_object());
+    assert!(
+        other
+            .ask("tools/call", json!({"name":"self__whoami"}))
+            .await["result"]
+            .is_object()
+    );
     // The server gives up on it although it never closes.
     loop {
-        if site.audit().iter().any(|r| r["event"] == "closed" && r["reason"] == "answers left unread") {
+        if site
+            .audit()
+            .iter()
+            .any(|r| r["event"] == "closed" && r["reason"] == "answers left unread")
+        {
             break;
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    assert!(other.ask("tools/call", json!({"name":"self__whoami"})).await["result"].is_object());
+    assert!(
+        other
+            .ask("tools/call", json!({"name":"self__whoami"}))
+            .await["result"]
+            .is_object()
+    );
     served.stop().await;
 }
 
@@ -380,11 +581,18 @@ async fn the_policy_is_reloaded_from_the_changed_file_and_a_broken_one_is_not() 
     assert!(lines.ask("tools/call", whoami.clone()).await["result"].is_object());
     let file = site.path().join("countersign.toml");
     std::fs::write(&file, "this is no configuration").unwrap();
-    wait_for(&site, |r| r["event"] == "reloaded" && r["error"].is_string()).await;
+    wait_for(&site, |r| {
+        r["event"] == "reloaded" && r["error"].is_string()
+    })
+    .await;
     assert!(lines.ask("tools/call", whoami.clone()).await["result"].is_object());
-    site.extra = "[[policy.rule]]\nname = \"r\"\nwho = [\"*\"]\ndeny = [\"tools:self__*\"]\n".into();
+    site.extra =
+        "[[policy.rule]]\nname = \"r\"\nwho = [\"*\"]\ndeny = [\"tools:self__*\"]\n".into();
     std::fs::write(&file, site.config_text()).unwrap();
-    wait_for(&site, |r| r["event"] == "reloaded" && r["what"] == "policy and limits").await;
+    wait_for(&site, |r| {
+        r["event"] == "reloaded" && r["what"] == "policy and limits"
+    })
+    .await;
     assert!(lines.ask("tools/call", whoami).await["error"].is_object());
     served.stop().await;
 }

@@ -2,6 +2,9 @@
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::print_stderr,
     clippy::disallowed_methods,
     reason = "a test fails by panicking, and reads the clock where it makes certificates"
 )]
@@ -10,10 +13,15 @@ mod support;
 
 mod admission;
 mod algorithms;
+mod cli;
 mod configuration;
 mod handshake;
+mod http;
+mod killed;
 mod life;
 mod outage;
 mod protocol;
 mod revocation;
 mod rmcp;
+mod spiffe;
+mod subtree;

@@ -237,7 +237,7 @@ mod tests {
 
     #[test]
     fn what_comes_and_goes_between_pages_moves_nothing_else() {
-        let files: Vec<String> = (10..40).map(|n| format!("d{}/f", n)).collect();
+        let files: Vec<String> = (10..40).map(|n| format!("d{n}/f")).collect();
         let (temp, root) = tree(&files);
         let first = page(&root, None, 10, &Halt::never()).unwrap();
         std::fs::remove_dir_all(temp.path().join("d19")).unwrap();

@@ -336,7 +336,7 @@ async fn a_search_tells_how_far_it_is() {
         .iter()
         .map(|note| match note {
             Note::Progress { progress, .. } => *progress,
-            Note::Log { .. } => panic!("no log was asked for"),
+            other => panic!("nothing else was asked for: {other:?}"),
         })
         .collect();
     assert!(progress.len() >= 3, "{progress:?}");

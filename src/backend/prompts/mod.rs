@@ -7,5 +7,7 @@ mod options;
 mod provider;
 mod template;
 
-pub use options::{ArgumentOptions, ArgumentType, MessageOptions, PromptError, PromptOptions, Role};
+pub use options::{
+    ArgumentOptions, ArgumentType, MessageOptions, PromptError, PromptOptions, Role,
+};
 pub use provider::{NAME, PromptsProvider};

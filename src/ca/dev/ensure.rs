@@ -12,7 +12,7 @@ use crate::registry::{SqliteStore, Store, StoreError};
 use crate::secret::Secret;
 
 use super::super::authority::{Above, Authority, AuthorityError};
-use super::super::create::{CreateError, NewAuthority, create_in_locked, renew_issuing};
+use super::super::create::{CreateError, NewAuthority, create_in_locked};
 use super::super::crl::{CrlError, write_crl};
 use super::super::files::CaFiles;
 use super::super::issue::{IssueError, issue};
@@ -21,6 +21,7 @@ use super::super::lock::{FolderLock, LockError};
 use super::super::passphrase::read_passphrase;
 use super::super::pem;
 use super::super::profile::{ProfileError, Profiles};
+use super::super::rotate::rotate_issuing;
 use super::super::serial::{RandomError, token};
 use super::super::sign::{Request, Rules, SignError};
 use super::super::signer::{KeyKind, Signer, SignerError};
@@ -274,9 +275,9 @@ impl Work<'_> {
         };
         let new = new_authority(&passphrase, None);
         let (store, by) = (self.store, actor());
-        let issuing = renew_issuing(&self.files, &root, new, store, &by, self.now).await?;
+        let rotated = rotate_issuing(&self.files, &root, new, store, &by, self.now).await?;
         self.did("the issuing CA", misfit);
-        self.opened(issuing)
+        self.opened(rotated.issuing)
     }
 
     fn opened(&mut self, issuing: Authority) -> Result<Above, DevError> {
@@ -401,6 +402,7 @@ fn new_authority<'a>(
         root_passphrase: passphrase,
         issuing_passphrase: passphrase,
         permission_oid: DEFAULT_PERMISSION_OID,
+        ceiling: None,
         beside,
     }
 }

@@ -40,6 +40,7 @@ pub fn new_authority(passphrase: &Secret, key: KeyKind) -> NewAuthority<'_> {
         root_passphrase: passphrase,
         issuing_passphrase: passphrase,
         permission_oid: DEFAULT_PERMISSION_OID,
+        ceiling: None,
         beside: None,
     }
 }
@@ -92,6 +93,18 @@ impl Bench {
         let path = self.path(&format!("{name}.crt"));
         std::fs::write(&path, issued.chain_pem()).unwrap();
         path
+    }
+}
+
+/// With one role, `reader`.
+pub fn rules() -> Rules<'static> {
+    static ROLES: std::sync::LazyLock<Roles> = std::sync::LazyLock::new(|| {
+        let reader = WrittenGrants::parse(&["tools:files__read_*"]).unwrap();
+        [(String::from("reader"), reader.resolve(&Roles::new()).unwrap())].into()
+    });
+    Rules {
+        permission_oid: DEFAULT_PERMISSION_OID,
+        roles: &ROLES,
     }
 }
 
@@ -150,20 +163,8 @@ impl Ask {
             dns: self.dns.iter().map(ToString::to_string).collect(),
             ips: self.ips.iter().map(|ip| ip.parse().unwrap()).collect(),
         };
-        let roles: Roles = [(
-            String::from("reader"),
-            WrittenGrants::parse(&["tools:files__read_*"])
-                .unwrap()
-                .resolve(&Roles::new())
-                .unwrap(),
-        )]
-        .into();
-        let rules = Rules {
-            permission_oid: DEFAULT_PERMISSION_OID,
-            roles: &roles,
-        };
         authority
-            .sign(&request, rules, self.now)
+            .sign(&request, rules(), self.now)
             .map(|signed| (signed, key))
     }
 

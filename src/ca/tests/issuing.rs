@@ -449,7 +449,7 @@ async fn an_impossible_extension_identifier_is_an_error_not_a_panic() {
     };
     assert!(matches!(
         bench.issuing().sign(&junk, rules, NOW),
-        Err(SignError::Build(_))
+        Err(SignError::Key(_))
     ));
 }
 

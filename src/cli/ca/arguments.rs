@@ -35,6 +35,10 @@ pub enum CaAction {
     Sign(SignArguments),
     /// Issue a certificate in place of another: same name, same grants or fewer
     Renew(RenewArguments),
+    /// Make a delegate: a short-lived CA with a ceiling, which signs for its own agents offline
+    Delegate(DelegateArguments),
+    /// Replace the issuing CA or the root; certificates of the one before stay good
+    Rotate(RotateArguments),
     /// List the certificates on record
     List(ListArguments),
     /// Show everything about one certificate
@@ -54,6 +58,9 @@ pub struct InitArguments {
     /// Whose names the CA gives out: spiffe://<trust domain>/…
     #[arg(long, value_name = "DOMAIN", default_value = "countersign.internal")]
     pub trust_domain: String,
+    /// Ceiling of the issuing CA: nothing that it signs can do more; may be given more than once
+    #[arg(long, value_name = "GRANT")]
+    pub ceiling: Vec<String>,
     /// Kind of both keys: p256, p384 or ed25519
     #[arg(long, value_name = "KIND", default_value = "p256")]
     pub key: KeyKind,
@@ -88,6 +95,9 @@ pub struct IssueArguments {
     /// Address of a server; may be given more than once
     #[arg(long, value_name = "ADDRESS")]
     pub ip: Vec<IpAddr>,
+    /// Without the registry: only a delegate can, because its own pin covers what it signs
+    #[arg(long)]
+    pub offline: bool,
     /// Where the files go.
     #[command(flatten)]
     pub output: OutputArguments,
@@ -139,9 +149,65 @@ pub struct SignArguments {
     /// Address of a server; may be given more than once
     #[arg(long, value_name = "ADDRESS")]
     pub ip: Vec<IpAddr>,
+    /// Without the registry: only a delegate can, because its own pin covers what it signs
+    #[arg(long)]
+    pub offline: bool,
     /// Where the files go.
     #[command(flatten)]
     pub output: OutputArguments,
+}
+
+/// `ca delegate`
+#[derive(Debug, clap::Args)]
+pub struct DelegateArguments {
+    /// Name: the path of spiffe://<trust domain>/NAME, or such a URI as a whole
+    pub name: String,
+    /// The ceiling: nothing that it signs can do more; may be given more than once
+    #[arg(long, value_name = "GRANT")]
+    pub grant: Vec<String>,
+    /// A role of the configuration; may be given more than once
+    #[arg(long, value_name = "ROLE")]
+    pub role: Vec<String>,
+    /// Lifetime, such as `12h`; at most 90 days
+    #[arg(long, value_name = "SPAN", value_parser = humantime::parse_duration)]
+    pub ttl: Duration,
+    /// Folder to make, for `ca issue --ca DIR --offline`
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// Kind of its key: p256, p384 or ed25519
+    #[arg(long, value_name = "KIND", default_value = "p256")]
+    pub key: KeyKind,
+    /// File with the passphrase for its key [default: the terminal]
+    #[arg(long, value_name = "FILE", conflicts_with = "csr")]
+    pub key_passphrase_file: Option<PathBuf>,
+    /// A request with its public key, PKCS#10 in PEM or DER [default: a key is made here]
+    #[arg(long, value_name = "FILE")]
+    pub csr: Option<PathBuf>,
+}
+
+/// `ca rotate`
+#[derive(Debug, clap::Args)]
+pub struct RotateArguments {
+    /// What is replaced.
+    pub what: RotateWhat,
+    /// Ceiling of the issuing CA: nothing that it signs can do more; may be given more than once
+    #[arg(long, value_name = "GRANT")]
+    pub ceiling: Vec<String>,
+    /// Kind of the new keys: p256, p384 or ed25519
+    #[arg(long, value_name = "KIND", default_value = "p256")]
+    pub key: KeyKind,
+    /// File with the passphrase of the root's key, where it is another than the issuing CA's
+    #[arg(long, value_name = "FILE")]
+    pub root_passphrase_file: Option<PathBuf>,
+}
+
+/// What `ca rotate` replaces.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum RotateWhat {
+    /// The issuing CA, below the same root
+    Issuing,
+    /// The root, which the one before signs, and the issuing CA with it
+    Root,
 }
 
 /// `ca renew`
@@ -247,4 +313,13 @@ pub struct CrlArguments {
     /// Where to write it [default: issuing.crl or root.crl in the CA's folder]
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
+    /// Address under which relying parties find it (issuing distribution point); kept from then on
+    #[arg(long, value_name = "URL")]
+    pub distribution_point: Option<String>,
+    /// Go on: write the CRLs of all CAs of the folder whose keys open, whenever something changes
+    #[arg(long, conflicts_with_all = ["root", "out", "distribution_point"])]
+    pub watch: bool,
+    /// With --watch: look at least so often
+    #[arg(long, value_name = "SPAN", default_value = "1h", value_parser = humantime::parse_duration)]
+    pub every: Duration,
 }

@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 
 use crate::ca::{
-    AuthorityError, BuildError, CreateError, CrlError, CsrError, IssueError, PassphraseError,
+    AuthorityError, BuildError, CreateError, CrlError, CsrError, DelegateError, IssueError, PassphraseError,
     PinError, ProfileError, RenewError, RevokeError, SignError, SignerError,
 };
-use crate::cert::{KeyError, ParseError};
+use crate::cert::{FileError, KeyError, ParseError};
 use crate::grant::GrantError;
 use crate::identity::SpiffeError;
 use crate::registry::StoreError;
@@ -32,6 +32,10 @@ pub enum CaCommandError {
     Issue(#[from] IssueError),
     #[error(transparent)]
     Renew(#[from] RenewError),
+    #[error(transparent)]
+    Delegate(#[from] DelegateError),
+    #[error(transparent)]
+    File(#[from] FileError),
     #[error("cannot read the request `{path}`: {cause}")]
     ReadRequest { path: PathBuf, cause: std::io::Error },
     #[error("`{path}`: {error}")]
@@ -86,6 +90,12 @@ impl CaCommandError {
             Self::Sign(error) | Self::Renew(RenewError::Sign(error)) => return sign_hint(error),
             Self::NoKeyForP12 => "take --format pem or json, and put the key beside it".to_owned(),
             Self::EndWithoutPin(_) => "revoke it with --end-old now".to_owned(),
+            Self::Delegate(DelegateError::Exists(_)) => {
+                "choose another folder with --out".to_owned()
+            }
+            Self::Issue(IssueError::MustRecord(_)) => {
+                "leave --offline out, or sign with a delegate: `countersign ca delegate`".to_owned()
+            }
             Self::Renew(RenewError::Wider { .. }) => {
                 "give more with a certificate of its own: `countersign ca issue`".to_owned()
             }

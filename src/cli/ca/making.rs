@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 
 use crate::ca::{
     CertificateRequest, Form, Holding, Issued, Output, Renewal, Request, Rules, Signer,
-    end_old, find_newest, issue, issue_renewal, prepare_output_in, revoke, write_in_form,
+    end_old, find_newest, issue, issue_offline, issue_renewal, prepare_output_in, revoke,
+    write_in_form, write_offline,
 };
 use crate::cert::PrivateKey;
 use crate::registry::{Reason, Store};
@@ -58,7 +59,7 @@ impl Place {
 }
 
 impl Bench<'_> {
-    fn rules(&self) -> Rules<'_> {
+    pub(super) fn rules(&self) -> Rules<'_> {
         Rules {
             permission_oid: &self.settings.permission_oid,
             roles: &self.settings.roles,
@@ -84,6 +85,10 @@ impl Bench<'_> {
         };
         let signed = authority.sign(&request, self.rules(), self.now)?;
         let place = Place::prepare(&arguments.output, &base, authority.root_der())?;
+        if arguments.offline {
+            let issued = issue_offline(signed, &actor(), self.now)?;
+            return self.hand_out_offline(&place, &issued, Some(&key));
+        }
         let store = self.store(true).await?;
         let issued = issue(&*store, signed, &actor(), self.now).await?;
         self.hand_out(&*store, &place, &issued, Some(&key)).await
@@ -110,6 +115,11 @@ impl Bench<'_> {
         };
         let signed = authority.sign(&request, self.rules(), self.now)?;
         let place = Place::prepare(&arguments.output, &base, authority.root_der())?;
+        if arguments.offline {
+            let mut issued = issue_offline(signed, &actor(), self.now)?;
+            issued.notes.extend(unheard);
+            return self.hand_out_offline(&place, &issued, None);
+        }
         let store = self.store(true).await?;
         let mut issued = issue(&*store, signed, &actor(), self.now).await?;
         issued.notes.extend(unheard);
@@ -193,6 +203,16 @@ impl Bench<'_> {
         Ok(CaOutcome::Issue(Box::new(self.issue_report(issued, files))))
     }
 
+    fn hand_out_offline(
+        &self,
+        place: &Place,
+        issued: &Issued,
+        key: Option<&PrivateKey>,
+    ) -> Outcome {
+        let files = write_offline(&place.output, issued, place.holding(key))?;
+        Ok(CaOutcome::Issue(Box::new(self.issue_report(issued, files))))
+    }
+
     fn issue_report(&self, issued: &Issued, files: Vec<PathBuf>) -> IssueReport {
         IssueReport {
             certificate: CertificateView::new(&issued.enrolment, self.now).with(&issued.parsed),
@@ -210,7 +230,7 @@ fn refuse_p12(output: &OutputArguments) -> Result<(), CaCommandError> {
     }
 }
 
-fn read_request(path: &Path) -> Result<CertificateRequest, CaCommandError> {
+pub(super) fn read_request(path: &Path) -> Result<CertificateRequest, CaCommandError> {
     let unreadable = |cause| CaCommandError::ReadRequest { path: path.to_owned(), cause };
     let mut content = Vec::new();
     if path == Path::new("-") {

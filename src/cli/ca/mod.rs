@@ -3,6 +3,7 @@
 
 mod actor;
 mod arguments;
+mod authorities;
 mod error;
 mod making;
 mod outcome;

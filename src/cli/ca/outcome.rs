@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use super::view::{CertificateView, ConfirmationView, table};
+use super::view::{AboveView, CertificateView, ConfirmationView, table};
 
 /// The answer of one of the commands.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -13,6 +13,8 @@ use super::view::{CertificateView, ConfirmationView, table};
 pub enum CaOutcome {
     Init(InitReport),
     Issue(Box<IssueReport>),
+    Delegate(DelegateReport),
+    Rotate(RotateReport),
     List(ListReport),
     Show(ShowReport),
     Revoke(RevokeReport),
@@ -99,6 +101,34 @@ impl FilesReport {
     }
 }
 
+/// `ca delegate`
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct DelegateReport {
+    /// As recorded; its grants are the ceiling.
+    #[serde(flatten)]
+    pub certificate: CertificateView,
+    /// Its folder.
+    pub dir: PathBuf,
+    /// What a person should know.
+    pub notes: Vec<String>,
+}
+
+/// `ca rotate`
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct RotateReport {
+    /// Fingerprint of the new root, where it was replaced.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub root: Option<String>,
+    /// Fingerprint of the new issuing CA.
+    pub issuing: String,
+    /// RFC 3339.
+    pub issuing_not_after: String,
+    /// The folder with the CA before.
+    pub retired: PathBuf,
+    /// Certificates and CRLs for a server's anchor.
+    pub bundle: PathBuf,
+}
+
 /// `ca list`, `pin list`
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct ListReport {
@@ -114,6 +144,8 @@ pub struct ShowReport {
     /// With what the certificate carries.
     #[serde(flatten)]
     pub certificate: CertificateView,
+    /// The CAs above it that are on record, the nearest first.
+    pub above: Vec<AboveView>,
     /// PEM.
     pub pem: String,
 }
@@ -156,8 +188,10 @@ impl CaOutcome {
         match self {
             Self::Init(report) => report.human(),
             Self::Issue(report) => report.human(),
+            Self::Delegate(report) => report.human(),
+            Self::Rotate(report) => report.human(),
             Self::List(report) => report.human(),
-            Self::Show(report) => report.certificate.card(),
+            Self::Show(report) => report.human(),
             Self::Revoke(report) => report.human(),
             Self::RevokeAll(all) => all.iter().map(RevokeReport::human).collect(),
             Self::Crl(report) => report.human(),
@@ -271,8 +305,53 @@ impl RevokeReport {
     }
 }
 
-impl CrlReport {
+impl ShowReport {
     fn human(&self) -> String {
+        let above: String = self.above.iter().map(AboveView::line).collect();
+        self.certificate.card() + &above
+    }
+}
+
+impl DelegateReport {
+    fn human(&self) -> String {
+        let dir = self.dir.display();
+        let mut text = self.certificate.card();
+        for note in &self.notes {
+            text.push_str(&format!("note: {note}\n"));
+        }
+        text.push_str(&format!(
+            "\nIt signs with `countersign ca issue NAME --ca {dir} --offline`.\n"
+        ));
+        text
+    }
+}
+
+impl RotateReport {
+    fn human(&self) -> String {
+        let mut text = String::new();
+        if let Some(root) = &self.root {
+            text.push_str(&format!("root         {root}  (signed by the one before)\n"));
+        }
+        text.push_str(&format!(
+            "issuing CA   {}  until {}\nbefore       {}\nbundle       {}\n\nThe CA before keeps \
+             its CRL, and what it signed stays good.\n",
+            self.issuing,
+            self.issuing_not_after,
+            self.retired.display(),
+            self.bundle.display(),
+        ));
+        if self.root.is_some() {
+            text.push_str(
+                "Give servers and clients the new ca.pem (root.crt of the CA's folder) while the \
+                 old root is still trusted.\n",
+            );
+        }
+        text
+    }
+}
+
+impl CrlReport {
+    pub(super) fn human(&self) -> String {
         let names = if self.entries == 1 {
             "certificate"
         } else {

@@ -1,14 +1,16 @@
 //! The commands of `countersign ca`, one function each.
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::ca::{
-    Authority, CaFiles, CrlError, NewAuthority, Profiles, Revoked, WrittenCrl, create, revoke, revoke_all,
-    write_crl,
+    Authority, CaFiles, CreateError, CrlError, NewAuthority, Profiles, Revoked, WrittenCrl,
+    create, refresh_crls, revoke, revoke_all, write_bundle, write_crl, write_crl_at,
 };
-use crate::cert::Parsed;
-use crate::clock::UnixTime;
+use crate::cert::{FileError, Parsed};
+use crate::clock::{UnixTime, unix_now};
 use crate::grant::WrittenGrants;
 use crate::identity::{Fingerprint, SpiffeId};
 use crate::registry::{Enrolment, EnrolmentKind, RegistryPlace, Store};
@@ -23,7 +25,7 @@ use super::outcome::{
 };
 use super::passphrase::Passphrases;
 use super::place::Settings;
-use super::view::{CertificateView, ConfirmationView};
+use super::view::{AboveView, CertificateView, ConfirmationView};
 
 /// Enrolments read at once.
 const PAGE: u32 = 500;
@@ -48,9 +50,12 @@ impl CaCommand {
             CaAction::Issue(arguments) => bench.issue(arguments).await,
             CaAction::Sign(arguments) => bench.sign(arguments).await,
             CaAction::Renew(arguments) => bench.renew(arguments).await,
+            CaAction::Delegate(arguments) => bench.delegate(arguments).await,
+            CaAction::Rotate(arguments) => bench.rotate(arguments).await,
             CaAction::List(arguments) => bench.list(&arguments).await,
             CaAction::Show(arguments) => bench.show(&arguments.key).await,
             CaAction::Revoke(arguments) => bench.revoke(&arguments).await,
+            CaAction::Crl(arguments) if arguments.watch => bench.watch(arguments.every).await,
             CaAction::Crl(arguments) => bench.crl(arguments).await,
         }
     }
@@ -76,14 +81,19 @@ impl Bench<'_> {
             Some(file) => Passphrases::new(Some(file)).of(&files.root_key())?,
             None => issuing_passphrase.clone(),
         };
+        let ceiling = written_grants(&arguments.ceiling, &[])?;
         let new = NewAuthority {
             trust_domain: &arguments.trust_domain,
             key: arguments.key,
             root_passphrase: &root_passphrase,
             issuing_passphrase: &issuing_passphrase,
             permission_oid: &self.settings.permission_oid,
+            ceiling: (!ceiling.is_empty()).then_some(&ceiling),
             beside: None,
         };
+        if let Some(file) = self.registry.file() {
+            make_folder_of(file)?;
+        }
         let store = self.store(true).await?;
         let created = create(&files, new, &*store, &actor(), self.now).await?;
         Ok(CaOutcome::Init(InitReport {
@@ -113,9 +123,28 @@ impl Bench<'_> {
         let enrolment = store.get(enrolment.fingerprint).await?.unwrap_or(enrolment);
         let parsed = Parsed::from_der(&enrolment.der, &self.settings.permission_oid)?;
         Ok(CaOutcome::Show(ShowReport {
+            above: self.above(&enrolment, &*store).await?,
             certificate: CertificateView::new(&enrolment, self.now).with(&parsed),
             pem: crate::ca::certificate_pem(&enrolment.der),
         }))
+    }
+
+    /// The certificates above one that are on record, the nearest first: a revoked one takes all
+    /// below it.
+    async fn above(
+        &self,
+        enrolment: &Enrolment,
+        store: &dyn Store,
+    ) -> Result<Vec<AboveView>, CaCommandError> {
+        let mut above = Vec::new();
+        let mut next = enrolment.issuer;
+        // Root, issuing CA, delegate: a record that says more is not believed for ever.
+        while let Some(issuer) = next.filter(|_| above.len() < 8) {
+            let Some(found) = store.get(issuer).await? else { break };
+            next = found.issuer.filter(|above| *above != issuer);
+            above.push(AboveView::new(&found, self.now));
+        }
+        Ok(above)
     }
 
     async fn revoke(&self, arguments: &RevokeArguments) -> Outcome {
@@ -163,18 +192,19 @@ impl Bench<'_> {
         if revoked.kind == EnrolmentKind::External {
             return Ok(None);
         }
-        let root = revoked.kind == EnrolmentKind::Authority;
-        let passphrases = Passphrases::new(self.passphrase_file.clone()).without_terminal();
-        let authority = self.open(root, &passphrases)?;
-        if revoked.issuer != Some(authority.fingerprint()) {
+        let Some((holder, root)) = revoked.issuer.and_then(|issuer| self.files.holder_of(issuer))
+        else {
             return Err(CrlError::Foreign {
-                path: self.crl_path(root),
+                path: self.files.issuing_crl(),
             }
             .into());
-        }
-        Ok(Some(
-            write_crl(&authority, &self.crl_path(root), store, self.now).await?,
-        ))
+        };
+        let passphrases = Passphrases::new(self.passphrase_file.clone()).without_terminal();
+        let authority = self.open_in(&holder, root, &passphrases)?;
+        let path = if root { holder.root_crl() } else { holder.issuing_crl() };
+        let written = write_crl(&authority, &path, store, self.now).await?;
+        write_bundle(&self.files, &self.settings.permission_oid, self.now)?;
+        Ok(Some(written))
     }
 
     async fn crl(&self, arguments: CrlArguments) -> Outcome {
@@ -183,8 +213,59 @@ impl Bench<'_> {
         let path = arguments
             .out
             .unwrap_or_else(|| self.crl_path(arguments.root));
-        let written = write_crl(&authority, &path, &*store, self.now).await?;
+        let written = match &arguments.distribution_point {
+            Some(url) => write_crl_at(&authority, &path, &*store, url, self.now).await?,
+            None => write_crl(&authority, &path, &*store, self.now).await?,
+        };
+        write_bundle(&self.files, &self.settings.permission_oid, self.now)?;
         Ok(CaOutcome::Crl(crl_report(written)))
+    }
+
+    /// Until the process is ended; what cannot be done now is tried again.
+    async fn watch(&self, every: Duration) -> Outcome {
+        let store = self.store(false).await?;
+        let open = self.open_all()?;
+        let say = |text: String| {
+            // Nobody may be listening.
+            let _ = writeln!(std::io::stderr(), "{}", text.trim_end());
+        };
+        let mut known = 0;
+        loop {
+            let oid = &self.settings.permission_oid;
+            match refresh_crls(&self.files, &open, &*store, oid, unix_now()).await {
+                Ok(written) => {
+                    written.into_iter().for_each(|crl| say(crl_report(crl).human()));
+                }
+                Err(error) => say(format!("the CRLs were not written: {error}")),
+            }
+            match store.changed(known, every).await {
+                Ok(newest) => known = newest,
+                Err(error) => {
+                    say(error.to_string());
+                    tokio::time::sleep(every.min(Duration::from_secs(5))).await;
+                }
+            }
+        }
+    }
+
+    /// The issuing CA, which must open; those before it and the roots where they open unasked.
+    fn open_all(&self) -> Result<Vec<Authority>, CaCommandError> {
+        let asked = Passphrases::new(self.passphrase_file.clone());
+        let mut open = vec![self.open(false, &asked)?];
+        let unasked = Passphrases::new(self.passphrase_file.clone()).without_terminal();
+        for holder in self.files.generations().map_err(|cause| FileError::Read {
+            path: self.files.retired(),
+            cause,
+        })? {
+            for root in [false, true] {
+                let opened = self.open_in(&holder, root, &unasked);
+                let new = |authority: &Authority| {
+                    open.iter().all(|other| other.fingerprint() != authority.fingerprint())
+                };
+                open.extend(opened.ok().filter(new));
+            }
+        }
+        Ok(open)
     }
 
     fn crl_path(&self, root: bool) -> PathBuf {
@@ -199,7 +280,16 @@ impl Bench<'_> {
         self.open(root, &Passphrases::new(self.passphrase_file.clone()))
     }
 
-    pub(super) fn open(&self, root: bool, passphrases: &Passphrases) -> Result<Authority, CaCommandError> {
+    fn open(&self, root: bool, passphrases: &Passphrases) -> Result<Authority, CaCommandError> {
+        self.open_in(&self.files, root, passphrases)
+    }
+
+    pub(super) fn open_in(
+        &self,
+        files: &CaFiles,
+        root: bool,
+        passphrases: &Passphrases,
+    ) -> Result<Authority, CaCommandError> {
         let unlock = |key: &Path| passphrases.of(key);
         let oid = &self.settings.permission_oid;
         let open = if root {
@@ -207,12 +297,21 @@ impl Bench<'_> {
         } else {
             Authority::issuing
         };
-        Ok(open(&self.files, &unlock, oid)?)
+        Ok(open(files, &unlock, oid)?)
     }
 
     pub(super) async fn store(&self, create: bool) -> Result<Arc<dyn Store>, CaCommandError> {
         Ok(crate::registry::open(&self.registry, create).await?)
     }
+}
+
+/// The first registry is made with its folder; any other command looks for one that is there.
+fn make_folder_of(registry: &Path) -> Result<(), CreateError> {
+    let folder = registry.parent().unwrap_or(registry);
+    std::fs::create_dir_all(folder).map_err(|cause| CreateError::Folder {
+        path: folder.to_owned(),
+        cause,
+    })
 }
 
 /// Newest first, those that are wanted, at most `limit`.

@@ -273,3 +273,49 @@ fn the_quickstarts_passphrase_is_found_beside_its_keys() {
     assert_eq!(beside("root.key").unwrap().expose(), b"correct horse");
     assert!(Path::new(&folder.path("passphrase")).exists());
 }
+
+#[tokio::test]
+async fn signing_and_renewing() {
+    let folder = Folder::new();
+    folder.ca("init --trust-domain example.org").await.unwrap();
+    let key = rcgen::KeyPair::generate().unwrap();
+    let csr = rcgen::CertificateParams::new(vec!["other.example".to_owned()]).unwrap();
+    let csr = csr.serialize_request(&key).unwrap().pem().unwrap();
+    std::fs::write(folder.path("bob.csr"), csr).unwrap();
+    let line = "sign HERE/bob.csr --name team/bob --grant tools:* --out HERE/bob";
+    let (signed, human) = folder.ca(line).await.unwrap();
+    assert_eq!(signed["name"], "spiffe://example.org/team/bob");
+    assert_eq!(signed["files"]["key"], Value::Null);
+    assert!(human.contains("the request asks for `other.example`"), "{human}");
+    assert!(!folder.path("bob/bob.key").exists());
+    let p12 = folder.ca(&format!("{line} --format p12")).await.unwrap_err();
+    assert!(p12.hint().is_some(), "{p12}");
+
+    let line = "renew bob --grant tools:files__* --out HERE/next --end-old 10m";
+    let (renewed, human) = folder.ca(line).await.unwrap();
+    assert_eq!(renewed["grants"], serde_json::json!(["tools:files__*"]));
+    assert_eq!(renewed["old"]["remaining_seconds"], 600);
+    assert!(human.contains("The one before"), "{human}");
+    let ambiguous = folder.ca("revoke bob --wait 1ms").await.unwrap_err();
+    assert!(ambiguous.hint().unwrap().contains("--all"), "{ambiguous}");
+    folder.path("next/bob.key").metadata().unwrap();
+    let taken = folder.ca("renew bob --out HERE/next").await.unwrap_err();
+    assert!(taken.hint().unwrap().contains("--replace"), "{taken}");
+    let line = "renew bob --out HERE/next --replace --end-old now --wait 1ms";
+    let (again, human) = folder.ca(line).await.unwrap();
+    assert_eq!(again["old"]["fingerprint"], renewed["fingerprint"]);
+    assert_eq!(again["old"]["revocation"]["reason"], "superseded");
+    assert!(again["old"]["crl"]["number"].is_u64() && human.contains("is revoked"), "{human}");
+
+    let json = "renew bob --out HERE/next --format json";
+    let (json, _) = folder.ca(json).await.unwrap();
+    assert!(json["files"]["certificate"].as_str().unwrap().ends_with("bob.json"));
+    let p12 = "renew bob --out HERE/next --format p12 --p12-passphrase-file HERE/word";
+    folder.ca(p12).await.unwrap();
+    assert!(folder.path("next/bob.p12").exists());
+    let (all, _) = folder.ca("revoke bob --all --wait 1ms").await.unwrap();
+    assert_eq!(all.as_array().unwrap().len(), 4);
+    assert_eq!(all[3]["crl"]["entries"], 5);
+    let (list, _) = folder.ca("list").await.unwrap();
+    assert_eq!(list["certificates"].as_array().unwrap().len(), 1, "the issuing CA");
+}

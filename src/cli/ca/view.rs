@@ -63,6 +63,57 @@ pub struct RevocationView {
     pub by: String,
 }
 
+/// A CA above a certificate.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct AboveView {
+    /// Whole name.
+    pub name: String,
+    /// 64 hex digits.
+    pub fingerprint: String,
+    /// As of [`CertificateView::status`].
+    pub status: &'static str,
+    /// Who revoked it, when and why.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub revocation: Option<RevocationView>,
+}
+
+impl AboveView {
+    /// As the registry tells it.
+    #[must_use]
+    pub fn new(enrolment: &Enrolment, now: UnixTime) -> Self {
+        Self {
+            name: enrolment.name.to_string(),
+            fingerprint: enrolment.fingerprint.to_string(),
+            status: status(enrolment, now),
+            revocation: RevocationView::of(enrolment),
+        }
+    }
+
+    /// One line of a card.
+    #[must_use]
+    pub fn line(&self) -> String {
+        let Self { name, fingerprint, status, revocation } = self;
+        let short = &fingerprint[..12];
+        let how = match revocation {
+            Some(RevocationView { at, reason, by }) => {
+                format!("revoked {at} by {by}, {reason}: nobody below it is admitted")
+            }
+            None => (*status).to_owned(),
+        };
+        format!("{:<12} {name} ({short}), {how}\n", "below")
+    }
+}
+
+impl RevocationView {
+    fn of(enrolment: &Enrolment) -> Option<Self> {
+        enrolment.revocation.as_ref().map(|revocation| Self {
+            at: revocation.at.to_string(),
+            reason: revocation.reason.to_string(),
+            by: revocation.by.clone(),
+        })
+    }
+}
+
 /// How many servers know of a change.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct ConfirmationView {
@@ -95,14 +146,7 @@ impl CertificateView {
             remaining_seconds: enrolment.not_after.since(now).as_secs(),
             remaining: remaining(enrolment.not_before, enrolment.not_after, now),
             issuer: enrolment.issuer.map(|issuer| issuer.to_string()),
-            revocation: enrolment
-                .revocation
-                .as_ref()
-                .map(|revocation| RevocationView {
-                    at: revocation.at.to_string(),
-                    reason: revocation.reason.to_string(),
-                    by: revocation.by.clone(),
-                }),
+            revocation: RevocationView::of(enrolment),
             created_at: enrolment.created_at.to_string(),
             created_by: enrolment.created_by.clone(),
         }

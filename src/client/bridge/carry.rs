@@ -12,9 +12,9 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::sync::{Notify, mpsc};
 
 use super::ledger::{Ledger, Opening, Up, error};
-use super::peek::{Peek, negotiated, peek};
 use crate::client::fault::ClientError;
 use crate::client::lines::{LineError, Lines, MAX_LINE};
+use crate::client::peek::{Peek, negotiated, peek};
 
 /// How long a server may take to open a legacy session again.
 const REOPENING: Duration = Duration::from_secs(10);

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use bytes::Bytes;
 
-use super::peek::{Id, Peek, negotiated, peek};
+use crate::client::peek::{Id, Peek, negotiated, peek};
 
 /// Requests in flight that the bridge remembers; a further one is answered with an error, because
 /// one that is not remembered could never be answered when the connection breaks.

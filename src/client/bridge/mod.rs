@@ -8,8 +8,8 @@
 mod backoff;
 mod carry;
 mod ledger;
-mod peek;
 mod run;
 
 pub use backoff::Backoff;
+pub(super) use ledger::error;
 pub use run::{Bridge, BridgeOptions, Dial};

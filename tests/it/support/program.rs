@@ -1,5 +1,6 @@
 //! The program itself, as a process: a folder with certificates, files and a configuration, and
 //! `countersign serve` on it.
+#![allow(clippy::panic, reason = "a test fails by panicking")]
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};

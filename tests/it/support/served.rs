@@ -32,10 +32,12 @@ pub struct Site {
     pub server_root: Certified,
     pub issuing: Certified,
     pub store: Arc<dyn Store>,
-    /// `[registry]`.
-    pub registry: String,
+    /// Where `[registry]` says it is.
+    pub place: String,
     /// What is appended to the configuration.
     pub extra: String,
+    /// More lines of `[registry]`.
+    pub registry: String,
 }
 
 /// A server that runs.
@@ -65,8 +67,16 @@ impl Site {
         let issuing = root.sign(pki::ca("issuing", 1));
         let server_root = pki::root("server root");
         let path = folder.path();
-        std::fs::write(path.join("anchor.pem"), pki::pem(&[root.der.clone()])).unwrap();
-        std::fs::write(path.join("servers.pem"), pki::pem(&[server_root.der.clone()])).unwrap();
+        std::fs::write(
+            path.join("anchor.pem"),
+            pki::pem(std::slice::from_ref(&root.der)),
+        )
+        .unwrap();
+        std::fs::write(
+            path.join("servers.pem"),
+            pki::pem(std::slice::from_ref(&server_root.der)),
+        )
+        .unwrap();
         server_root.sign(pki::server()).write(path, "server");
         std::fs::create_dir_all(path.join("docs/deep")).unwrap();
         std::fs::write(path.join("docs/hello.txt"), "hello from a file\n").unwrap();
@@ -74,8 +84,15 @@ impl Site {
         let (place, more) = registry(path);
         let store = registry::open(&place, true).await.unwrap();
         let key = if place.file().is_some() { "path" } else { "url" };
-        let registry = format!("{key} = '{place}'\n{more}");
-        Self { server_root, issuing, store, registry, extra: String::new(), folder }
+        Self {
+            server_root,
+            issuing,
+            store,
+            extra: String::new(),
+            place: format!("{key} = '{place}'"),
+            registry: more,
+            folder,
+        }
     }
 
     pub fn path(&self) -> &Path {
@@ -106,6 +123,7 @@ bundle = "anchor.pem"
 
 [registry]
 {}
+{}
 
 [audit]
 path = "audit.jsonl"
@@ -123,7 +141,7 @@ message = [{{ role = "user", text = "Say hello to {{{{who}}}}" }}]
 
 {}
 "#,
-            self.registry, self.extra
+            self.place, self.registry, self.extra
         )
     }
 
@@ -142,7 +160,10 @@ message = [{{ role = "user", text = "Say hello to {{{{who}}}}" }}]
         let source = config.source.clone();
         let again: server::Again = Box::new(move || {
             Config::load(&source, std::iter::empty()).map_err(|all| {
-                all.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+                all.iter()
+                    .map(ToString::to_string)
+                    .collect::<Vec<_>>()
+                    .join("; ")
             })
         });
         let (stop, stopped) = oneshot::channel();
@@ -154,9 +175,17 @@ message = [{{ role = "user", text = "Say hello to {{{{who}}}}" }}]
             async { stopped.await.unwrap_or("the test is over") },
             move |at| drop(ready.send(at)),
         ));
-        let ready = tokio::time::timeout(PATIENCE, is_ready).await.expect("starts in time");
-        let Ok(ready) = ready else { panic!("{:?}", running.await) };
-        Served { address: ready.addresses[0], stop, running }
+        let ready = tokio::time::timeout(PATIENCE, is_ready)
+            .await
+            .expect("starts in time");
+        let Ok(ready) = ready else {
+            panic!("{:?}", running.await)
+        };
+        Served {
+            address: ready.addresses[0],
+            stop,
+            running,
+        }
     }
 
     /// A client of this name whose certificate carries these grants, enrolled and pinned.
@@ -201,14 +230,20 @@ message = [{{ role = "user", text = "Say hello to {{{{who}}}}" }}]
             reason: Reason::KeyCompromise,
             by: "test".into(),
         };
-        let seq = self.store.revoke(certified.fingerprint(), &revocation).await.unwrap();
+        let seq = self
+            .store
+            .revoke(certified.fingerprint(), &revocation)
+            .await
+            .unwrap();
         self.store.confirmed(seq, PATIENCE).await.unwrap()
     }
 
     /// The records of the audit log so far.
     pub fn audit(&self) -> Vec<Value> {
         let text = std::fs::read_to_string(self.path().join("audit.jsonl")).unwrap();
-        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+        text.lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect()
     }
 
     /// A connection of this client, once the server has heard of its certificate.
@@ -239,7 +274,9 @@ pub async fn tls(client: &Client, address: SocketAddr) -> std::io::Result<TlsStr
     let tcp = TcpStream::connect(address).await?;
     tcp.set_nodelay(true)?;
     let connector = TlsConnector::from(Arc::new(client.config.clone()));
-    connector.connect(ServerName::try_from("localhost").unwrap(), tcp).await
+    connector
+        .connect(ServerName::try_from("localhost").unwrap(), tcp)
+        .await
 }
 
 impl Served {
@@ -259,7 +296,10 @@ pub struct Lines {
 
 impl Lines {
     pub fn over(stream: TlsStream<TcpStream>) -> Self {
-        Self { stream: BufReader::new(stream), next_id: 0 }
+        Self {
+            stream: BufReader::new(stream),
+            next_id: 0,
+        }
     }
 
     pub fn stream_mut(&mut self) -> &mut TlsStream<TcpStream> {
@@ -318,12 +358,14 @@ impl Lines {
     pub async fn ask_bare(&mut self, method: &str, params: Value) -> Value {
         self.next_id += 1;
         let id = self.next_id;
-        self.send(&json!({"jsonrpc":"2.0","id":id,"method":method,"params":params})).await;
+        self.send(&json!({"jsonrpc":"2.0","id":id,"method":method,"params":params}))
+            .await;
         self.answer(&json!(id)).await
     }
 
     pub async fn notify(&mut self, method: &str, params: Value) {
-        self.send(&json!({"jsonrpc":"2.0","method":method,"params":params})).await;
+        self.send(&json!({"jsonrpc":"2.0","method":method,"params":params}))
+            .await;
     }
 
     /// `initialize` and `notifications/initialized`; the revision that was agreed.
@@ -332,12 +374,10 @@ impl Lines {
             "clientInfo":{"name":"test","version":"1"}});
         let answer = self.ask_bare("initialize", params).await;
         self.notify("notifications/initialized", json!({})).await;
-        answer["result"]["protocolVersion"].as_str().unwrap().to_owned()
-    }
-
-    pub async fn close(mut self) {
-        self.stream.get_mut().shutdown().await.unwrap();
-        self.ended().await;
+        answer["result"]["protocolVersion"]
+            .as_str()
+            .unwrap()
+            .to_owned()
     }
 }
 
@@ -348,9 +388,17 @@ pub fn modern(id: u64, method: &str, mut params: Value) -> Value {
         "io.modelcontextprotocol/clientCapabilities": {},
         "io.modelcontextprotocol/clientInfo": {"name":"test","version":"1"},
     });
-    let known = params.as_object_mut().unwrap().entry("_meta").or_insert_with(|| json!({}));
+    let known = params
+        .as_object_mut()
+        .unwrap()
+        .entry("_meta")
+        .or_insert_with(|| json!({}));
     for (key, value) in meta.as_object().unwrap() {
-        known.as_object_mut().unwrap().entry(key).or_insert(value.clone());
+        known
+            .as_object_mut()
+            .unwrap()
+            .entry(key)
+            .or_insert(value.clone());
     }
     json!({"jsonrpc":"2.0","id":id,"method":method,"params":params})
 }

@@ -31,7 +31,8 @@ pub struct Id {
 }
 
 impl Id {
-    fn of(raw: &RawValue) -> Option<Self> {
+    /// The id that this JSON is; none for what is no id.
+    pub fn of(raw: &RawValue) -> Option<Self> {
         let token = raw.get();
         let key = match token.as_bytes().first()? {
             b'"' => format!("s{}", serde_json::from_str::<String>(token).ok()?),

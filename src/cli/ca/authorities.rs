@@ -1,0 +1,99 @@
+//! The commands that make CAs below the root: `delegate`, `rotate`.
+
+use crate::ca::{
+    Delegation, NewAuthority, Signer, issue, prepare_delegate, rotate_issuing, rotate_root,
+    write_delegate,
+};
+use crate::cert::Parsed;
+
+use super::actor::actor;
+use super::arguments::{DelegateArguments, RotateArguments, RotateWhat};
+use super::making::read_request;
+use super::outcome::{CaOutcome, DelegateReport, RotateReport};
+use super::passphrase::Passphrases;
+use super::run::{Bench, Outcome, spiffe_id, written_grants};
+use super::view::CertificateView;
+
+impl Bench<'_> {
+    pub(super) async fn delegate(&self, arguments: DelegateArguments) -> Outcome {
+        let ceiling = written_grants(&arguments.grant, &arguments.role)?;
+        let authority = self.authority(false)?;
+        let name = spiffe_id(&arguments.name, authority.trust_domain())?;
+        let (subject_key, key) = match &arguments.csr {
+            Some(file) => (read_request(file)?.subject_key().to_vec(), None),
+            None => {
+                let (signer, key) = Signer::generate(arguments.key)?;
+                (signer.public_key(), Some(key))
+            }
+        };
+        let delegation = Delegation {
+            name,
+            subject_key: &subject_key,
+            ceiling,
+            ttl: arguments.ttl,
+        };
+        let signed = authority.delegate(&delegation, self.rules(), self.now)?;
+        let files = prepare_delegate(&arguments.out)?;
+        let passphrase = match &key {
+            Some(_) => {
+                let file = arguments.key_passphrase_file.as_deref();
+                Some(Passphrases::of_export(file, &files.issuing_key())?)
+            }
+            None => None,
+        };
+        let store = self.store(true).await?;
+        let issued = issue(&*store, signed, &actor(), self.now).await?;
+        let key = key.as_ref().zip(passphrase.as_ref());
+        write_delegate(&*store, &files, &issued, key, self.now).await?;
+        Ok(CaOutcome::Delegate(DelegateReport {
+            certificate: CertificateView::new(&issued.enrolment, self.now).with(&issued.parsed),
+            dir: arguments.out,
+            notes: issued.notes,
+        }))
+    }
+
+    pub(super) async fn rotate(&self, arguments: RotateArguments) -> Outcome {
+        let files = &self.files;
+        let passphrases = Passphrases::new(self.passphrase_file.clone());
+        let of_root = match arguments.root_passphrase_file {
+            Some(file) => Passphrases::new(Some(file)),
+            None => Passphrases::new(self.passphrase_file.clone()),
+        };
+        let root = self.open_in(files, true, &of_root)?;
+        let issuing_passphrase = passphrases.fresh(&files.issuing_key())?;
+        let root_passphrase = of_root.fresh(&files.root_key())?;
+        let ceiling = written_grants(&arguments.ceiling, &[])?;
+        let new = NewAuthority {
+            trust_domain: root.trust_domain(),
+            key: arguments.key,
+            root_passphrase: &root_passphrase,
+            issuing_passphrase: &issuing_passphrase,
+            permission_oid: &self.settings.permission_oid,
+            ceiling: (!ceiling.is_empty()).then_some(&ceiling),
+            beside: None,
+        };
+        let store = self.store(true).await?;
+        let by = actor();
+        let rotated = match arguments.what {
+            RotateWhat::Issuing => {
+                rotate_issuing(files, &root, new, &*store, &by, self.now).await?
+            }
+            RotateWhat::Root => rotate_root(files, &root, new, &*store, &by, self.now).await?,
+        };
+        let issuing = &rotated.issuing;
+        let new_root = match arguments.what {
+            RotateWhat::Issuing => None,
+            RotateWhat::Root => {
+                let oid = &self.settings.permission_oid;
+                Some(Parsed::from_der(issuing.root_der(), oid)?.fingerprint.to_string())
+            }
+        };
+        Ok(CaOutcome::Rotate(RotateReport {
+            root: new_root,
+            issuing: issuing.fingerprint().to_string(),
+            issuing_not_after: issuing.certificate().not_after.to_string(),
+            retired: rotated.retired.dir().to_owned(),
+            bundle: files.bundle(),
+        }))
+    }
+}

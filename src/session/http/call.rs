@@ -1,0 +1,138 @@
+//! One request from the decision to the provider: decided, recorded, dispatched.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use crate::audit::{Outcome, Recorded, Ticket};
+use crate::backend::{Caller, Cancel, Context, Notes};
+use crate::dispatch::{Dispatched, Reply};
+use crate::mcp::{Call, Method, Revision, Severity};
+use crate::policy::Permitted;
+
+use super::super::answer::{Cause, denial, outcome, write_reply};
+use super::super::asks::{Asks, Open};
+use super::super::judge::{Judged, cause, judge};
+use super::super::notes::{CallNotes, Outbox};
+use super::conn::Conn;
+
+/// What an answer needs to know of its request.
+#[derive(Clone, Debug)]
+pub struct Asked {
+    pub id: Bytes,
+    pub method: Method,
+    pub revision: Revision,
+}
+
+impl Asked {
+    pub fn of(call: &Call) -> Self {
+        Self { id: call.id.clone(), method: call.method, revision: call.revision }
+    }
+
+    /// The whole message.
+    pub fn write(&self, conn: &Conn, reply: &Reply) -> Vec<u8> {
+        let mut out = Vec::new();
+        let info = conn.service.router.info();
+        write_reply(info, &mut out, &self.id, self.method, self.revision, reply);
+        out
+    }
+}
+
+/// A call that was taken to its provider.
+pub struct Begun {
+    pub asked: Asked,
+    pub ticket: Ticket,
+    pub since: Instant,
+    pub cancel: Cancel,
+    pub outbox: Option<Arc<Outbox>>,
+    pub notes: Option<Arc<CallNotes>>,
+}
+
+impl Begun {
+    /// Records how it ended.
+    pub fn over(&self, conn: &Conn, reply: &Reply) {
+        self.ended(conn, outcome(reply));
+    }
+
+    /// Records an end without a reply.
+    pub fn ended(&self, conn: &Conn, how: Outcome) {
+        if let Some(notes) = &self.notes {
+            notes.finish();
+        }
+        let took = conn.now().duration_since(self.since);
+        conn.service.audit.outcome(&conn.facts, self.ticket, how, took);
+    }
+}
+
+/// What a session of an older revision adds to a call.
+#[derive(Default)]
+pub struct Extra {
+    pub capabilities: Option<Bytes>,
+    pub level: Option<Severity>,
+    /// The server's own requests, where the client can be asked and takes a stream.
+    pub open: Option<Arc<Open>>,
+}
+
+/// Decides and has the decision written down.
+///
+/// # Errors
+/// The reply that refuses the call.
+pub async fn decide(
+    conn: &Conn,
+    caller: &Caller,
+    call: Call,
+) -> Result<Recorded<Permitted<Call>>, Reply> {
+    let method = call.method;
+    let service = &conn.service;
+    let judged = judge(service, &conn.facts, caller, call);
+    let ticket = match &judged {
+        Judged::Permitted(pending) => pending.ticket(),
+        Judged::Denied(_, ticket) => *ticket,
+    };
+    let audit_is_out = || Cause::Audit.reply(method);
+    let written = service.audit.commit(ticket).await.map_err(|_| audit_is_out())?;
+    let pending = match judged {
+        Judged::Permitted(pending) => pending,
+        Judged::Denied(denied, _) => return Err(denial(&denied, caller.grounds.denials())),
+    };
+    if let Some(cause) = cause(&conn.identity, method, service.registry_is_stale()) {
+        service.audit.outcome(&conn.facts, ticket, Outcome::RateLimited, Duration::ZERO);
+        return Err(cause.reply(method));
+    }
+    service.audit.recorded(pending, &written).map_err(|_| audit_is_out())
+}
+
+/// Takes a recorded call to its provider. `events`: whether the client takes a stream, on which
+/// notes can go.
+pub fn begin(
+    conn: &Conn,
+    caller: Arc<Caller>,
+    recorded: Recorded<Permitted<Call>>,
+    extra: Extra,
+    events: bool,
+) -> (Begun, Dispatched) {
+    let call = recorded.get().call();
+    let asked = Asked::of(call);
+    let modern = asked.revision.is_modern();
+    let level = if modern { call.meta.log_level } else { extra.level };
+    let token = call.meta.progress_token.clone();
+    let mut context = Context::new(caller);
+    context.cancel = Cancel::new();
+    context.client_capabilities = extra.capabilities;
+    // A call of an older revision may let its stream go, whether or not it has anything to tell.
+    let wants_notes = events && (token.is_some() || level.is_some() || !modern);
+    let outbox = (wants_notes || extra.open.is_some()).then(Arc::<Outbox>::default);
+    let notes = outbox.as_ref().filter(|_| wants_notes).map(|outbox| {
+        let notes = Arc::new(CallNotes::new(Arc::clone(outbox), token, level));
+        context.notes = Some(Arc::clone(&notes) as Arc<dyn Notes>);
+        notes
+    });
+    if let (Some(open), Some(outbox)) = (extra.open, &outbox) {
+        context.asker = Some(Asks::new(open, Arc::clone(outbox)));
+    }
+    let cancel = context.cancel.clone();
+    let since = conn.now();
+    let (ticket, dispatched) = conn.service.router.dispatch(recorded, context);
+    (Begun { asked, ticket, since, cancel, outbox, notes }, dispatched)
+}

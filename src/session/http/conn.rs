@@ -1,0 +1,140 @@
+//! What the requests of one HTTP connection share.
+
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use tokio::sync::Notify;
+
+use crate::audit::ConnectionFacts;
+use crate::backend::Caller;
+use crate::clock::{self, UnixTime};
+use crate::listener::Live;
+use crate::peer::Peer;
+use crate::transport::http::{Gone, Pace};
+
+use super::super::identities::Identity;
+use super::super::limits::Limits;
+use super::super::service::{Basis, Service};
+use super::super::stream::{End, gone};
+use super::options::HttpOptions;
+
+/// Requests in a row that a client may give up before they are answered. Beyond this it asks for
+/// work that it does not want.
+const ABANDONED: u32 = 256;
+
+/// One connection.
+pub struct Conn {
+    pub service: Arc<Service>,
+    pub peer: Peer,
+    pub live: Live,
+    pub facts: ConnectionFacts,
+    pub limits: Arc<Limits>,
+    pub options: Arc<HttpOptions>,
+    pub identity: Arc<Identity>,
+    pub pace: Arc<Pace>,
+    basis: Mutex<Basis>,
+    end: Mutex<Option<End>>,
+    ended: AtomicBool,
+    bell: Notify,
+    abandoned: AtomicU32,
+}
+
+impl Conn {
+    /// Takes an admitted connection.
+    ///
+    /// # Errors
+    /// It may no longer stay.
+    pub fn new(
+        service: Arc<Service>,
+        peer: Peer,
+        live: Live,
+        facts: ConnectionFacts,
+        pace: Arc<Pace>,
+    ) -> Result<Self, End> {
+        let basis = service.basis(&peer).map_err(|refusal| gone(&peer, &live, &refusal))?;
+        let (limits, options) = (service.limits(), service.http_options());
+        let identity = service.identities.of(peer.name(), &limits);
+        Ok(Self {
+            service,
+            peer,
+            live,
+            facts,
+            limits,
+            options,
+            identity,
+            pace,
+            basis: Mutex::new(basis),
+            end: Mutex::new(None),
+            ended: AtomicBool::new(false),
+            bell: Notify::new(),
+            abandoned: AtomicU32::new(0),
+        })
+    }
+
+    fn basis(&self) -> std::sync::MutexGuard<'_, Basis> {
+        self.basis.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// On what grounds this peer calls now: looked at again when the policy or the registry has
+    /// changed.
+    ///
+    /// # Errors
+    /// It may no longer stay; the connection is being closed.
+    pub fn caller(&self) -> Result<Arc<Caller>, Gone> {
+        let mut basis = self.basis();
+        if !self.service.is_current(&basis) {
+            match self.service.basis(&self.peer) {
+                Ok(now) => *basis = now,
+                Err(refusal) => {
+                    drop(basis);
+                    self.close(gone(&self.peer, &self.live, &refusal));
+                    return Err(Gone);
+                }
+            }
+        }
+        Ok(Arc::clone(&basis.caller))
+    }
+
+    /// When the certificate or the pin ends.
+    pub fn until(&self) -> UnixTime {
+        self.basis().until
+    }
+
+    /// Has the connection closed; the first reason counts.
+    pub fn close(&self, end: End) {
+        self.end.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(end);
+        self.ended.store(true, Ordering::Release);
+        self.bell.notify_one();
+    }
+
+    /// Ready when a request has the connection closed.
+    pub async fn closing(&self) -> End {
+        loop {
+            let end = self.end.lock().unwrap_or_else(PoisonError::into_inner).take();
+            if let Some(end) = end {
+                return end;
+            }
+            self.bell.notified().await;
+        }
+    }
+
+    /// A request was answered to the end.
+    pub fn answered(&self) {
+        if self.abandoned.load(Ordering::Relaxed) > 0 {
+            self.abandoned.store(0, Ordering::Relaxed);
+        }
+    }
+
+    /// The client gave a request up before it was answered.
+    pub fn abandoned(&self) {
+        if self.abandoned.fetch_add(1, Ordering::Relaxed) >= ABANDONED {
+            self.close(End::Unruly);
+        }
+    }
+
+    /// Now, for durations.
+    pub fn now(&self) -> Instant {
+        clock::monotonic()
+    }
+}

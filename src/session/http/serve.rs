@@ -1,0 +1,173 @@
+//! One HTTP connection from its first request to its end.
+
+use std::future::poll_fn;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Instant;
+
+use bytes::Bytes;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use crate::audit::ConnectionFacts;
+use crate::clock;
+use crate::listener::{Close, Live};
+use crate::peer::Peer;
+use crate::transport::Way;
+use crate::transport::http::{Bounds, Connection, Late, Pace, Paced, Patience};
+
+use super::super::service::Service;
+use super::super::stream::{End, LOOK_AGAIN, told};
+use super::conn::Conn;
+use super::handler::Handler;
+
+/// A connection that speaks HTTP.
+pub struct HttpStream<S> {
+    /// The connection.
+    pub stream: S,
+    /// What was read of it already.
+    pub read: Bytes,
+    /// [`Way::Http1`] or [`Way::Http2`].
+    pub way: Way,
+}
+
+/// What woke the connection up.
+enum Woke {
+    Told(Close),
+    Closing(End),
+    Over(hyper::Result<()>),
+    Timer,
+}
+
+/// Serves one admitted connection to its end.
+pub async fn serve_http<S>(
+    service: Arc<Service>,
+    peer: Peer,
+    live: Live,
+    facts: ConnectionFacts,
+    http: HttpStream<S>,
+) -> End
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let two = http.way == Way::Http2;
+    let pace = Pace::new(!two);
+    let conn = match Conn::new(service, peer, live, facts, Arc::clone(&pace)) {
+        Ok(conn) => Arc::new(conn),
+        Err(end) => return end,
+    };
+    let stream = Paced::new(http.stream, http.read, pace);
+    let handler = Handler(Arc::clone(&conn));
+    let mut connection = if two {
+        let streams = u32::try_from(conn.limits.in_flight_per_connection).unwrap_or(u32::MAX);
+        let bounds = Bounds { streams, extended_connect: false };
+        Connection::http2(stream, &bounds, handler)
+    } else {
+        Connection::http1(stream, handler)
+    };
+    drive(&conn, &mut connection).await
+}
+
+async fn drive<S>(conn: &Arc<Conn>, connection: &mut Connection<S, Handler>) -> End
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let patience = Patience {
+        first: conn.limits.first_byte_timeout,
+        head: conn.options.head_timeout,
+        body: conn.options.body_timeout,
+        write: conn.limits.write_timeout,
+        idle: conn.limits.idle_timeout,
+    };
+    let mut timer = Box::pin(tokio::time::sleep_until(next_look(conn, &patience).into()));
+    let mut draining = false;
+    loop {
+        let woke = {
+            let mut told = pin!(told(&conn.live, draining));
+            let mut closing = pin!(conn.closing());
+            poll_fn(|cx| {
+                if let Poll::Ready(why) = told.as_mut().poll(cx) {
+                    return Poll::Ready(Woke::Told(why));
+                }
+                if let Poll::Ready(end) = closing.as_mut().poll(cx) {
+                    return Poll::Ready(Woke::Closing(end));
+                }
+                if let Poll::Ready(over) = connection.poll_run(cx) {
+                    return Poll::Ready(Woke::Over(over));
+                }
+                if let Some((at, _)) = conn.pace.deadline(&patience)
+                    && at < timer.deadline().into_std()
+                {
+                    timer.as_mut().reset(at.into());
+                }
+                timer.as_mut().poll(cx).map(|()| Woke::Timer)
+            })
+            .await
+        };
+        match woke {
+            Woke::Told(Close::Draining) => {
+                draining = true;
+                connection.graceful_shutdown();
+            }
+            Woke::Told(why) => return End::Told(why),
+            Woke::Closing(end) => return end,
+            Woke::Over(Ok(())) => {
+                return if draining { End::Told(Close::Draining) } else { End::Closed };
+            }
+            Woke::Over(Err(error)) => return broken(conn, error).await,
+            Woke::Timer => {
+                if let Some(end) = late(conn, &patience) {
+                    return end;
+                }
+                timer.as_mut().reset(next_look(conn, &patience).into());
+            }
+        }
+    }
+}
+
+/// When the connection is to be looked at next.
+fn next_look(conn: &Conn, patience: &Patience) -> Instant {
+    let left = conn.until().since(clock::unix_now()).min(LOOK_AGAIN);
+    let look = conn.now() + left;
+    conn.pace.deadline(patience).map_or(look, |(at, _)| at.min(look))
+}
+
+/// The timer rang: what is late?
+fn late(conn: &Conn, patience: &Patience) -> Option<End> {
+    if conn.until() <= clock::unix_now() {
+        return Some(End::Told(Close::Expired));
+    }
+    let (at, late) = conn.pace.deadline(patience)?;
+    if at > conn.now() {
+        return None;
+    }
+    match late {
+        Late::Body => {
+            conn.pace.give_up_body();
+            None
+        }
+        Late::Head => Some(End::Slow),
+        Late::Reading => Some(End::Unread),
+        Late::First | Late::Idle => Some(End::Idle),
+    }
+}
+
+/// Why a connection broke; a request that had it closed knows better.
+async fn broken(conn: &Conn, error: hyper::Error) -> End {
+    let mut closing = pin!(conn.closing());
+    let known = poll_fn(|cx| match closing.as_mut().poll(cx) {
+        Poll::Ready(end) => Poll::Ready(Some(end)),
+        Poll::Pending => Poll::Ready(None),
+    });
+    if let Some(end) = known.await {
+        return end;
+    }
+    tracing::debug!(%error, "an HTTP connection broke");
+    if error.is_incomplete_message() || error.is_closed() || error.is_canceled() {
+        return End::Closed;
+    }
+    if error.is_parse() || error.is_user() {
+        return End::Unruly;
+    }
+    End::Broken(std::io::Error::other(error))
+}

@@ -1,0 +1,95 @@
+//! Answers. Every one carries the security headers; they are put together once.
+
+use std::sync::LazyLock;
+
+use bytes::Bytes;
+use futures_util::stream::{BoxStream, Stream, StreamExt};
+use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
+use hyper::{Response, StatusCode};
+
+use crate::jsonrpc::{RpcError, write_error};
+
+use super::body::ReplyBody;
+
+const NO_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
+
+/// What every answer says: it is not to be kept, guessed at, framed or told of.
+fn security() -> HeaderMap {
+    let mut map = HeaderMap::with_capacity(8);
+    let mut put = |name: HeaderName, value: &'static str| {
+        map.insert(name, HeaderValue::from_static(value));
+    };
+    put(header::X_CONTENT_TYPE_OPTIONS, "nosniff");
+    put(header::CACHE_CONTROL, "no-store");
+    put(header::REFERRER_POLICY, "no-referrer");
+    put(header::CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'");
+    map
+}
+
+fn with_type(kind: &'static str) -> HeaderMap {
+    let mut map = security();
+    map.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+    map
+}
+
+static BARE: LazyLock<HeaderMap> = LazyLock::new(security);
+static JSON: LazyLock<HeaderMap> = LazyLock::new(|| with_type("application/json"));
+static TEXT: LazyLock<HeaderMap> = LazyLock::new(|| with_type("text/plain; charset=utf-8"));
+static EVENTS: LazyLock<HeaderMap> = LazyLock::new(|| {
+    let mut map = with_type("text/event-stream");
+    map.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store, no-transform"));
+    map.insert(NO_BUFFERING, HeaderValue::from_static("no"));
+    map
+});
+
+fn response(status: StatusCode, headers: &HeaderMap, body: ReplyBody) -> Response<ReplyBody> {
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    *response.headers_mut() = headers.clone();
+    response
+}
+
+/// Without a body.
+#[must_use]
+pub fn empty(status: StatusCode) -> Response<ReplyBody> {
+    response(status, &BARE, ReplyBody::Whole(None))
+}
+
+/// One JSON text.
+#[must_use]
+pub fn json(status: StatusCode, body: Bytes) -> Response<ReplyBody> {
+    response(status, &JSON, ReplyBody::Whole(Some(body)))
+}
+
+/// A few words.
+#[must_use]
+pub fn text(status: StatusCode, body: &'static str) -> Response<ReplyBody> {
+    response(status, &TEXT, ReplyBody::Whole(Some(Bytes::from_static(body.as_bytes()))))
+}
+
+/// Events until the stream ends.
+#[must_use]
+pub fn event_stream(events: impl Stream<Item = Bytes> + Send + 'static) -> Response<ReplyBody> {
+    let events: BoxStream<'static, Bytes> = events.boxed();
+    response(StatusCode::OK, &EVENTS, ReplyBody::Events(events))
+}
+
+/// A refusal, with a JSON-RPC error without an id for clients that look into the body.
+#[must_use]
+pub fn fault(status: StatusCode, code: i64, message: &str) -> Response<ReplyBody> {
+    let mut body = Vec::with_capacity(96 + message.len());
+    write_error(&mut body, None, &RpcError::new(code, message));
+    json(status, body.into())
+}
+
+/// 405 with what is allowed.
+#[must_use]
+pub fn allow(methods: &'static str) -> Response<ReplyBody> {
+    let mut response = fault(
+        StatusCode::METHOD_NOT_ALLOWED,
+        crate::jsonrpc::code::INVALID_REQUEST,
+        "this method is not allowed here",
+    );
+    response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(methods));
+    response
+}

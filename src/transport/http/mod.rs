@@ -1,0 +1,17 @@
+//! HTTP/1.1 and HTTP/2 over an admitted connection: what a request's head says, its body within
+//! bounds, answers with the headers that every answer carries, and the pace of the connection.
+//! Knows the names of MCP's headers and nothing of what they mean.
+
+mod answer;
+mod body;
+mod connection;
+mod encoded;
+mod fields;
+mod pace;
+
+pub use answer::{allow, empty, event_stream, fault, json, text};
+pub use body::{BodyError, ReplyBody, collect};
+pub use connection::{Bounds, Connection, Gone};
+pub use encoded::{NotText, decoded};
+pub use fields::{Accepts, Fields, is_json, is_media_type};
+pub use pace::{Busy, Late, Pace, Paced, Patience};

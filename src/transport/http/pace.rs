@@ -1,0 +1,370 @@
+//! How fast a connection gets on: whether a request is being answered, since when a request's head
+//! is under way, since when the peer has not taken what was written. The stream tells, the
+//! connection's task asks; neither needs a timer of its own for a request.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+use bytes::{Buf, Bytes};
+use futures_util::task::AtomicWaker;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use crate::clock;
+
+/// Nothing is under way.
+const NEVER: u64 = 0;
+
+/// The pace of one connection. Times are microseconds since it began, plus one.
+#[derive(Debug)]
+pub struct Pace {
+    began: Instant,
+    /// HTTP/1.1, where bytes between requests are the head of the next one.
+    heads: bool,
+    head: AtomicU64,
+    stalled: AtomicU64,
+    heard: AtomicU64,
+    busy: AtomicUsize,
+    asked: AtomicBool,
+    /// Since when a request's body is under way (HTTP/1.1).
+    body: AtomicU64,
+    /// That body is too late.
+    slow: AtomicBool,
+    reader: AtomicWaker,
+    /// Bytes came while a request that was read whole was being answered: the next one's head.
+    ahead: AtomicBool,
+}
+
+/// What is late.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Late {
+    /// The first byte, or on HTTP/2 the first request.
+    First,
+    /// The rest of a request's head.
+    Head,
+    /// The rest of a request's body (HTTP/1.1): [`Pace::give_up_body`] lets it be answered.
+    Body,
+    /// The peer's reading.
+    Reading,
+    /// Anything at all.
+    Idle,
+}
+
+/// How long each may take.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    /// Until the first request.
+    pub first: Duration,
+    /// A request's head.
+    pub head: Duration,
+    /// A request's body.
+    pub body: Duration,
+    /// A write.
+    pub write: Duration,
+    /// Silence without a request in flight.
+    pub idle: Option<Duration>,
+}
+
+impl Pace {
+    /// `heads`: whether bytes between requests are the head of the next one (HTTP/1.1).
+    #[must_use]
+    pub fn new(heads: bool) -> Arc<Self> {
+        Arc::new(Self {
+            began: clock::monotonic(),
+            heads,
+            head: AtomicU64::new(NEVER),
+            stalled: AtomicU64::new(NEVER),
+            heard: AtomicU64::new(1),
+            busy: AtomicUsize::new(0),
+            asked: AtomicBool::new(false),
+            body: AtomicU64::new(NEVER),
+            slow: AtomicBool::new(false),
+            reader: AtomicWaker::new(),
+            ahead: AtomicBool::new(false),
+        })
+    }
+
+    fn now(&self) -> u64 {
+        let micros = clock::monotonic().duration_since(self.began).as_micros();
+        u64::try_from(micros).unwrap_or(u64::MAX - 1) + 1
+    }
+
+    /// A request's head is whole.
+    #[must_use]
+    pub fn begin(self: &Arc<Self>) -> Busy {
+        self.busy.fetch_add(1, Ordering::Relaxed);
+        self.asked.store(true, Ordering::Relaxed);
+        self.head.store(NEVER, Ordering::Relaxed);
+        Busy(Arc::clone(self))
+    }
+
+    /// Requests that are not answered to the end.
+    #[must_use]
+    pub fn busy(&self) -> usize {
+        self.busy.load(Ordering::Relaxed)
+    }
+
+    /// Tells whoever collects the body that it is too late.
+    pub fn give_up_body(&self) {
+        self.body.store(NEVER, Ordering::Relaxed);
+        self.slow.store(true, Ordering::Release);
+        self.reader.wake();
+    }
+
+    fn read(&self) {
+        let now = self.now();
+        self.heard.store(now, Ordering::Relaxed);
+        if !self.heads {
+            return;
+        }
+        if self.busy() > 0 {
+            self.ahead.store(true, Ordering::Relaxed);
+        } else if self.head.load(Ordering::Relaxed) == NEVER {
+            self.head.store(now, Ordering::Relaxed);
+        }
+    }
+
+    fn stall(&self) {
+        if self.stalled.load(Ordering::Relaxed) == NEVER {
+            self.stalled.store(self.now(), Ordering::Relaxed);
+        }
+    }
+
+    fn wrote(&self) {
+        if self.stalled.load(Ordering::Relaxed) != NEVER {
+            self.stalled.store(NEVER, Ordering::Relaxed);
+        }
+    }
+
+    /// What is late first, and when.
+    #[must_use]
+    pub fn deadline(&self, patience: &Patience) -> Option<(Instant, Late)> {
+        let after = |since: u64, limit: Duration| {
+            self.began + Duration::from_micros(since.saturating_sub(1)) + limit
+        };
+        let head = self.head.load(Ordering::Relaxed);
+        let stalled = self.stalled.load(Ordering::Relaxed);
+        let mut first = None;
+        let mut take = |at: Instant, late: Late| {
+            if first.is_none_or(|(known, _)| at < known) {
+                first = Some((at, late));
+            }
+        };
+        if stalled != NEVER {
+            take(after(stalled, patience.write), Late::Reading);
+        }
+        if head != NEVER {
+            take(after(head, patience.head), Late::Head);
+        }
+        let body = self.body.load(Ordering::Relaxed);
+        if body != NEVER {
+            take(after(body, patience.body), Late::Body);
+        }
+        if !self.asked.load(Ordering::Relaxed) {
+            take(after(1, patience.first), Late::First);
+        } else if let Some(idle) = patience.idle.filter(|_| self.busy() == 0) {
+            take(after(self.heard.load(Ordering::Relaxed), idle), Late::Idle);
+        }
+        first
+    }
+}
+
+/// One request that is being answered.
+#[derive(Debug)]
+pub struct Busy(Arc<Pace>);
+
+impl Busy {
+    /// Its body is under way. Whether the connection keeps the time for it: on HTTP/2, where bodies
+    /// come side by side, it does not.
+    pub fn body_begins(&self) -> bool {
+        if self.0.heads {
+            self.0.slow.store(false, Ordering::Relaxed);
+            self.0.body.store(self.0.heard.load(Ordering::Relaxed), Ordering::Relaxed);
+        }
+        self.0.heads
+    }
+
+    /// Whether the connection says that the body is too late; else it wakes the reader when it is.
+    pub fn poll_slow(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.0.reader.register(cx.waker());
+        if self.0.slow.load(Ordering::Acquire) { Poll::Ready(()) } else { Poll::Pending }
+    }
+
+    /// Its body is whole: further bytes belong to the next request.
+    pub fn body_done(&self) {
+        self.0.body.store(NEVER, Ordering::Relaxed);
+        self.0.ahead.store(false, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        let pace = &self.0;
+        pace.body.store(NEVER, Ordering::Relaxed);
+        let ahead = pace.ahead.swap(false, Ordering::Relaxed);
+        if pace.busy.fetch_sub(1, Ordering::Relaxed) == 1 {
+            let now = pace.now();
+            pace.heard.store(now, Ordering::Relaxed);
+            if pace.heads && ahead {
+                pace.head.store(now, Ordering::Relaxed);
+            }
+        }
+    }
+}
+
+/// A stream that tells its pace, and gives back first what was read of it already.
+#[derive(Debug)]
+pub struct Paced<S> {
+    stream: S,
+    read: Bytes,
+    pace: Arc<Pace>,
+}
+
+impl<S> Paced<S> {
+    /// `read`: what was read of the stream before.
+    pub const fn new(stream: S, read: Bytes, pace: Arc<Pace>) -> Self {
+        Self { stream, read, pace }
+    }
+
+    fn written(&self, done: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        match &done {
+            Poll::Pending => self.pace.stall(),
+            Poll::Ready(_) => self.pace.wrote(),
+        }
+        done
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Paced<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if !self.read.is_empty() {
+            let count = self.read.len().min(buffer.remaining());
+            buffer.put_slice(&self.read[..count]);
+            self.read.advance(count);
+            self.pace.read();
+            return Poll::Ready(Ok(()));
+        }
+        let before = buffer.filled().len();
+        ready!(Pin::new(&mut self.stream).poll_read(cx, buffer))?;
+        if buffer.filled().len() > before {
+            self.pace.read();
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Paced<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let done = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        self.written(done)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let done = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
+        self.written(done)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let done = Pin::new(&mut self.stream).poll_flush(cx);
+        match &done {
+            Poll::Pending => self.pace.stall(),
+            Poll::Ready(_) => self.pace.wrote(),
+        }
+        done
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let done = Pin::new(&mut self.stream).poll_shutdown(cx);
+        if done.is_pending() {
+            self.pace.stall();
+        }
+        done
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+
+    const PATIENCE: Patience = Patience {
+        first: Duration::from_secs(60),
+        head: Duration::from_secs(10),
+        body: Duration::from_secs(20),
+        write: Duration::from_secs(30),
+        idle: Some(Duration::from_secs(100)),
+    };
+
+    fn late(pace: &Pace) -> Option<Late> {
+        pace.deadline(&PATIENCE).map(|(_, late)| late)
+    }
+
+    #[tokio::test]
+    async fn each_state_has_its_deadline() {
+        let pace = Pace::new(true);
+        assert_eq!(late(&pace), Some(Late::First));
+        let (near, mut far) = tokio::io::duplex(8);
+        let read = Bytes::from_static(b"GE");
+        let mut stream = Paced::new(near, read, Arc::clone(&pace));
+        let mut buffer = [0; 8];
+        assert_eq!(stream.read(&mut buffer).await.unwrap(), 2);
+        assert_eq!(late(&pace), Some(Late::Head));
+        let busy = pace.begin();
+        assert_eq!(late(&pace), None);
+        assert!(busy.body_begins());
+        assert_eq!(late(&pace), Some(Late::Body));
+        // A body, then the beginning of the next request.
+        far.write_all(b"body").await.unwrap();
+        assert_eq!(stream.read(&mut buffer).await.unwrap(), 4);
+        busy.body_done();
+        drop(busy);
+        assert_eq!(late(&pace), Some(Late::Idle));
+        let busy = pace.begin();
+        busy.body_done();
+        far.write_all(b"GET").await.unwrap();
+        assert_eq!(stream.read(&mut buffer).await.unwrap(), 3);
+        drop(busy);
+        assert_eq!(late(&pace), Some(Late::Head));
+        let _busy = pace.begin();
+        let mut writing = Box::pin(stream.write_all(b"0123456789"));
+        assert!(futures_util::poll!(writing.as_mut()).is_pending());
+        assert_eq!(late(&pace), Some(Late::Reading));
+        let mut all = [0; 10];
+        let (done, read) = tokio::join!(writing, far.read_exact(&mut all));
+        done.unwrap();
+        read.unwrap();
+        assert_eq!(late(&pace), None);
+    }
+
+    #[tokio::test]
+    async fn bytes_of_http_2_are_no_heads() {
+        let pace = Pace::new(false);
+        let (near, _far) = tokio::io::duplex(8);
+        let mut stream = Paced::new(near, Bytes::from_static(b"PRI"), Arc::clone(&pace));
+        let mut buffer = [0; 8];
+        assert_eq!(stream.read(&mut buffer).await.unwrap(), 3);
+        assert_eq!(late(&pace), Some(Late::First));
+        drop(pace.begin());
+        assert_eq!(late(&pace), Some(Late::Idle));
+    }
+}

@@ -1,0 +1,79 @@
+//! Both ends of a byte stream as the wires use them: a read that needs no memory of its own, and
+//! bytes on their way out that survive a dropped write.
+
+use std::cell::RefCell;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// Bytes of the shared read buffer: one TLS record.
+const SHARED: usize = 16 * 1024;
+
+thread_local! {
+    static BUFFER: RefCell<Vec<u8>> = RefCell::new(vec![0; SHARED]);
+}
+
+/// Reads once through a buffer that all connections of a thread share, because nobody knows before
+/// a read whether there is anything to read. `take` is given what came; nothing at the end.
+pub fn poll_shared<S: AsyncRead + Unpin, T>(
+    stream: &mut S,
+    cx: &mut Context<'_>,
+    take: impl FnOnce(&[u8]) -> T,
+) -> Poll<io::Result<T>> {
+    BUFFER.with_borrow_mut(|shared| {
+        let mut buffer = ReadBuf::new(shared);
+        ready!(Pin::new(stream).poll_read(cx, &mut buffer))?;
+        Poll::Ready(Ok(take(buffer.filled())))
+    })
+}
+
+/// Bytes on their way out.
+#[derive(Debug, Default)]
+pub struct Outlet {
+    bytes: Vec<u8>,
+    written: usize,
+}
+
+impl Outlet {
+    /// Where to append.
+    pub const fn bytes(&mut self) -> &mut Vec<u8> {
+        &mut self.bytes
+    }
+
+    /// Bytes that wait.
+    pub const fn waiting(&self) -> usize {
+        self.bytes.len() - self.written
+    }
+
+    /// Writes all that waits; what is written already stays written when this is not ready.
+    pub fn poll_flush<S: AsyncWrite + Unpin>(
+        &mut self,
+        stream: &mut S,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.bytes.is_empty() {
+            return Poll::Ready(Ok(()));
+        }
+        while self.written < self.bytes.len() {
+            let left = &self.bytes[self.written..];
+            let count = ready!(Pin::new(&mut *stream).poll_write(cx, left))?;
+            if count == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.written += count;
+        }
+        ready!(Pin::new(stream).poll_flush(cx))?;
+        self.bytes.clear();
+        self.written = 0;
+        Poll::Ready(Ok(()))
+    }
+
+    /// Gives memory back while nothing waits.
+    pub fn rest(&mut self) {
+        if self.bytes.is_empty() && self.bytes.capacity() > 0 {
+            self.bytes = Vec::new();
+        }
+    }
+}

@@ -1,0 +1,282 @@
+//! Streamable HTTP: each status with its accepted twin, both eras, sessions, streams.
+
+use hyper::Method;
+use serde_json::{Value, json};
+
+use crate::support::http::{RawHttp, Web};
+use crate::support::pki::Certified;
+use crate::support::served::{Served, Site};
+
+const ALL: &[&str] = &["*", "admin:*"];
+
+/// A server and an operator that it knows.
+async fn open(site: &Site) -> (Served, Certified) {
+    let operator = site.enrol("operator", ALL).await;
+    (site.serve().await, operator)
+}
+
+#[tokio::test]
+async fn a_tool_is_called_in_both_eras_over_both_versions() {
+    let site = Site::new().await;
+    let (served, operator) = open(&site).await;
+    for two in [false, true] {
+        let mut web = if two {
+            Web::http2(&site, &served, &operator).await
+        } else {
+            Web::http1(&site, &served, &operator).await
+        };
+        let request = web.modern("tools/call", json!({"name":"self__whoami"}));
+        let answer = web.whole(request).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        assert_eq!(answer.header("content-type"), Some("application/json"));
+        assert_eq!(answer.header("mcp-session-id"), None);
+        for (name, value) in [
+            ("x-content-type-options", "nosniff"),
+            ("cache-control", "no-store"),
+            ("referrer-policy", "no-referrer"),
+        ] {
+            assert_eq!(answer.header(name), Some(value));
+        }
+        let result = &answer.json()["result"];
+        assert_eq!(result["resultType"], "complete");
+        assert!(result["structuredContent"]["name"].as_str().unwrap().ends_with("/operator"));
+        for revision in ["2025-06-18", "2025-11-25"] {
+            let answer = web.initialize(revision, json!({})).await;
+            assert_eq!(answer.json()["result"]["protocolVersion"], revision);
+            let answer = web.ask_bare("tools/call", json!({"name":"self__whoami"})).await;
+            assert!(answer["result"]["resultType"].is_null(), "{answer}");
+            assert!(answer["result"]["structuredContent"]["name"].is_string());
+        }
+    }
+    served.stop().await;
+}
+
+#[tokio::test]
+async fn the_first_byte_tells_http_from_the_raw_stream() {
+    let site = Site::new().await;
+    let (served, operator) = open(&site).await;
+    let client = crate::support::client::Client::of(&operator, &site.server_root).offering(&[]);
+    let stream = crate::support::served::tls(&client, served.address).await.unwrap();
+    let mut raw = RawHttp { stream };
+    raw.send("GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    assert!(raw.head().await.starts_with("HTTP/1.1 200 OK\r\n"));
+    let stream = crate::support::served::tls(&client, served.address).await.unwrap();
+    let mut lines = crate::support::served::Lines::over(stream);
+    let answer = lines.ask("tools/call", json!({"name":"self__whoami"})).await;
+    assert_eq!(answer["result"]["resultType"], "complete");
+    served.stop().await;
+}
+
+#[tokio::test]
+async fn each_refusal_has_its_status() {
+    let extra = "[http]\nallowed_origins = [\"https://good.example\"]\nallowed_hosts = [\"localhost\"]\n\
+                 [limits]\nmax_message_bytes = \"64KiB\"\n";
+    let site = Site::with(extra).await;
+    let (served, operator) = open(&site).await;
+    let mut web = Web::http1(&site, &served, &operator).await;
+    let call = json!({"jsonrpc":"2.0","id":1,"method":"ping"});
+    web.initialize("2025-11-25", json!({})).await;
+    let session = web.session.clone().unwrap();
+    let good = [("mcp-session-id", session.as_str())];
+    let with = |more: &[(&'static str, &'static str)]| {
+        let mut fields: Vec<(&str, &str)> = good.to_vec();
+        fields.extend_from_slice(more);
+        fields
+    };
+    // (fields, path, status)
+    let cases: [(&[(&str, &str)], &str, u16); 8] = [
+        (&[], "/mcp", 200),
+        (&[], "/other", 404),
+        (&[("origin", "https://good.example")], "/mcp", 200),
+        (&[("origin", "https://evil.example")], "/mcp", 403),
+        (&[("origin", "null")], "/mcp", 403),
+        (&[("host", "localhost:99")], "/mcp", 200),
+        (&[("host", "evil.example")], "/mcp", 421),
+        (&[("mcp-protocol-version", "1999-01-01")], "/mcp", 400),
+    ];
+    for (more, path, status) in cases {
+        let mut all = vec![("content-type", "application/json"), ("accept", "*/*")];
+        all.extend(with(&[]));
+        all.extend_from_slice(more);
+        let request = web.request(Method::POST, path, &all, Some(call.to_string()));
+        let answer = web.whole(request).await;
+        assert_eq!(answer.status, status, "{more:?} {path} {answer:?}");
+        assert_eq!(answer.header("x-content-type-options"), Some("nosniff"));
+        let shared = answer.header("access-control-allow-origin").is_some();
+        assert_eq!(shared, more.contains(&("origin", "https://good.example")));
+    }
+    // (content type, accept, body, status); those that leave the body unread end the connection.
+    let long = json!({"jsonrpc":"2.0","id":1,"method":"ping","params":{"a":"x".repeat(70_000)}});
+    let cases: [(&str, &str, String, u16); 9] = [
+        ("application/json; charset=utf-8", "application/json", call.to_string(), 200),
+        ("application/json", "text/event-stream", call.to_string(), 200),
+        ("text/plain", "*/*", call.to_string(), 415),
+        ("application/json; charset=latin1", "*/*", call.to_string(), 415),
+        ("application/json", "text/html", call.to_string(), 406),
+        ("application/json", "*/*", long.to_string(), 413),
+        ("application/json", "*/*", "nonsense".into(), 400),
+        ("application/json", "*/*", format!("[{call}]"), 400),
+        ("application/json", "*/*", "{\"jsonrpc\":\"2.0\"}".into(), 400),
+    ];
+    for (kind, accept, body, status) in cases {
+        let mut web = Web::http1(&site, &served, &operator).await;
+        let fields =
+            [("content-type", kind), ("accept", accept), ("mcp-session-id", session.as_str())];
+        let request = web.request(Method::POST, "/mcp", &fields, Some(body));
+        let answer = web.whole(request).await;
+        assert_eq!(answer.status, status, "{kind} {accept} {answer:?}");
+        if status != 200 {
+            assert!(answer.json()["error"]["code"].is_i64());
+            assert!(answer.json().get("id").is_none());
+        }
+    }
+    for (method, allowed) in [(Method::PUT, 405), (Method::HEAD, 405), (Method::OPTIONS, 204)] {
+        let request = web.request(method, "/mcp", &[], None);
+        let answer = web.whole(request).await;
+        assert_eq!(answer.status, allowed);
+        assert_eq!(answer.header("allow"), Some("GET, POST, DELETE, OPTIONS"));
+    }
+    served.stop().await;
+}
+
+#[tokio::test]
+async fn modern_headers_say_what_the_body_says() {
+    let site = Site::new().await;
+    let (served, operator) = open(&site).await;
+    let mut web = Web::http1(&site, &served, &operator).await;
+    let message = crate::support::served::modern(7, "tools/call", json!({"name":"self__whoami"}));
+    let version = ("mcp-protocol-version", "2026-07-28");
+    let method = ("mcp-method", "tools/call");
+    let name = ("mcp-name", "self__whoami");
+    let cases: [(&[(&str, &str)], u16); 12] = [
+        (&[version, method, name], 200),
+        (&[version, method, ("mcp-name", "=?base64?c2VsZl9fd2hvYW1p?=")], 200),
+        (&[version, method, ("mcp-name", "=?base64?c2VsZl9fd2hvYW1p=?=")], 400),
+        (&[version, method, ("mcp-name", "self__server_status")], 400),
+        (&[version, method], 400),
+        (&[version, name], 400),
+        (&[version, ("mcp-method", "Tools/call"), name], 400),
+        (&[method, name], 400),
+        (&[("mcp-protocol-version", "2025-11-25"), method, name], 400),
+        (&[version, method, name, name], 400),
+        (&[version, version, method, name], 400),
+        (&[version, method, name, ("mcp-session-id", "of the past")], 200),
+    ];
+    for (fields, status) in cases {
+        let request = web.post(fields, &message);
+        let answer = web.whole(request).await;
+        assert_eq!(answer.status, status, "{fields:?} {answer:?}");
+        assert_eq!(answer.json()["id"], 7);
+        assert_eq!(answer.header("mcp-session-id"), None);
+        if status == 400 {
+            assert_eq!(answer.json()["error"]["code"], -32020, "{fields:?}");
+        }
+    }
+    served.stop().await;
+}
+
+#[tokio::test]
+async fn modern_errors_have_their_status() {
+    let site = Site::new().await;
+    let (served, operator) = open(&site).await;
+    let mut web = Web::http2(&site, &served, &operator).await;
+    let version = "io.modelcontextprotocol/protocolVersion";
+    for method in ["initialize", "ping", "logging/setLevel", "resources/subscribe", "no/such"] {
+        let request = web.modern(method, json!({"protocolVersion":"2025-11-25"}));
+        let answer = web.whole(request).await;
+        assert_eq!((answer.status, &answer.json()["error"]["code"]), (404, &json!(-32601)));
+    }
+    let unknown = json!({"_meta":{version:"2031-01-01"}});
+    let fields = [("mcp-protocol-version", "2031-01-01"), ("mcp-method", "tools/list")];
+    let message = crate::support::served::modern(1, "tools/list", unknown);
+    let request = web.post(&fields, &message);
+    let answer = web.whole(request).await;
+    assert_eq!((answer.status, &answer.json()["error"]["code"]), (400, &json!(-32022)));
+    assert_eq!(answer.json()["error"]["data"]["requested"], "2031-01-01");
+    let fields = [("mcp-protocol-version", "2026-07-28"), ("mcp-method", "tools/list")];
+    let request = web.post(&fields, &message);
+    assert_eq!(web.whole(request).await.json()["error"]["code"], -32020);
+    // Neither `_meta` nor a part of it.
+    for params in [json!({}), json!({"_meta":{version:"2026-07-28"}})] {
+        let message = json!({"jsonrpc":"2.0","id":1,"method":"tools/list","params":params});
+        let request = web.post(&fields, &message);
+        let answer = web.whole(request).await;
+        assert_eq!((answer.status, &answer.json()["error"]["code"]), (400, &json!(-32602)));
+    }
+    // What a call itself comes to stays in the body.
+    let request = web.modern("tools/call", json!({"name":"no_such"}));
+    let answer = web.whole(request).await;
+    assert_eq!((answer.status, &answer.json()["error"]["code"]), (200, &json!(-32602)));
+    for method in [Method::GET, Method::DELETE] {
+        let request = web.request(method, "/mcp", &[("mcp-protocol-version", "2026-07-28")], None);
+        let answer = web.whole(request).await;
+        assert_eq!((answer.status, answer.header("allow")), (405, Some("POST, OPTIONS")));
+    }
+    let note = json!({"jsonrpc":"2.0","method":"notifications/whatever"});
+    let request = web.post(&[("mcp-protocol-version", "2026-07-28")], &note);
+    let answer = web.whole(request).await;
+    assert_eq!((answer.status, answer.body.as_str()), (202, ""));
+    served.stop().await;
+}
+
+#[tokio::test]
+async fn a_session_belongs_to_its_identity_and_ends() {
+    let site = Site::with("[http]\nsessions_per_identity = 2\n").await;
+    let thief = site.enrol("thief", ALL).await;
+    let (served, operator) = open(&site).await;
+    let mut web = Web::http1(&site, &served, &operator).await;
+    web.initialize("2025-11-25", json!({})).await;
+    let id = web.session.clone().unwrap();
+    assert_eq!((id.len(), web.ask_bare("ping", json!({})).await["result"].clone()), (32, json!({})));
+    // The same identity from another connection, another identity, an id that never was, none.
+    let mut again = Web::http2(&site, &served, &operator).await;
+    again.session = Some(id.clone());
+    assert_eq!(again.ask_bare("ping", json!({})).await["result"], json!({}));
+    let mut other = Web::http1(&site, &served, &thief).await;
+    for (session, status) in [(Some(id.clone()), 404), (Some("0".repeat(32)), 404), (None, 400)] {
+        other.session = session;
+        for request in [
+            other.bare("ping", json!({})),
+            other.request(Method::DELETE, "/mcp", &other.of_session(), None),
+        ] {
+            assert_eq!(other.whole(request).await.status, status);
+        }
+        assert_eq!(other.listen(None).await.status, status);
+    }
+    // A third session ends the one that rested longest.
+    let mut all = vec![id];
+    for _ in 0..2 {
+        web.initialize("2025-06-18", json!({})).await;
+        all.push(web.session.clone().unwrap());
+    }
+    for (id, status) in all.into_iter().zip([404, 200, 200]) {
+        web.session = Some(id);
+        let request = web.bare("ping", json!({}));
+        assert_eq!(web.whole(request).await.status, status);
+    }
+    let request = web.request(Method::DELETE, "/mcp", &web.of_session(), None);
+    assert_eq!(web.whole(request).await.status, 204);
+    let request = web.bare("ping", json!({}));
+    assert_eq!(web.whole(request).await.status, 404);
+    served.stop().await;
+}
+
+fn tools(answer: &Value) -> usize {
+    answer["result"]["tools"].as_array().unwrap_or_else(|| panic!("{answer}")).len()
+}
+
+#[tokio::test]
+async fn probes_answer_to_an_admitted_peer() {
+    let site = Site::new().await;
+    let (served, operator) = open(&site).await;
+    let mut web = Web::http2(&site, &served, &operator).await;
+    for path in ["/healthz", "/readyz"] {
+        let request = web.request(Method::GET, path, &[], None);
+        let answer = web.whole(request).await;
+        assert_eq!((answer.status, answer.body.as_str()), (200, "ok\n"));
+        let request = web.request(Method::POST, path, &[], None);
+        assert_eq!(web.whole(request).await.status, 405);
+    }
+    assert!(tools(&web.ask("tools/list", json!({})).await) > 5);
+    served.stop().await;
+}

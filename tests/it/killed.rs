@@ -1,0 +1,118 @@
+//! The real program, killed again and again while it issues and revokes: what left is known, what
+//! was confirmed holds, the CRL's number never goes back, no file is half written.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use countersign::cert::{load_chain, load_key, write_atomic};
+use countersign::identity::Fingerprint;
+use countersign::registry::{SqliteStore, Store};
+
+const ROUNDS: u32 = 24;
+
+struct Place(tempfile::TempDir);
+
+impl Place {
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    /// `countersign ca …` in this place.
+    fn ca(&self, line: &str) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_countersign"));
+        command.arg("ca").args(line.split_whitespace());
+        command.args(["--ca", "ca", "--registry", "registry.db", "--passphrase-file", "word"]);
+        command.current_dir(self.0.path()).stdin(Stdio::null());
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    }
+
+    fn done(&self, line: &str) -> String {
+        let output = self.ca(line).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{line}: {said}");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    /// Ends it with SIGKILL after a while, unless it was done before; whether it was.
+    fn killed_after(&self, line: &str, delay: Duration) -> bool {
+        let mut child = self.ca(line).spawn().unwrap();
+        std::thread::sleep(delay);
+        let _ = child.kill();
+        child.wait().unwrap().success()
+    }
+
+    fn crl(&self) -> (u64, Vec<String>) {
+        let output = Command::new("openssl")
+            .args(["crl", "-in", "ca/issuing.crl", "-noout", "-text", "-CAfile", "ca/issuing.crt"])
+            .current_dir(self.0.path())
+            .output()
+            .unwrap();
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!((text.clone() + &said).contains("verify OK"), "{text}{said}");
+        let after = text.split("X509v3 CRL Number:").nth(1).unwrap();
+        let number = after.split_whitespace().next().unwrap();
+        let number = match number.strip_prefix("0x") {
+            Some(hex) => u64::from_str_radix(hex, 16).unwrap(),
+            None => number.parse().unwrap(),
+        };
+        let serials = text.lines().filter_map(|line| line.trim().strip_prefix("Serial Number: "));
+        (number, serials.map(str::to_lowercase).collect())
+    }
+}
+
+fn leaf(path: &Path) -> Vec<u8> {
+    load_chain(path).unwrap().swap_remove(0)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_killed_process_leaves_is_whole() {
+    let place = Place(tempfile::tempdir().unwrap());
+    write_atomic(&place.path("word"), b"correct horse\n", 0o600).unwrap();
+    place.done("init");
+    let begun = Instant::now();
+    place.done("issue victim --grant tools:* --out out");
+    let whole = begun.elapsed();
+    let (mut last, _) = place.crl();
+    let (mut ended, mut finished, mut confirmed) = (0, 0, Vec::new());
+    for round in 0..ROUNDS {
+        // From the first instant to a little after a whole run.
+        let delay = whole * (round + 1) / (ROUNDS - 4);
+        let name = format!("agent{round}");
+        let issued = place.killed_after(&format!("issue {name} --grant tools:* --out out"), delay);
+        let store = SqliteStore::open(&place.path("registry.db"), false).await.unwrap();
+        let file = place.path(&format!("out/{name}.crt"));
+        assert!(file.exists() || !issued);
+        if file.exists() {
+            let der = leaf(&file);
+            let known = store.get(Fingerprint::of_der(&der)).await.unwrap();
+            assert_eq!(known.expect("what left is known").der, der);
+            load_key(&file.with_extension("key"), None).unwrap();
+        }
+        // Revokes the victim of this round, and makes the next one's beforehand.
+        let victim = Fingerprint::of_der(&leaf(&place.path("out/victim.crt")));
+        let revoked = place.killed_after(&format!("revoke {victim} --wait 10ms"), delay);
+        let record = store.get(victim).await.unwrap().unwrap();
+        assert!(record.revocation.is_some() || !revoked, "it was confirmed");
+        let (number, serials) = place.crl();
+        assert!(number >= last, "{number} after {last}");
+        last = number;
+        if revoked {
+            confirmed.push(record.serial.clone());
+        }
+        for serial in &confirmed {
+            assert!(serials.contains(serial), "{serial} is in no CRL any more");
+        }
+        finished += u32::from(issued) + u32::from(revoked);
+        ended += 2 - (u32::from(issued) + u32::from(revoked));
+        if record.revocation.is_some() {
+            place.done("issue victim --grant tools:* --out out --replace");
+        }
+    }
+    assert!(ended > 4 && finished > 2, "{ended} were killed, {finished} came to their end");
+    place.done("crl");
+    let (number, _) = place.crl();
+    assert!(number > last);
+}
