@@ -6,6 +6,7 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::io::AsyncReadExt as _;
@@ -151,9 +152,10 @@ path = {audit}
         line: &Line,
         times: usize,
     ) -> Result<Vec<Duration>, Box<dyn Error>> {
+        static GONE: AtomicUsize = AtomicUsize::new(0);
         let mut took = Vec::with_capacity(times);
-        for n in 0..times {
-            let name = format!("gone-{n:02}");
+        for _ in 0..times {
+            let name = format!("gone-{:04}", GONE.fetch_add(1, Ordering::Relaxed));
             let mut one = Self {
                 program: self.program.clone(),
                 dir: self.dir.clone(),

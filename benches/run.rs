@@ -419,8 +419,11 @@ impl Bench {
         };
         #[allow(clippy::cast_precision_loss, reason = "a size for people")]
         let kib = |bytes: u64| bytes as f64 / 1024.0;
-        let floor = weigh(&self.floor(true, None)?, Expect::Echo)?;
-        let (floor, opened) = (floor.each, floor.streams.len());
+        let (floor, opened) = {
+            let server = self.floor(true, None)?;
+            let crowd = weigh(&server, Expect::Echo)?;
+            (crowd.each, crowd.streams.len())
+        };
         let server = self.serve()?;
         let crowd = server
             .as_ref()

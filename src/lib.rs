@@ -13,6 +13,7 @@ pub mod secret;
 
 // Floor 1: what a certificate says, and who was proven.
 pub mod cert;
+pub mod est;
 pub mod peer;
 
 // Floor 2: what may be asked, and who is enrolled.
@@ -30,6 +31,7 @@ pub mod transport;
 
 // Floor 5: connections accepted, tools offered.
 pub mod backend;
+pub mod enrol;
 pub mod listener;
 
 // Floor 6
@@ -42,6 +44,7 @@ pub mod session;
 pub mod config;
 
 // Floor 9
+pub mod authority_server;
 pub mod client;
 pub mod server;
 

@@ -7,12 +7,14 @@
 //! | `server_started`, `server_stopped`, `reloaded` | the life of the process |
 //! | `admitted`, `refused`, `closed` | connections |
 //! | `registry_changed` | a pin, a revocation, an issuance that the server applied |
+//! | `enrolled`, `crl_written` | what the CA's own server hands out and writes |
 //! | `decision`, `outcome` | calls |
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::clock::UnixTime;
 use crate::identity::Fingerprint;
 use crate::peer::{Agreed, Mode, Peer};
 
@@ -160,6 +162,19 @@ pub enum Event<'a> {
         /// The fingerprint of that certificate. Not proven.
         fingerprint: Option<Fingerprint>,
     },
+    /// A certificate was issued and is in the registry; it leaves when this is written.
+    Enrolled(&'a Enrolled<'a>),
+    /// A CRL was written.
+    CrlWritten {
+        /// The file.
+        path: &'a str,
+        /// The CRL's number.
+        number: u64,
+        /// Certificates that it names.
+        entries: usize,
+        /// When the next is due.
+        next_update: UnixTime,
+    },
     /// A connection ended.
     Closed {
         /// The connection.
@@ -178,6 +193,31 @@ pub enum Event<'a> {
         /// The certificate that it is about.
         fingerprint: Fingerprint,
     },
+}
+
+/// An enrolment through the CA's own server.
+#[derive(Clone, Debug)]
+pub struct Enrolled<'a> {
+    /// Where the request came from.
+    pub address: SocketAddr,
+    /// What it was asked by: `token` or `certificate`.
+    pub by: &'a str,
+    /// The name in the certificate.
+    pub name: &'a str,
+    /// Of the new certificate.
+    pub fingerprint: Fingerprint,
+    /// Of the new certificate, lower-case hex.
+    pub serial: &'a str,
+    /// The profile it was issued with.
+    pub profile: &'a str,
+    /// What the certificate allows, as written.
+    pub grants: &'a [String],
+    /// The end of the new certificate.
+    pub not_after: UnixTime,
+    /// The certificate that it follows, where it is a renewal.
+    pub replaces: Option<Fingerprint>,
+    /// The number of the registry's change.
+    pub change: u64,
 }
 
 impl Event<'_> {
@@ -227,6 +267,19 @@ impl Event<'_> {
                     field(out, "fingerprint", &print.to_string());
                 }
             }
+            Self::Enrolled(enrolled) => enrolled.write(out),
+            Self::CrlWritten {
+                path,
+                number: count,
+                entries,
+                next_update,
+            } => {
+                field(out, "event", "crl_written");
+                field(out, "path", path);
+                number(out, "number", *count);
+                number(out, "entries", *entries as u64);
+                field(out, "next_update", &next_update.to_string());
+            }
             Self::Closed {
                 facts,
                 reason,
@@ -248,6 +301,24 @@ impl Event<'_> {
                 field(out, "fingerprint", &fingerprint.to_string());
             }
         }
+    }
+}
+
+impl Enrolled<'_> {
+    fn write(&self, out: &mut Vec<u8>) {
+        field(out, "event", "enrolled");
+        field(out, "source", &self.address.to_string());
+        field(out, "by", self.by);
+        field(out, "identity", self.name);
+        field(out, "fingerprint", &self.fingerprint.to_string());
+        field(out, "serial", self.serial);
+        field(out, "profile", self.profile);
+        field(out, "grants", &self.grants.join(" "));
+        field(out, "not_after", &self.not_after.to_string());
+        if let Some(old) = self.replaces {
+            field(out, "replaces", &old.to_string());
+        }
+        number(out, "change", self.change);
     }
 }
 

@@ -134,9 +134,17 @@ impl Catalogue {
                 local: tool.name,
             };
             let requires = tool.requires.into();
-            let headers = param_headers(tool.input.text())
-                .map_err(|why| CatalogueError::Header { tool: listed.key.clone(), why })?;
-            self.tools.push(ToolEntry { listed, input: tool.input, headers: headers.into(), requires });
+            let headers =
+                param_headers(tool.input.text()).map_err(|why| CatalogueError::Header {
+                    tool: listed.key.clone(),
+                    why,
+                })?;
+            self.tools.push(ToolEntry {
+                listed,
+                input: tool.input,
+                headers: headers.into(),
+                requires,
+            });
         }
         for prompt in provider.prompts() {
             let key = full_name(&name, &prompt.name);

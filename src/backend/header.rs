@@ -38,7 +38,9 @@ pub fn param_headers(schema: &str) -> Result<Vec<ParamHeader>, HeaderError> {
     if !schema.contains("x-mcp-header") {
         return Ok(Vec::new());
     }
-    let Ok(schema) = serde_json::from_str::<Value>(schema) else { return Ok(Vec::new()) };
+    let Ok(schema) = serde_json::from_str::<Value>(schema) else {
+        return Ok(Vec::new());
+    };
     let mut found = Vec::new();
     walk(&schema, &mut Vec::new(), &mut found)?;
     if occurrences(&schema) > found.len() {
@@ -55,16 +57,26 @@ fn walk(
     if let Some(name) = schema.get("x-mcp-header").filter(|_| !path.is_empty()) {
         let at = path.join(".");
         let token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
-        let name = name.as_str().filter(|name| !name.is_empty() && name.bytes().all(token));
-        let Some(name) = name else { return Err(HeaderError::Name(at)) };
-        if !matches!(schema["type"].as_str(), Some("string" | "integer" | "boolean")) {
+        let name = name
+            .as_str()
+            .filter(|name| !name.is_empty() && name.bytes().all(token));
+        let Some(name) = name else {
+            return Err(HeaderError::Name(at));
+        };
+        if !matches!(
+            schema["type"].as_str(),
+            Some("string" | "integer" | "boolean")
+        ) {
             return Err(HeaderError::Type(at));
         }
         let header = format!("mcp-param-{}", name.to_ascii_lowercase());
         if found.iter().any(|known| known.header == header) {
             return Err(HeaderError::Twice(name.to_owned()));
         }
-        found.push(ParamHeader { header, path: path.clone() });
+        found.push(ParamHeader {
+            header,
+            path: path.clone(),
+        });
     }
     for (name, property) in schema["properties"].as_object().into_iter().flatten() {
         path.push(name.clone());
@@ -99,12 +111,22 @@ mod tests {
             "deep":{"type":"object","properties":{"n":{"type":"integer","x-mcp-header":"N"}}}}}"#;
         let mut found = param_headers(schema).unwrap();
         found.sort_by(|a, b| a.header.cmp(&b.header));
-        let path = |path: &[&str]| path.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        let path = |path: &[&str]| {
+            path.iter()
+                .map(|name| (*name).to_owned())
+                .collect::<Vec<_>>()
+        };
         assert_eq!(
             found,
             [
-                ParamHeader { header: "mcp-param-n".into(), path: path(&["deep", "n"]) },
-                ParamHeader { header: "mcp-param-region".into(), path: path(&["region"]) },
+                ParamHeader {
+                    header: "mcp-param-n".into(),
+                    path: path(&["deep", "n"])
+                },
+                ParamHeader {
+                    header: "mcp-param-region".into(),
+                    path: path(&["region"])
+                },
             ]
         );
         assert_eq!(param_headers(r#"{"type":"object"}"#), Ok(Vec::new()));
@@ -113,12 +135,21 @@ mod tests {
     #[test]
     fn what_clients_refuse_is_refused_here() {
         let of = |property: &str| {
-            param_headers(&format!(r#"{{"type":"object","properties":{{{property}}}}}"#))
+            param_headers(&format!(
+                r#"{{"type":"object","properties":{{{property}}}}}"#
+            ))
         };
         assert!(of(r#""a":{"type":"string","x-mcp-header":"A"}"#).is_ok());
-        assert!(matches!(of(r#""a":{"type":"string","x-mcp-header":"A b"}"#), Err(HeaderError::Name(_))));
-        assert!(matches!(of(r#""a":{"type":"number","x-mcp-header":"A"}"#), Err(HeaderError::Type(_))));
-        let twice = r#""a":{"type":"string","x-mcp-header":"A"},"b":{"type":"string","x-mcp-header":"a"}"#;
+        assert!(matches!(
+            of(r#""a":{"type":"string","x-mcp-header":"A b"}"#),
+            Err(HeaderError::Name(_))
+        ));
+        assert!(matches!(
+            of(r#""a":{"type":"number","x-mcp-header":"A"}"#),
+            Err(HeaderError::Type(_))
+        ));
+        let twice =
+            r#""a":{"type":"string","x-mcp-header":"A"},"b":{"type":"string","x-mcp-header":"a"}"#;
         assert!(matches!(of(twice), Err(HeaderError::Twice(_))));
         let items = r#""a":{"type":"array","items":{"type":"string","x-mcp-header":"A"}}"#;
         assert_eq!(of(items), Err(HeaderError::Place));

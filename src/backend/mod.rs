@@ -3,8 +3,8 @@
 
 mod catalogue;
 mod encode;
-mod header;
 pub mod files;
+mod header;
 mod offer;
 pub mod own;
 pub mod prompts;
@@ -23,8 +23,8 @@ pub use offer::{
     Annotations, Completion, Page, Prompt, PromptArgument, Resource, ResourceTemplate, Tool,
 };
 pub use provider::{
-    Answer, AskError, Asker, Caller, Cancel, CompletionTarget, Context, Events, Happening, Note, Notes,
-    Provider, RawJson,
+    Answer, AskError, Asker, Caller, Cancel, CompletionTarget, Context, Events, Happening, Note,
+    Notes, Provider, RawJson,
 };
 pub use result::{
     Body, Content, Failure, PromptResult, ReadResult, ToolResult, encode_input_required,

@@ -143,23 +143,15 @@ fn encoded(json: &str) -> Bytes {
 
 fn describe(caller: &Caller) -> serde_json::Value {
     let chain = caller.peer.chain();
-    let agreed = caller.peer.agreed();
     let steps = caller.grounds.steps();
-    let issuers: Vec<String> = chain.issuers.iter().map(ToString::to_string).collect();
     let permissions: Vec<serde_json::Value> = steps.iter().map(permission).collect();
     json!({
         "name": chain.name.as_str(),
         "fingerprint": chain.fingerprint.to_string(),
-        "serial": chain.serial,
-        "issuers": issuers,
         "not_before": chain.not_before.to_string(),
         "not_after": chain.not_after.to_string(),
         "anchor": &*chain.anchor,
         "mode": match chain.mode { Mode::Pinned => "pinned", Mode::Issued => "issued" },
-        "tls": {
-            "version": agreed.version, "suite": agreed.suite, "group": agreed.group,
-            "resumed": agreed.resumed,
-        },
         "permissions": permissions,
         "limited_by": caller.grounds.limited_by(),
     })
@@ -201,16 +193,9 @@ fn whoami_tool() -> Tool {
     let output = json!({
         "type": "object",
         "properties": {
-            "name": text(), "fingerprint": text(), "serial": text(), "issuers": texts(),
+            "name": text(), "fingerprint": text(),
             "not_before": time(), "not_after": time(), "anchor": text(),
             "mode": {"type": "string", "enum": ["pinned", "issued"]},
-            "tls": {
-                "type": "object",
-                "properties": {
-                    "version": text(), "suite": text(), "group": text(),
-                    "resumed": {"type": "boolean"}
-                },
-            },
             "permissions": {"type": "array", "items": {
                 "type": "object",
                 "properties": {
@@ -291,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn whoami_says_what_the_certificate_the_handshake_and_the_policy_say() {
+    fn whoami_says_what_the_certificate_and_the_policy_say() {
         let context = testing::context(&["tools:files__read_*", "resources:*"]);
         let value = structured(&answer(&context, "whoami"));
         assert_eq!(value["name"], "spiffe://countersign.internal/reader");
@@ -301,7 +286,6 @@ mod tests {
         );
         assert_eq!(value["not_after"], "2033-05-18T03:33:20Z");
         assert_eq!(value["mode"], "issued");
-        assert_eq!(value["tls"]["version"], "TLSv1.3");
         assert_eq!(value["permissions"][0]["effect"], "allows");
         assert_eq!(
             value["permissions"][0]["grants"],

@@ -222,7 +222,7 @@ pub(super) struct Above {
     pub cross: Option<Vec<u8>>,
     pub parsed: Parsed,
     pub public_key: Vec<u8>,
-    trust_domain: String,
+    pub trust_domain: String,
     ceilings: Vec<Ceiling>,
     not_after: UnixTime,
 }

@@ -4,8 +4,11 @@
 use rustls::pki_types::CertificateSigningRequestDer;
 use rustls::pki_types::pem::PemObject;
 use x509_parser::certification_request::X509CertificationRequest;
+use x509_parser::cri_attributes::ParsedCriAttribute;
 use x509_parser::oid_registry::{OID_PKCS1_SHA1WITHRSA, OID_SHA1_WITH_RSA};
 use x509_parser::prelude::{FromDer, GeneralName, ParsedExtension};
+
+use crate::grant::{ExtensionError, WrittenGrants, decode_extension};
 
 use super::subject_key::{self, SubjectKeyError};
 
@@ -24,6 +27,9 @@ pub enum CsrError {
     /// Whoever made the request does not show that it holds the key, or the request was changed.
     #[error("the request's signature does not verify with its own key")]
     Signature,
+    /// The permissions that it asks for do not parse.
+    #[error("the permissions that the request asks for: {0}")]
+    Permissions(ExtensionError),
     /// The key gets no certificate.
     #[error(transparent)]
     Key(#[from] SubjectKeyError),
@@ -37,6 +43,8 @@ pub struct CertificateRequest {
     subject: String,
     uris: Vec<String>,
     dns: Vec<String>,
+    common_names: Vec<String>,
+    extensions: Vec<(String, Vec<u8>)>,
 }
 
 impl CertificateRequest {
@@ -78,7 +86,20 @@ impl CertificateRequest {
             subject: info.subject.to_string(),
             uris: Vec::new(),
             dns: Vec::new(),
+            common_names: Vec::new(),
+            extensions: Vec::new(),
         };
+        for name in info.subject.iter_common_name() {
+            let name = name.as_str().map_err(|_| malformed(String::from("its CN is no text")))?;
+            read.common_names.push(name.to_owned());
+        }
+        for attribute in info.attributes() {
+            if let ParsedCriAttribute::ExtensionRequest(asked) = attribute.parsed_attribute() {
+                let asked = asked.extensions.iter();
+                let asked = asked.map(|one| (one.oid.to_id_string(), one.value.to_vec()));
+                read.extensions.extend(asked);
+            }
+        }
         for extension in request.requested_extensions().into_iter().flatten() {
             if let ParsedExtension::SubjectAlternativeName(names) = extension {
                 for name in &names.general_names {
@@ -109,6 +130,28 @@ impl CertificateRequest {
     #[must_use]
     pub fn uris(&self) -> &[String] {
         &self.uris
+    }
+
+    /// Every common name of the subject that it asks for.
+    #[must_use]
+    pub fn common_names(&self) -> &[String] {
+        &self.common_names
+    }
+
+    /// The permissions that it asks for, where it says so. `oid`: dotted decimal.
+    ///
+    /// # Errors
+    /// They are there twice, or do not parse.
+    pub fn permissions(&self, oid: &str) -> Result<Option<WrittenGrants>, CsrError> {
+        let mut asked = self.extensions.iter().filter(|(other, _)| other == oid);
+        let (first, second) = (asked.next(), asked.next());
+        if second.is_some() {
+            return Err(CsrError::Malformed(String::from("it has its permissions twice")));
+        }
+        first
+            .map(|(_, value)| decode_extension(value))
+            .transpose()
+            .map_err(CsrError::Permissions)
     }
 
     /// The DNS names that it asks for.

@@ -10,6 +10,8 @@ mod crl;
 mod csr;
 mod delegate;
 pub mod dev;
+mod enrol;
+mod facts;
 mod files;
 mod issue;
 mod lock;
@@ -39,6 +41,8 @@ pub use csr::{CertificateRequest, CsrError};
 pub use delegate::{
     DelegateError, Delegation, LONGEST_DELEGATION, prepare_delegate, write_delegate,
 };
+pub use enrol::{Hosts, Outside, hosts, narrow};
+pub use facts::Facts;
 pub use files::{CaFiles, SettleError, State};
 pub use issue::{IssueError, Issued, issue, issue_offline, issue_with_token};
 pub use lock::LockError;

@@ -1,10 +1,7 @@
 //! Renewing: the same name, the same grants or fewer, another certificate. Old and new overlap, so
 //! that nobody is cut off between them; what was taken from the old one is not given back by the new.
 
-use std::net::IpAddr;
 use std::time::Duration;
-
-use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
 use crate::cert::{ParseError, Parsed};
 use crate::clock::UnixTime;
@@ -15,6 +12,7 @@ use crate::registry::{
 };
 
 use super::authority::Authority;
+use super::enrol::hosts;
 use super::issue::{IssueError, Issued, issue};
 use super::profile::{Profile, Usage};
 use super::sign::{Request, Rules, SignError, Signed, is_within};
@@ -108,7 +106,7 @@ impl Authority {
             profile: renewal.profile,
             ttl: renewal.ttl,
             dns: parsed.dns,
-            ips: addresses(&old.der),
+            ips: hosts(&old.der).ips,
         };
         let mut signed = self.sign(&request, rules, now)?;
         // The pin's own set was narrowed by somebody: it stays narrow.
@@ -148,24 +146,6 @@ fn check_narrower(
         }
     }
     Ok(())
-}
-
-fn addresses(der: &[u8]) -> Vec<IpAddr> {
-    let Ok((_, certificate)) = X509Certificate::from_der(der) else {
-        return Vec::new();
-    };
-    let names = certificate.subject_alternative_name().ok().flatten();
-    let names = names.map(|names| names.value.general_names.as_slice()).unwrap_or_default();
-    names
-        .iter()
-        .filter_map(|name| match name {
-            GeneralName::IPAddress(bytes) => match bytes.len() {
-                4 => <[u8; 4]>::try_from(*bytes).ok().map(IpAddr::from),
-                _ => <[u8; 16]>::try_from(*bytes).ok().map(IpAddr::from),
-            },
-            _ => None,
-        })
-        .collect()
 }
 
 /// Records a renewed certificate. A revocation or unpinning of the old one that was committed while

@@ -59,15 +59,32 @@ pub struct PrivateKey(pub Secret);
 /// # Errors
 /// As [`KeyError`] says; a file that others can read is refused.
 pub fn load_key(path: &Path, passphrase: Option<&Secret>) -> Result<PrivateKey, KeyError> {
+    // `load_keys` gives at least one.
+    Ok(load_keys(path, passphrase)?.swap_remove(0))
+}
+
+/// Every plain private key of a PEM file, in file order, or its one encrypted key: at least one.
+/// There are two while a renewal puts the new one in the old one's place.
+///
+/// # Errors
+/// As [`load_key`].
+pub fn load_keys(path: &Path, passphrase: Option<&Secret>) -> Result<Vec<PrivateKey>, KeyError> {
     let shown = path.display().to_string();
     let content = read_private(path)?;
     let not_a_key = || KeyError::NotAKey {
         path: shown.clone(),
     };
     let text = std::str::from_utf8(&content).map_err(|_| not_a_key())?;
-    if let Some(der) = section(text, PLAIN) {
+    let mut keys = Vec::new();
+    let mut rest = text;
+    while let Some(der) = section(rest, PLAIN) {
         PrivateKeyInfoRef::from_der(&der).map_err(|_| not_a_key())?;
-        return Ok(PrivateKey(Secret::new(der.to_vec())));
+        keys.push(PrivateKey(Secret::new(der.to_vec())));
+        let end = format!("-----END {PLAIN}-----");
+        rest = rest.split_once(&end).map_or("", |(_, rest)| rest);
+    }
+    if !keys.is_empty() {
+        return Ok(keys);
     }
     if section(text, ENCRYPTED).is_none() {
         return Err(not_a_key());
@@ -75,7 +92,7 @@ pub fn load_key(path: &Path, passphrase: Option<&Secret>) -> Result<PrivateKey, 
     let passphrase = passphrase.ok_or_else(|| KeyError::PassphraseNeeded {
         path: shown.clone(),
     })?;
-    decrypt_pkcs8(text, passphrase, &shown)
+    decrypt_pkcs8(text, passphrase, &shown).map(|key| vec![key])
 }
 
 /// PEM text of the encrypted key.

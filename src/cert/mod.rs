@@ -8,5 +8,5 @@ mod key;
 mod parsed;
 
 pub use files::{FileError, check_private, load_chain, write_atomic};
-pub use key::{KeyError, PrivateKey, decrypt_pkcs8, encrypt_pkcs8, load_key};
+pub use key::{KeyError, PrivateKey, decrypt_pkcs8, encrypt_pkcs8, load_key, load_keys};
 pub use parsed::{DEFAULT_PERMISSION_OID, ParseError, Parsed};

@@ -7,7 +7,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::audit::{AuditArgs, AuditCommandError};
-use super::ca::{CaAction, CaCommand, CaCommandError};
+use super::ca::{CaAction, CaCommand, CaCommandError, Serve};
 use super::config::ConfigArgs;
 use super::configured::{ConfigFile, environment};
 use super::exit::{Exit, Failure};
@@ -15,6 +15,7 @@ use super::pin::PinCommand;
 use super::policy::{PolicyArgs, PolicyCommandError};
 use super::render::Out;
 use super::run::on_this_thread;
+use super::serve::on_all_threads;
 use crate::clock::unix_now;
 
 /// `countersign ca`.
@@ -30,6 +31,11 @@ pub struct CaArgs {
 }
 
 impl CaArgs {
+    /// Whether it is a process that stays.
+    pub const fn is_server(&self) -> bool {
+        matches!(self.command.action, CaAction::Serve(_))
+    }
+
     /// Runs the command.
     ///
     /// # Errors
@@ -47,6 +53,12 @@ impl CaArgs {
                     *profiles = profiles.take().or_else(|| settings.profiles.clone());
                 }
             }
+        }
+        if let CaAction::Serve(arguments) = self.command.action {
+            let (place, passphrase_file) = (self.command.place, self.command.passphrase_file);
+            let serve = Serve { arguments, place, passphrase_file };
+            on_all_threads(async { Ok(serve.run(&settings.certificates).await?) })?;
+            return Ok(Exit::Success);
         }
         let answer = on_this_thread(async {
             Ok(self.command.run(&settings.certificates, unix_now()).await?)

@@ -42,6 +42,10 @@ pub enum Command {
     Ping(super::ping::PingArgs),
     /// Bridge stdin and stdout to the server, for any MCP client
     Connect(super::connect::ConnectArgs),
+    /// Enrol with a token of `countersign ca invite`: the key is made here and stays here
+    Join(super::join::JoinArgs),
+    /// Renew the certificate of an identity that `join` enrolled
+    Renew(super::renew::RenewArgs),
     /// Find out why a connection fails
     Doctor(super::doctor::DoctorArgs),
     /// Make a CA, issue certificates, list and revoke them

@@ -9,9 +9,11 @@ use super::exit::{Exit, Failure};
 use super::listen::ListenArgs;
 use super::reach::ReachArgs;
 use super::render::{Out, plain};
+use super::renew::{cert_files, told};
 use super::run::on_this_thread;
 use super::snippet::{For, snippet};
 use crate::client::{Bridge, BridgeOptions};
+use crate::enrol::keep;
 
 const ABOUT: &str = "\
 Lines pass unchanged in both directions. When the connection breaks, each request that was waiting is
@@ -52,7 +54,9 @@ impl ConnectArgs {
         if let Some(address) = self.listen.listen {
             return self.listen.run(address, &self.reach);
         }
-        let dialer = self.reach.dialer()?;
+        let credentials = self.reach.credentials()?;
+        let dialer = self.reach.dialer_of(self.reach.transport, &credentials)?;
+        let files = cert_files(&credentials);
         let farewells = dialer.farewells();
         let options = BridgeOptions {
             first: self.patience,
@@ -69,6 +73,7 @@ impl ConnectArgs {
             );
             let ended = tokio::select! {
                 ended = bridge.run() => Ok(ended.map(|()| Exit::Success)?),
+                never = keep(files, |outcome| report(&told(&outcome))) => match never {},
                 _ = tokio::signal::ctrl_c() => Ok(Exit::Interrupted),
             };
             farewells.finish().await;

@@ -11,9 +11,11 @@ use clap::Args;
 use super::connect::report;
 use super::exit::{Exit, Failure};
 use super::reach::ReachArgs;
+use super::renew::{cert_files, told};
 use super::run::on_this_thread;
 use crate::cert::check_private;
 use crate::client::{Loopback, Token, Transport};
+use crate::enrol::keep;
 
 /// More than this is no token.
 const LONGEST: u64 = 4098;
@@ -52,7 +54,9 @@ impl ListenArgs {
             ));
         }
         let token = self.token()?;
-        let dialer = reach.dialer_over(Transport::Http)?;
+        let credentials = reach.credentials()?;
+        let dialer = reach.dialer_of(Transport::Http, &credentials)?;
+        let files = cert_files(&credentials);
         on_this_thread(async {
             let endpoint = Loopback::bind(address).await.map_err(|error| {
                 Failure::setup(error)
@@ -79,6 +83,7 @@ impl ListenArgs {
                     Ok(never) => match never {},
                     Err(error) => Err(explaining.reason(error).await.into()),
                 },
+                never = keep(files, |outcome| report(&told(&outcome))) => match never {},
                 _ = tokio::signal::ctrl_c() => Ok(Exit::Interrupted),
             }
         })

@@ -7,10 +7,12 @@ use clap::Args;
 use serde_json::value::RawValue;
 
 use super::exit::Failure;
+use super::renew::{cert_files, renew_in_background};
 use crate::client::{
     ClientError, Credentials, CredentialsError, Dialer, Event, Folder, Listing, Request, Stop,
     Target, TlsClient, Transport,
 };
+use crate::enrol::CertFiles;
 use crate::peer::Agreed;
 use crate::secret::Secret;
 
@@ -114,22 +116,17 @@ impl ReachArgs {
         Ok(credentials)
     }
 
-    /// Everything for connections, loaded.
+    /// Everything for connections, loaded, with these credentials.
     ///
     /// # Errors
     /// Unusable credentials.
-    pub fn dialer(&self) -> Result<Dialer, Failure> {
-        self.dialer_over(self.transport)
-    }
-
-    /// As [`Self::dialer`], by another transport.
-    ///
-    /// # Errors
-    /// Unusable credentials.
-    pub fn dialer_over(&self, transport: Transport) -> Result<Dialer, Failure> {
-        let credentials = self.credentials()?;
+    pub fn dialer_of(
+        &self,
+        transport: Transport,
+        credentials: &Credentials,
+    ) -> Result<Dialer, Failure> {
         let (server, patience) = (self.server.clone(), CONNECTING.min(self.timeout));
-        Ok(Dialer::over(transport, server, &credentials, patience)?)
+        Ok(Dialer::over(transport, server, credentials, patience)?)
     }
 
     /// Connects.
@@ -137,9 +134,11 @@ impl ReachArgs {
     /// # Errors
     /// Unusable credentials, no server, or refused.
     pub async fn connect(&self) -> Result<Reach, Failure> {
-        let dialer = self.dialer()?;
+        let credentials = self.credentials()?;
+        let dialer = self.dialer_of(self.transport, &credentials)?;
         let client = dialer.client().await?;
         Ok(Reach {
+            files: cert_files(&credentials),
             dialer,
             client: Some(client),
             timeout: self.timeout,
@@ -200,6 +199,8 @@ fn from_file(file: &Path) -> Result<Secret, Failure> {
 
 /// A connected client with its patience.
 pub struct Reach {
+    /// For a renewal, which begins only when the answer is there.
+    files: CertFiles,
     dialer: Dialer,
     /// Gone once it was closed.
     client: Option<TlsClient>,
@@ -243,6 +244,7 @@ impl Reach {
     /// Says goodbye.
     pub async fn close(mut self) {
         self.end().await;
+        renew_in_background(&self.files, &self.dialer.identity());
     }
 
     fn open(&mut self) -> &mut TlsClient {
@@ -263,6 +265,7 @@ impl Reach {
         if matches!(error, ClientError::Answered(_)) {
             self.end().await;
         }
+        renew_in_background(&self.files, &self.dialer.identity());
         self.dialer.reason(error).await.into()
     }
 }

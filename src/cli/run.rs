@@ -53,6 +53,8 @@ fn run(cli: Cli) -> Result<Exit, Failure> {
         Command::Whoami(args) => args.run(out),
         Command::Ping(args) => args.run(out),
         Command::Connect(args) => args.run(out),
+        Command::Join(args) => args.run(out),
+        Command::Renew(args) => args.run(out),
         Command::Doctor(args) => args.run(out),
         Command::Completions(args) => args.run(out),
         Command::Man(args) => args.run(out),
@@ -61,7 +63,11 @@ fn run(cli: Cli) -> Result<Exit, Failure> {
 
 /// Clients are quiet: what went wrong is told once, as an error.
 fn default_log(command: &Command) -> Option<&'static str> {
-    matches!(command, Command::Up(_) | Command::Serve(_)).then_some("info")
+    match command {
+        Command::Up(_) | Command::Serve(_) => Some("info"),
+        Command::Ca(args) if args.is_server() => Some("info"),
+        _ => None,
+    }
 }
 
 fn log(given: Option<&str>, default: Option<&str>) -> Result<(), Failure> {

@@ -35,7 +35,7 @@ pub struct UpArgs {
     #[arg(long, value_name = "DIR", default_value = "pki/dev")]
     dir: PathBuf,
     /// Where to listen [default: what the folder's `countersign.toml` says, at first 127.0.0.1:8443]
-    #[arg(long, value_name = "ADDRESS:PORT")]
+    #[arg(long, value_name = "ADDRESS:PORT", value_parser = socket_address)]
     listen: Option<SocketAddr>,
 }
 
@@ -212,6 +212,11 @@ impl UpArgs {
     }
 }
 
+fn socket_address(written: &str) -> Result<SocketAddr, String> {
+    let wrong = |_| format!("an address and a port are written like `{ADDRESS}` or `[::1]:8443`");
+    written.parse().map_err(wrong)
+}
+
 /// How this program is called from the working folder.
 fn program() -> String {
     let Ok(path) = std::env::current_exe() else {
@@ -298,6 +303,15 @@ mod tests {
             up("x").server(&ready("0.0.0.0:8443")).as_deref(),
             Some("localhost:8443")
         );
+    }
+
+    #[test]
+    fn an_address_has_a_port() {
+        assert!(socket_address("[::1]:9000").is_ok());
+        for wrong in ["9000", "127.0.0.1", "localhost:9000"] {
+            let said = socket_address(wrong).unwrap_err();
+            assert!(said.contains("`127.0.0.1:8443`"), "{said}");
+        }
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
@@ -16,6 +17,10 @@ use super::fault::{Alert, ClientError};
 use super::target::Target;
 use super::transport::Transport;
 use super::{http, websocket};
+use crate::cert::load_chain;
+use crate::clock::unix_now;
+use crate::enrol::is_due;
+use crate::identity::Fingerprint;
 use crate::peer::Agreed;
 use crate::tls::{ClientTls, ClientTlsError, Identity, agreed_with};
 
@@ -25,10 +30,18 @@ const LAST_WORD: Duration = Duration::from_secs(1);
 /// A client over TLS, by any transport.
 pub type TlsClient = Client<Carrier>;
 
+/// Whom a connection presents, and its TLS.
+struct Current {
+    tls: ClientTls,
+    identity: Identity,
+}
+
 /// Everything that a connection needs, loaded once. Cheap to clone.
 #[derive(Clone)]
 pub struct Dialer {
-    tls: ClientTls,
+    /// Shared by all clones, so that a renewed certificate is taken up by all.
+    current: Arc<ArcSwap<Current>>,
+    credentials: Credentials,
     target: Target,
     transport: Transport,
     patience: Duration,
@@ -58,21 +71,44 @@ impl Dialer {
         credentials: &Credentials,
         patience: Duration,
     ) -> Result<Self, ClientError> {
-        let identity = Identity::load(
-            &credentials.cert,
-            &credentials.key,
-            credentials.passphrase.as_ref(),
-        )?;
-        let tls = ClientTls::new(&identity, &credentials.ca, transport.alpn())
-            .map_err(|cause| ClientError::Tls(cause.to_string()))?;
+        let current = load(credentials, transport)?;
         let farewells = Farewells::default();
         Ok(Self {
-            tls,
+            current: Arc::new(ArcSwap::from_pointee(current)),
+            credentials: credentials.clone(),
             target,
             transport,
             patience,
             farewells,
         })
+    }
+
+    /// Whom it presents.
+    #[must_use]
+    pub fn identity(&self) -> Identity {
+        self.current.load().identity.clone()
+    }
+
+    /// Whom to present now. One that is due to be renewed may have been: then the files are read
+    /// again, and what cannot be used is not taken.
+    fn current(&self) -> Arc<Current> {
+        let current = self.current.load_full();
+        if !is_due(&current.identity, unix_now()) {
+            return current;
+        }
+        let chain = load_chain(&self.credentials.cert);
+        let leaf = chain.map(|chain| Fingerprint::of_der(&chain[0]));
+        if leaf.is_ok_and(|leaf| leaf == current.identity.fingerprint()) {
+            return current;
+        }
+        match load(&self.credentials, self.transport) {
+            Ok(renewed) => {
+                let renewed = Arc::new(renewed);
+                self.current.store(Arc::clone(&renewed));
+                renewed
+            }
+            Err(_) => current,
+        }
     }
 
     /// Where it goes.
@@ -94,7 +130,8 @@ impl Dialer {
     /// Not reachable, not in time, refused, or not trusted.
     pub async fn tls(&self) -> Result<TlsStream<TcpStream>, ClientError> {
         let address = self.target.address();
-        let connecting = self.tls.connect(&address, self.target.host());
+        let current = self.current();
+        let connecting = current.tls.connect(&address, self.target.host());
         match tokio::time::timeout(self.patience, connecting).await {
             Err(_) => Err(self.too_late()),
             Ok(Err(cause)) => Err(sort(address, cause)),
@@ -191,6 +228,17 @@ impl Dial for Dialer {
     fn peer(&self) -> String {
         self.target.address()
     }
+}
+
+fn load(credentials: &Credentials, transport: Transport) -> Result<Current, ClientError> {
+    let identity = Identity::load(
+        &credentials.cert,
+        &credentials.key,
+        credentials.passphrase.as_ref(),
+    )?;
+    let tls = ClientTls::new(&identity, &credentials.ca, transport.alpn())
+        .map_err(|cause| ClientError::Tls(cause.to_string()))?;
+    Ok(Current { tls, identity })
 }
 
 fn sort(peer: String, cause: ClientTlsError) -> ClientError {

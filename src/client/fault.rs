@@ -98,9 +98,7 @@ impl Alert {
             }
             Self::BadCertificate => "it cannot use this certificate",
             Self::CertificateRequired => "it wants a client certificate and got none",
-            Self::NoApplicationProtocol => {
-                "it does not offer MCP over a raw stream at this address"
-            }
+            Self::NoApplicationProtocol => "it does not offer this transport at this address",
             Self::ProtocolVersion => "there is no TLS version in common",
             Self::Other(_) => "the handshake failed",
         }
@@ -124,7 +122,7 @@ impl Alert {
             Self::CertificateRequired => {
                 "name the certificate by `--as NAME` or `--cert` and `--key`"
             }
-            Self::NoApplicationProtocol => "check the host and the port",
+            Self::NoApplicationProtocol => "check the host, the port and the transport",
             Self::ProtocolVersion => {
                 "Countersign speaks TLS 1.3, and 1.2 where the server's configuration allows it"
             }

@@ -105,7 +105,9 @@ pub(super) fn sample() -> Written {
             allowed_hosts: vec!["mcp.example.com".into()],
             ..HttpSection::default()
         },
-        health: HealthSection { listen: some("127.0.0.1:8081") },
+        health: HealthSection {
+            listen: some("127.0.0.1:8081"),
+        },
         server: ServerSection {
             title: some("Files of the docs team"),
             instructions: some("Read before you write."),

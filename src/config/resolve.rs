@@ -338,7 +338,9 @@ impl Resolver<'_> {
             );
         }
         for (index, origin) in written.allowed_origins.iter().enumerate() {
-            let host = origin.strip_prefix("https://").or_else(|| origin.strip_prefix("http://"));
+            let host = origin
+                .strip_prefix("https://")
+                .or_else(|| origin.strip_prefix("http://"));
             if !host.is_some_and(|host| !host.is_empty() && !host.contains(['/', '?', '#', '*'])) {
                 let message = format!("`{}` is not an origin", origin.escape_debug());
                 self.wrong(
@@ -355,7 +357,10 @@ impl Resolver<'_> {
         }
         let bytes = written.event_store_bytes.0;
         if bytes > 1 << 30 {
-            self.wrong(Problem::at("/http/event_store_bytes", "must be at most 1GiB"));
+            self.wrong(Problem::at(
+                "/http/event_store_bytes",
+                "must be at most 1GiB",
+            ));
         }
         let lower = |all: &[String]| all.iter().map(|one| one.to_ascii_lowercase()).collect();
         HttpOptions {

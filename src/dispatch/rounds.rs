@@ -56,21 +56,26 @@ impl Job {
 
     fn attempt(&self, context: Context) -> Answer<Reply> {
         match &self.what {
-            What::Tool(local, arguments) => {
-                map(self.provider.call_tool(context, local, arguments.clone()), tool_reply)
-            }
-            What::Resource => map(self.provider.read_resource(context, &self.target), |result| {
-                let mut members = Vec::new();
-                result.encode_members(&mut members);
-                Reply::members(members)
-            }),
-            What::Prompt(local, arguments) => {
-                map(self.provider.get_prompt(context, local, arguments.clone()), |result| {
+            What::Tool(local, arguments) => map(
+                self.provider.call_tool(context, local, arguments.clone()),
+                tool_reply,
+            ),
+            What::Resource => map(
+                self.provider.read_resource(context, &self.target),
+                |result| {
                     let mut members = Vec::new();
                     result.encode_members(&mut members);
                     Reply::members(members)
-                })
-            }
+                },
+            ),
+            What::Prompt(local, arguments) => map(
+                self.provider.get_prompt(context, local, arguments.clone()),
+                |result| {
+                    let mut members = Vec::new();
+                    result.encode_members(&mut members);
+                    Reply::members(members)
+                },
+            ),
         }
     }
 
@@ -175,7 +180,10 @@ impl Router {
         let asker = context.asker.take();
         let capabilities = context.client_capabilities.clone();
         let caller = Arc::clone(&context.caller);
-        let again = asker.map(|asker| Again { asker, context: context.clone() });
+        let again = asker.map(|asker| Again {
+            asker,
+            context: context.clone(),
+        });
         let seal = move |router: &Self, job: &Job, failure: Failure| {
             let name = caller.peer.name().as_str();
             router.ask_modern(job, name, capabilities.as_ref(), failure)
@@ -215,7 +223,10 @@ impl Router {
         }
         if !job.revision.is_modern() {
             // The client declared what is asked for, but this way there is nothing to ask it on.
-            return Reply::error(code::INTERNAL, "this call has a question, and there is no stream to ask it on");
+            return Reply::error(
+                code::INTERNAL,
+                "this call has a question, and there is no stream to ask it on",
+            );
         }
         match state {
             None => Reply::InputRequired(requests, None),
@@ -265,7 +276,10 @@ fn unanswered(job: &Job, error: &AskError) -> Reply {
 }
 
 fn bad_state() -> Reply {
-    Reply::Error(RpcError::new(code::INVALID_PARAMS, "the request state is not one of this call"))
+    Reply::Error(RpcError::new(
+        code::INVALID_PARAMS,
+        "the request state is not one of this call",
+    ))
 }
 
 /// The first capability that the requests need and the client did not declare, as a
@@ -288,7 +302,9 @@ fn lacks(request: &Value, declared: &Value) -> Option<&'static str> {
     let params = &request["params"];
     match request["method"].as_str()? {
         "elicitation/create" => {
-            let elicitation = declared.get("elicitation").filter(|value| value.is_object());
+            let elicitation = declared
+                .get("elicitation")
+                .filter(|value| value.is_object());
             let Some(modes) = elicitation.and_then(Value::as_object) else {
                 return Some(r#"{"elicitation":{}}"#);
             };
@@ -301,7 +317,9 @@ fn lacks(request: &Value, declared: &Value) -> Option<&'static str> {
         }
         "sampling/createMessage" => {
             let sampling = declared.get("sampling").filter(|value| value.is_object());
-            let Some(sampling) = sampling else { return Some(r#"{"sampling":{}}"#) };
+            let Some(sampling) = sampling else {
+                return Some(r#"{"sampling":{}}"#);
+            };
             let tools = params.get("tools").is_some() || params.get("toolChoice").is_some();
             (tools && sampling.get("tools").is_none()).then_some(r#"{"sampling":{"tools":{}}}"#)
         }
@@ -334,7 +352,10 @@ mod tests {
         let cursors = Cursors::new().unwrap();
         let sealed = seal_state(&cursors, "ann", "state\0tools/call\0t", "a:b").unwrap();
         let open = |name, bound, sealed: &str| open_state(&cursors, name, bound, sealed);
-        assert_eq!(open("ann", "state\0tools/call\0t", &sealed).as_deref(), Some("a:b"));
+        assert_eq!(
+            open("ann", "state\0tools/call\0t", &sealed).as_deref(),
+            Some("a:b")
+        );
         assert_eq!(open("bob", "state\0tools/call\0t", &sealed), None);
         assert_eq!(open("ann", "state\0tools/call\0u", &sealed), None);
         assert_eq!(open("ann", "state\0tools/call\0t", "x"), None);
@@ -357,15 +378,27 @@ mod tests {
         let form = json!({"message":"m"});
         let url = json!({"mode":"url"});
         let elicit = "elicitation/create";
-        assert_eq!(lacking(json!({"elicitation":{}}), elicit, form.clone()), None);
-        assert_eq!(lacking(json!({"elicitation":{"form":{}}}), elicit, form.clone()), None);
+        assert_eq!(
+            lacking(json!({"elicitation":{}}), elicit, form.clone()),
+            None
+        );
+        assert_eq!(
+            lacking(json!({"elicitation":{"form":{}}}), elicit, form.clone()),
+            None
+        );
         assert!(lacking(json!({"elicitation":{"url":{}}}), elicit, form.clone()).is_some());
         assert!(lacking(json!({}), elicit, form).is_some());
         assert!(lacking(json!({"elicitation":{}}), elicit, url.clone()).is_some());
-        assert_eq!(lacking(json!({"elicitation":{"url":{}}}), elicit, url), None);
+        assert_eq!(
+            lacking(json!({"elicitation":{"url":{}}}), elicit, url),
+            None
+        );
         let sample = "sampling/createMessage";
         assert_eq!(lacking(json!({"sampling":{}}), sample, json!({})), None);
         assert!(lacking(json!({"sampling":{}}), sample, json!({"tools":[]})).is_some());
-        assert_eq!(lacking(Value::Null, "roots/list", json!({})), Some(r#"{"roots":{}}"#));
+        assert_eq!(
+            lacking(Value::Null, "roots/list", json!({})),
+            Some(r#"{"roots":{}}"#)
+        );
     }
 }

@@ -114,23 +114,32 @@ impl Router {
     fn route(self: &Arc<Self>, call: Call, mut context: Context) -> Dispatched {
         let (method, revision) = (call.method, call.revision);
         if revision.is_modern() {
-            context.client_capabilities.clone_from(&call.meta.capabilities);
+            context
+                .client_capabilities
+                .clone_from(&call.meta.capabilities);
         }
         match call.detail {
             Detail::Nothing => self.own(method, &call.name, revision),
-            Detail::Initialize { version, capabilities } => {
+            Detail::Initialize {
+                version,
+                capabilities,
+            } => {
                 let revision = Revision::negotiate(&version);
                 let members = self.info.initialize(revision);
                 Dispatched::Effect(Reply::members(members), Effect::Pin(revision, capabilities))
             }
             Detail::List(cursor) => self.list(method, &context.caller, cursor),
-            Detail::Tool { name, arguments, retry } => {
-                self.call_tool(name, arguments, retry, context, revision)
-            }
+            Detail::Tool {
+                name,
+                arguments,
+                retry,
+            } => self.call_tool(name, arguments, retry, context, revision),
             Detail::Resource(uri, retry) => self.resource(method, revision, uri, retry, context),
-            Detail::Prompt { name, arguments, retry } => {
-                self.prompt(name, arguments, retry, context, revision)
-            }
+            Detail::Prompt {
+                name,
+                arguments,
+                retry,
+            } => self.prompt(name, arguments, retry, context, revision),
             Detail::Completion {
                 reference,
                 argument,
@@ -194,7 +203,12 @@ impl Router {
             Err(mistakes) => return Dispatched::Now(wrong_arguments(&mistakes)),
         };
         let what = What::Tool(tool.listed.local.clone(), arguments);
-        let job = Job { provider: Arc::clone(provider), what, target: name, revision };
+        let job = Job {
+            provider: Arc::clone(provider),
+            what,
+            target: name,
+            revision,
+        };
         self.run(job, context, retry)
     }
 
@@ -223,7 +237,12 @@ impl Router {
             };
         }
         let provider = Arc::clone(provider);
-        let job = Job { provider, what: What::Resource, target: uri, revision };
+        let job = Job {
+            provider,
+            what: What::Resource,
+            target: uri,
+            revision,
+        };
         self.run(job, context, retry)
     }
 
@@ -243,7 +262,12 @@ impl Router {
             return Dispatched::Now(Reply::Error(error));
         };
         let what = What::Prompt(prompt.local.clone(), arguments);
-        let job = Job { provider: Arc::clone(provider), what, target: name, revision };
+        let job = Job {
+            provider: Arc::clone(provider),
+            what,
+            target: name,
+            revision,
+        };
         self.run(job, context, retry)
     }
 
@@ -402,7 +426,12 @@ fn wrong_arguments(mistakes: &[ArgumentError]) -> Reply {
 }
 
 /// The error for a thing that is not there, as each method and revision words it.
-pub(super) fn missing_error(method: Method, revision: Revision, name: &str, target: &str) -> RpcError {
+pub(super) fn missing_error(
+    method: Method,
+    revision: Revision,
+    name: &str,
+    target: &str,
+) -> RpcError {
     let about_uri = |error_code, message: &str| {
         let mut data = Vec::from(&br#"{"uri":"#[..]);
         write_string(&mut data, target);

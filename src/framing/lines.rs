@@ -44,8 +44,14 @@ impl Lines {
         loop {
             let Some(found) = memchr::memchr(b'\n', &buffer[self.searched..]) else {
                 self.searched = buffer.len();
-                // One more for the carriage return that may stand before the line feed.
-                return if buffer.len() > self.max + 1 {
+                // One more for the carriage return that may stand before the line feed, and room for
+                // a byte-order mark before the first line.
+                let mark = if self.started {
+                    0
+                } else {
+                    BYTE_ORDER_MARK.len()
+                };
+                return if buffer.len() > self.max + 1 + mark {
                     Err(self.too_long())
                 } else {
                     Ok(None)
@@ -57,7 +63,7 @@ impl Lines {
             if line.len() > self.max {
                 return Err(self.too_long());
             }
-            if !line.is_empty() {
+            if !is_blank(&line) {
                 return Ok(Some(line));
             }
         }
@@ -73,7 +79,7 @@ impl Lines {
         if line.len() > self.max {
             return Err(self.too_long());
         }
-        Ok((!line.is_empty()).then_some(line))
+        Ok((!is_blank(&line)).then_some(line))
     }
 
     fn trimmed(&mut self, mut line: Bytes) -> Bytes {
@@ -83,9 +89,6 @@ impl Lines {
         let text = line.strip_suffix(b"\n").unwrap_or(&line);
         let text = text.strip_suffix(b"\r").unwrap_or(text);
         let end = text.len();
-        if text.iter().all(|byte| matches!(byte, b' ' | b'\t')) {
-            return Bytes::new();
-        }
         line.truncate(end);
         line
     }
@@ -93,6 +96,10 @@ impl Lines {
     const fn too_long(&self) -> LineTooLong {
         LineTooLong { max: self.max }
     }
+}
+
+fn is_blank(line: &[u8]) -> bool {
+    line.iter().all(|byte| matches!(byte, b' ' | b'\t'))
 }
 
 #[cfg(test)]

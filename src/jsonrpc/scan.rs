@@ -158,7 +158,8 @@ impl<'a> Members<'a> {
         let Some((slot, name)) = self.slot(key) else {
             return;
         };
-        if slot.replace(value).is_some() {
+        // A doubled id is remembered above all: the answer must not choose between two.
+        if slot.replace(value).is_some() && self.duplicate != Some("id") {
             self.duplicate = Some(name);
         }
     }

@@ -158,7 +158,10 @@ pub async fn assemble(
 /// What the server agrees to speak, best first.
 fn alpn(http: bool) -> Vec<Vec<u8>> {
     let all = [choose::ALPN_RAW, choose::ALPN_HTTP2, choose::ALPN_HTTP1];
-    all[..if http { 3 } else { 1 }].iter().map(|name| name.to_vec()).collect()
+    all[..if http { 3 } else { 1 }]
+        .iter()
+        .map(|name| name.to_vec())
+        .collect()
 }
 
 /// What the CA's own CRL names stays revoked while this process lives, whatever the registry says.
@@ -172,15 +175,18 @@ pub(super) fn load_own_crl(config: &Config, view: &View) -> Result<(), String> {
 
 /// The server's certificate and key.
 pub(super) fn load_identity(config: &Config) -> Result<Identity, ServerError> {
-    let passphrase = match &config.tls.key_passphrase_file {
-        None => None,
-        Some(path) => Some(read_passphrase(path)?),
-    };
+    let passphrase = passphrase(config)?;
     Ok(Identity::load(
         &config.tls.certificate,
         &config.tls.key,
         passphrase.as_ref(),
     )?)
+}
+
+/// What opens the server's key.
+pub(super) fn passphrase(config: &Config) -> Result<Option<Secret>, ServerError> {
+    let file = config.tls.key_passphrase_file.as_deref();
+    file.map(read_passphrase).transpose()
 }
 
 fn read_passphrase(path: &Path) -> Result<Secret, ServerError> {

@@ -30,12 +30,18 @@ pub struct Entrance {
 
 impl Door for Entrance {
     async fn serve(&self, accepted: Accepted, live: Live) {
-        let Accepted { peer, mut stream, alpn } = accepted;
+        let Accepted {
+            peer,
+            mut stream,
+            alpn,
+        } = accepted;
         let limits = self.service.limits();
         let (most, first) = (limits.max_message_bytes, limits.first_byte_timeout);
         drop(limits);
         if alpn.as_deref() == Some(ALPN_RAW) {
-            return self.serve_wire(peer, live, RawWire::new(stream, most)).await;
+            return self
+                .serve_wire(peer, live, RawWire::new(stream, most))
+                .await;
         }
         // What only HTTP needs lives on the heap: the task of a raw stream stays small.
         let chosen = Box::pin(chosen(alpn.as_deref(), &mut stream, first, &live)).await;
@@ -45,10 +51,17 @@ impl Door for Entrance {
                 self.serve_wire(peer, live, wire).await;
             }
             Ok((way, read)) if self.service.http_options().enabled => {
-                let http = HttpStream { stream, read: read.freeze(), way };
+                let http = HttpStream {
+                    stream,
+                    read: read.freeze(),
+                    way,
+                };
                 Box::pin(self.serve_http(peer, live, http)).await;
             }
-            Ok(_) => self.not_served(&peer, &live, "HTTP is not spoken here").await,
+            Ok(_) => {
+                self.not_served(&peer, &live, "HTTP is not spoken here")
+                    .await
+            }
             Err(reason) => self.not_served(&peer, &live, &reason).await,
         }
     }
@@ -70,7 +83,9 @@ impl Door for Entrance {
 
 impl Entrance {
     async fn serve_wire<W: Wire>(&self, peer: Peer, live: Live, wire: W) {
-        let Some(facts) = self.admit(&peer, &live, W::NAME).await else { return };
+        let Some(facts) = self.admit(&peer, &live, W::NAME).await else {
+            return;
+        };
         let since = clock::monotonic();
         let end = serve(Arc::clone(&self.service), peer, &live, facts.clone(), wire).await;
         self.closed(&facts, end.reason(), since).await;
@@ -80,7 +95,9 @@ impl Entrance {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let Some(facts) = self.admit(&peer, &live, "http").await else { return };
+        let Some(facts) = self.admit(&peer, &live, "http").await else {
+            return;
+        };
         let since = clock::monotonic();
         let end = serve_http(Arc::clone(&self.service), peer, live, facts.clone(), http).await;
         self.closed(&facts, end.reason(), since).await;
@@ -88,7 +105,9 @@ impl Entrance {
 
     /// An admitted peer that nothing could be served to.
     async fn not_served(&self, peer: &Peer, live: &Live, reason: &str) {
-        let Some(facts) = self.admit(peer, live, "none").await else { return };
+        let Some(facts) = self.admit(peer, live, "none").await else {
+            return;
+        };
         self.closed(&facts, reason, clock::monotonic()).await;
     }
 
@@ -100,7 +119,10 @@ impl Entrance {
         transport: &'static str,
     ) -> Option<ConnectionFacts> {
         let facts = ConnectionFacts::new(peer, live.id(), transport);
-        let admitted = Event::Admitted { facts: &facts, agreed: peer.agreed() };
+        let admitted = Event::Admitted {
+            facts: &facts,
+            agreed: peer.agreed(),
+        };
         if let Err(error) = self.service.audit().event(admitted).await {
             tracing::error!(%error, "a connection is closed because its admission cannot be recorded");
             return None;
@@ -111,7 +133,11 @@ impl Entrance {
 
     async fn closed(&self, facts: &ConnectionFacts, reason: &str, since: Instant) {
         let lasted = clock::monotonic().duration_since(since);
-        let closed = Event::Closed { facts, reason, lasted };
+        let closed = Event::Closed {
+            facts,
+            reason,
+            lasted,
+        };
         let _ = self.service.audit().event(closed).await;
     }
 }

@@ -33,7 +33,9 @@ impl Health {
     /// The address is taken.
     pub async fn bind(address: SocketAddr) -> Result<Self, ListenError> {
         let bound = TcpListener::bind(address).await;
-        Ok(Self(bound.map_err(|cause| ListenError::Bind { address, cause })?))
+        Ok(Self(
+            bound.map_err(|cause| ListenError::Bind { address, cause })?,
+        ))
     }
 
     /// Answers until the server stops.
@@ -41,7 +43,9 @@ impl Health {
         let places = Arc::new(Semaphore::new(PROBES));
         let mut stop = std::pin::pin!(when_stopped(stopped));
         loop {
-            let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+            let Ok(place) = Arc::clone(&places).acquire_owned().await else {
+                return;
+            };
             let accepted = tokio::select! {
                 () = &mut stop => return,
                 accepted = self.0.accept() => accepted,

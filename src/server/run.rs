@@ -9,11 +9,13 @@ use tokio::sync::{mpsc, watch};
 
 use crate::audit::{AuditLog, Event};
 use crate::backend::Provider;
+use crate::clock::UnixTime;
 use crate::config::Config;
+use crate::enrol::{CertFiles, EnrolError, keep};
 use crate::listener::{Close, Listener, LiveIndex};
 use crate::registry::{Applied, Change, ChangeKind};
 
-use super::assemble::{Assembled, ServerError, assemble};
+use super::assemble::{Assembled, ServerError, assemble, passphrase};
 use super::door::Entrance;
 use super::health::Health;
 use super::reload::Reloader;
@@ -82,12 +84,22 @@ pub async fn serve(
         service: Arc::clone(&parts.service),
         counters: Arc::clone(&parts.counters),
     });
+    let files = CertFiles {
+        passphrase: passphrase(&config)?,
+        ..CertFiles::new(&config.tls.certificate, &config.tls.key)
+    };
     let reloader = Reloader::new(&parts, config, again);
     let (tls, index) = (Arc::clone(&parts.tls), Arc::clone(&parts.index));
     let service = Arc::clone(&parts.service);
     let probes = health.map(|health| tokio::spawn(health.run(service.clone(), stopped.clone())));
     let feed = tokio::spawn(follow(parts, stopped.clone()));
-    let reloading = tokio::spawn(reloader.run(stopped));
+    let reloading = tokio::spawn(reloader.run(stopped.clone()));
+    let renewing = tokio::spawn(async move {
+        tokio::select! {
+            () = when_stopped(stopped) => {}
+            never = keep(files, renewed) => match never {},
+        }
+    });
     ready(Ready { addresses });
     let mut reason = "";
     let until = async {
@@ -100,11 +112,20 @@ pub async fn serve(
     let _ = stopping.send(true);
     let _ = feed.await;
     let _ = reloading.await;
+    let _ = renewing.await;
     if let Some(probes) = probes {
         let _ = probes.await;
     }
     let _ = audit.event(Event::ServerStopped { reason }).await;
     Ok(audit.close()?)
+}
+
+/// The files are watched: what was renewed is taken up like any other change of them.
+fn renewed(outcome: Result<UnixTime, &EnrolError>) {
+    match outcome {
+        Ok(end) => tracing::info!(%end, "the server's certificate was renewed"),
+        Err(error) => tracing::error!(%error, "the server's certificate was not renewed"),
+    }
 }
 
 /// The signals that end a server.

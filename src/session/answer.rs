@@ -104,14 +104,26 @@ pub fn write_reply(
 ) {
     match reply {
         Reply::Error(error) => write_error(out, Some(id), error),
-        Reply::Result { members, ttl_ms, .. } => {
-            let finish = Finish { revision, method, ttl_ms: *ttl_ms, input_required: false };
+        Reply::Result {
+            members, ttl_ms, ..
+        } => {
+            let finish = Finish {
+                revision,
+                method,
+                ttl_ms: *ttl_ms,
+                input_required: false,
+            };
             info.write(out, id, finish, members);
         }
         Reply::InputRequired(requests, state) => {
             let mut members = Vec::new();
             crate::backend::encode_input_required(&mut members, requests, state.as_deref());
-            let finish = Finish { revision, method, ttl_ms: 0, input_required: true };
+            let finish = Finish {
+                revision,
+                method,
+                ttl_ms: 0,
+                input_required: true,
+            };
             info.write(out, id, finish, &members);
         }
     }

@@ -50,7 +50,9 @@ impl Open {
     /// Takes a client's response; whether anybody waited for it.
     pub fn answered(&self, id: &[u8], result: Option<&[u8]>, error: Option<&[u8]>) -> bool {
         let id = string_value(id);
-        let number = id.as_deref().and_then(|id| id.strip_prefix(PREFIX)?.parse().ok());
+        let number = id
+            .as_deref()
+            .and_then(|id| id.strip_prefix(PREFIX)?.parse().ok());
         let Some(waiting) = number.and_then(|number| self.book().remove(&number)) else {
             return false;
         };
@@ -67,10 +69,12 @@ impl Open {
 const PREFIX: &str = "server-";
 
 fn message_of(error: &[u8]) -> String {
-    let message = fields(error).ok().and_then(|mut all| {
-        all.find_map(|field| field.ok().filter(|(key, _)| key == "message"))
-    });
-    let text = message.and_then(|(_, raw)| string_value(raw)).unwrap_or_default();
+    let message = fields(error)
+        .ok()
+        .and_then(|mut all| all.find_map(|field| field.ok().filter(|(key, _)| key == "message")));
+    let text = message
+        .and_then(|(_, raw)| string_value(raw))
+        .unwrap_or_default();
     text.chars().take(200).collect()
 }
 
@@ -99,9 +103,14 @@ impl Asks {
             }
             book.insert(number, sender);
         }
-        let waiting =
-            Waiting { open: Arc::clone(&self.open), outbox: Arc::clone(&self.outbox), number, answer };
-        let mut message = format!(r#"{{"jsonrpc":"2.0","id":"{PREFIX}{number}","method":"#).into_bytes();
+        let waiting = Waiting {
+            open: Arc::clone(&self.open),
+            outbox: Arc::clone(&self.outbox),
+            number,
+            answer,
+        };
+        let mut message =
+            format!(r#"{{"jsonrpc":"2.0","id":"{PREFIX}{number}","method":"#).into_bytes();
         write_string(&mut message, &method);
         if let Some(params) = params {
             message.extend_from_slice(br#","params":"#);
@@ -143,8 +152,14 @@ impl Asker for Asks {
                 out.push(b'}');
                 Ok(Bytes::from(out))
             };
-            let late = || Err(AskError::Failed(String::from("the client did not answer in time")));
-            tokio::time::timeout(PATIENCE, all).await.unwrap_or_else(|_| late())
+            let late = || {
+                Err(AskError::Failed(String::from(
+                    "the client did not answer in time",
+                )))
+            };
+            tokio::time::timeout(PATIENCE, all)
+                .await
+                .unwrap_or_else(|_| late())
         })
     }
 }
@@ -191,16 +206,28 @@ mod tests {
         let (open, outbox) = (Arc::new(Open::default()), Arc::new(Outbox::default()));
         let asks = Asks::new(Arc::clone(&open), Arc::clone(&outbox));
         let requests = vec![
-            ("a".to_owned(), r#"{"method":"roots/list","params":{}}"#.to_owned()),
-            ("b".to_owned(), r#"{"method":"elicitation/create","params":{"message":"m"}}"#.to_owned()),
+            (
+                "a".to_owned(),
+                r#"{"method":"roots/list","params":{}}"#.to_owned(),
+            ),
+            (
+                "b".to_owned(),
+                r#"{"method":"elicitation/create","params":{"message":"m"}}"#.to_owned(),
+            ),
         ];
         let asking = tokio::spawn(asks.ask(requests));
         outbox.ready().await;
-        let sent: Vec<Value> =
-            outbox.take().iter().map(|m| serde_json::from_slice(m).unwrap()).collect();
+        let sent: Vec<Value> = outbox
+            .take()
+            .iter()
+            .map(|m| serde_json::from_slice(m).unwrap())
+            .collect();
         assert_eq!(sent[1]["params"], json!({"message":"m"}));
         assert!(!open.answered(b"\"other\"", Some(b"{}"), None));
-        for (request, answer) in sent.iter().zip([&br#"{"roots":[]}"#[..], br#"{"action":"decline"}"#]) {
+        for (request, answer) in sent
+            .iter()
+            .zip([&br#"{"roots":[]}"#[..], br#"{"action":"decline"}"#])
+        {
             assert!(open.answered(request["id"].to_string().as_bytes(), Some(answer), None));
         }
         let all: Value = serde_json::from_slice(&asking.await.unwrap().unwrap()).unwrap();

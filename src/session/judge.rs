@@ -12,6 +12,10 @@ use super::identities::Identity;
 use super::service::Service;
 
 /// A call that was decided on; its record is gathering.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "what is permitted is the rule, and is moved on at once"
+)]
 pub enum Judged {
     /// To be run once the record is written.
     Permitted(Pending<Permitted<Call>>),
@@ -40,7 +44,9 @@ pub fn judge(
 /// A `subscriptions/listen` is answered with what it may hear of; each URI that it may not is
 /// recorded as a denial of its own.
 fn note_denied_entries(service: &Service, facts: &ConnectionFacts, caller: &Caller, call: &Call) {
-    let Detail::Listen(filter) = &call.detail else { return };
+    let Detail::Listen(filter) = &call.detail else {
+        return;
+    };
     for uri in &filter.uris {
         if let Err(denied) = decide(&caller.grounds, Entry { call, uri }) {
             service.audit.denied(facts, &denied);

@@ -60,13 +60,20 @@ impl Outbox {
 
     /// Wakes the reader although nothing may wait.
     pub fn ring(&self) {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner).rung = true;
+        self.queue
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .rung = true;
         self.reader.wake();
     }
 
     /// Whether nothing waits.
     pub fn is_empty(&self) -> bool {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner).messages.is_empty()
+        self.queue
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .messages
+            .is_empty()
     }
 
     /// Ready when something waits. One reader.
@@ -74,7 +81,11 @@ impl Outbox {
         poll_fn(|cx| {
             self.reader.register(cx.waker());
             let queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
-            if queue.messages.is_empty() && !queue.rung { Poll::Pending } else { Poll::Ready(()) }
+            if queue.messages.is_empty() && !queue.rung {
+                Poll::Pending
+            } else {
+                Poll::Ready(())
+            }
         })
         .await;
     }
@@ -97,7 +108,14 @@ impl CallNotes {
     #[must_use]
     pub fn new(outbox: Arc<Outbox>, token: Option<Bytes>, level: Option<Severity>) -> Self {
         let last = AtomicU64::new(f64::NEG_INFINITY.to_bits());
-        Self { outbox, token, level, over: AtomicBool::new(false), release: AtomicBool::new(false), last }
+        Self {
+            outbox,
+            token,
+            level,
+            over: AtomicBool::new(false),
+            release: AtomicBool::new(false),
+            last,
+        }
     }
 
     /// The call is answered: what comes after this is dropped.
@@ -165,7 +183,11 @@ impl Notes for CallNotes {
             } => {
                 self.progress(progress, total, message.as_deref());
             }
-            Note::Log { level, logger, data } => self.log(level, logger.as_deref(), &data),
+            Note::Log {
+                level,
+                logger,
+                data,
+            } => self.log(level, logger.as_deref(), &data),
             Note::Release => {
                 self.release.store(true, Ordering::Release);
                 self.outbox.ring();

@@ -15,8 +15,8 @@ use crate::policy::{Grounds, Policy};
 use crate::registry::View;
 use crate::tls::{Refusal, Trust};
 
-use super::identities::Identities;
 use super::http::{HttpOptions, Sessions};
+use super::identities::Identities;
 use super::limits::Limits;
 
 /// The parts that `server` puts together.

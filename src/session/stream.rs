@@ -126,7 +126,7 @@ pub async fn serve<W: Wire>(
     let limits = service.limits();
     let identity = service.identities.of(peer.name(), &limits);
     let watches = Watches::none(Arc::clone(&identity));
-    let session = Session {
+    let mut session = Session {
         expiry: Box::pin(tokio::time::sleep(Duration::ZERO)),
         heard: clock::monotonic(),
         silent: true,
@@ -236,7 +236,7 @@ enum Event {
 }
 
 impl<W: Wire> Session<'_, W> {
-    async fn run(mut self) -> End {
+    async fn run(&mut self) -> End {
         self.arm();
         let end = loop {
             match self.step().await {
@@ -502,12 +502,9 @@ impl<W: Wire> Session<'_, W> {
         let Some(last) = batch.last else {
             return Ok(());
         };
-        let written = match self.service.audit.commit(last).await {
-            Ok(written) => written,
-            Err(_) => {
-                self.refuse_all(&batch);
-                return Ok(());
-            }
+        let Ok(written) = self.service.audit.commit(last).await else {
+            self.refuse_all(&batch);
+            return Ok(());
         };
         for denied in &batch.denied {
             let reply = denial(denied, self.basis.caller.grounds.denials());
@@ -702,7 +699,8 @@ impl<W: Wire> Session<'_, W> {
 
     fn answer(&mut self, id: &[u8], method: Method, revision: Revision, reply: Reply) {
         let info = self.service.router.info();
-        self.wire.put(|out| write_reply(info, out, id, method, revision, &reply));
+        self.wire
+            .put(|out| write_reply(info, out, id, method, revision, &reply));
     }
 
     fn put_notes(&mut self) {
@@ -841,7 +839,11 @@ struct Begun {
 
 /// Ready when the connection must end; while it drains already, only for a sterner reason.
 pub(super) async fn told(live: &Live, draining: bool) -> Close {
-    if draining { live.told_to_stop().await } else { live.told_to_close().await }
+    if draining {
+        live.told_to_stop().await
+    } else {
+        live.told_to_close().await
+    }
 }
 
 async fn next_event(all: &mut Subscriptions) -> Event {

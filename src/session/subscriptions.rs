@@ -23,7 +23,11 @@ impl Subscriptions {
     /// None yet.
     #[must_use]
     pub fn new(events: broadcast::Receiver<Happening>, changes: watch::Receiver<u64>) -> Self {
-        Self { events, changes, wanted: Wanted::default() }
+        Self {
+            events,
+            changes,
+            wanted: Wanted::default(),
+        }
     }
 }
 

@@ -16,9 +16,11 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::identity::Identity;
+use super::known_root::KnownRoot;
 use super::provider::{ClockTime, group_name, provider, suite_name, versions};
 use super::refusal::Class;
 use crate::cert::load_chain;
+use crate::identity::Fingerprint;
 use crate::peer::Agreed;
 
 /// How long one address may take to answer while another one is left to try.
@@ -98,6 +100,24 @@ impl ClientTls {
             }
             None => builder.with_no_client_auth(),
         };
+        config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
+        Ok(Self {
+            connector: TlsConnector::from(Arc::new(config)),
+        })
+    }
+
+    /// Without a certificate to show, and with nothing known of the server but the fingerprint of
+    /// the CA at the top of its chain, which it has to send along: for whoever enrols.
+    ///
+    /// # Errors
+    /// rustls refuses the configuration.
+    pub fn below(root: Fingerprint, alpn: &[&[u8]]) -> Result<Self, ClientTlsError> {
+        let mut config = ClientConfig::builder_with_details(provider(), Arc::new(ClockTime))
+            .with_protocol_versions(versions(false))
+            .map_err(|cause| ClientTlsError::Tls(cause.to_string()))?
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(KnownRoot(root)))
+            .with_no_client_auth();
         config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
         Ok(Self {
             connector: TlsConnector::from(Arc::new(config)),

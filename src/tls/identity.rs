@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
-use rustls::sign::CertifiedKey;
+use rustls::sign::{CertifiedKey, SigningKey};
 use zeroize::Zeroize;
 
 use super::provider::provider;
@@ -54,19 +54,33 @@ impl Identity {
         key: &Path,
         passphrase: Option<&Secret>,
     ) -> Result<Self, IdentityError> {
+        match Self::load_once(cert, key, passphrase) {
+            // A renewal may have come between the two files; it takes no second one.
+            Err(IdentityError::File { .. }) => Self::load_once(cert, key, passphrase),
+            loaded => loaded,
+        }
+    }
+
+    fn load_once(
+        cert: &Path,
+        key: &Path,
+        passphrase: Option<&Secret>,
+    ) -> Result<Self, IdentityError> {
         let chain = cert::load_chain(cert)?;
         let leaf = Parsed::from_der(&chain[0], DEFAULT_PERMISSION_OID)
             .map_err(|cause| file_error(cert, &cause))?;
-        let key_der = cert::load_key(key, passphrase)?;
-        let mut der = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key_der.0.expose().to_vec()));
-        let signer = provider().key_provider.load_private_key(der.clone_key());
-        der.zeroize();
-        let signer = signer.map_err(|cause| file_error(key, &cause))?;
-        let chain = chain.into_iter().map(CertificateDer::from).collect();
-        let certified = CertifiedKey::new(chain, signer);
-        certified
-            .keys_match()
-            .map_err(|_| file_error(key, &format!("it is not the key of `{}`", cert.display())))?;
+        let chain: Vec<_> = chain.into_iter().map(CertificateDer::from).collect();
+        let mut fitting = None;
+        for private in cert::load_keys(key, passphrase)? {
+            let certified = CertifiedKey::new(chain.clone(), signer(key, &private)?);
+            if certified.keys_match().is_ok() {
+                fitting = Some(certified);
+                break;
+            }
+        }
+        let certified = fitting.ok_or_else(|| {
+            file_error(key, &format!("it is not the key of `{}`", cert.display()))
+        })?;
         Ok(Self {
             certified: Arc::new(certified),
             fingerprint: leaf.fingerprint,
@@ -114,6 +128,13 @@ impl fmt::Debug for Identity {
             .field("not_after", &self.not_after)
             .finish_non_exhaustive()
     }
+}
+
+fn signer(path: &Path, key: &cert::PrivateKey) -> Result<Arc<dyn SigningKey>, IdentityError> {
+    let mut der = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.0.expose().to_vec()));
+    let signer = provider().key_provider.load_private_key(der.clone_key());
+    der.zeroize();
+    signer.map_err(|cause| file_error(path, &cause))
 }
 
 fn file_error(path: &Path, cause: &dyn fmt::Display) -> IdentityError {

@@ -54,8 +54,9 @@ pub struct ServerTlsOptions {
 pub struct Accepted {
     /// Who.
     pub peer: Peer,
-    /// The connection.
-    pub stream: TlsStream<TcpStream>,
+    /// The connection; on the heap, because it is large and is handed on through several futures,
+    /// each of which would hold room for it.
+    pub stream: Box<TlsStream<TcpStream>>,
     /// What ALPN agreed on, if it did.
     pub alpn: Option<Vec<u8>>,
 }
@@ -165,7 +166,11 @@ impl ServerTls {
         match self.peer(stream.get_ref().1, address) {
             Ok(peer) => {
                 let alpn = stream.get_ref().1.alpn_protocol().map(<[u8]>::to_vec);
-                Ok(Accepted { peer, stream, alpn })
+                Ok(Accepted {
+                    peer,
+                    stream: Box::new(stream),
+                    alpn,
+                })
             }
             Err(refusal) => {
                 // The peer may be gone already; the refusal stands either way.
@@ -205,7 +210,7 @@ fn agreed(session: &ServerConnection) -> Agreed {
 }
 
 /// Sends the end and reads what is still on its way, for a short while.
-async fn linger(mut tcp: TcpStream) {
+pub(super) async fn linger(mut tcp: TcpStream) {
     let drain = async {
         if tcp.shutdown().await.is_err() {
             return;
@@ -224,7 +229,7 @@ async fn linger(mut tcp: TcpStream) {
 }
 
 /// A handshake that failed for another reason than the verifier's.
-fn of_handshake(cause: &io::Error) -> Refusal {
+pub(super) fn of_handshake(cause: &io::Error) -> Refusal {
     let inner = cause
         .get_ref()
         .and_then(|inner| inner.downcast_ref::<rustls::Error>());

@@ -51,9 +51,13 @@ impl Way {
     /// What ALPN agreed on; `None` for a protocol that is none of ours.
     #[must_use]
     pub fn named(alpn: &[u8]) -> Option<Self> {
-        [(ALPN_RAW, Self::Raw), (ALPN_HTTP2, Self::Http2), (ALPN_HTTP1, Self::Http1)]
-            .into_iter()
-            .find_map(|(name, way)| (name == alpn).then_some(way))
+        [
+            (ALPN_RAW, Self::Raw),
+            (ALPN_HTTP2, Self::Http2),
+            (ALPN_HTTP1, Self::Http1),
+        ]
+        .into_iter()
+        .find_map(|(name, way)| (name == alpn).then_some(way))
     }
 
     /// What these first bytes begin; `None` while that is open.
@@ -62,7 +66,11 @@ impl Way {
         if !byte.is_ascii_alphabetic() {
             return Some(Self::Raw);
         }
-        let common = first.iter().zip(PREFACE).take_while(|(a, b)| a == b).count();
+        let common = first
+            .iter()
+            .zip(PREFACE)
+            .take_while(|(a, b)| a == b)
+            .count();
         if common == PREFACE.len() {
             Some(Self::Http2)
         } else {
@@ -120,9 +128,11 @@ mod tests {
 
     #[tokio::test]
     async fn the_agreement_decides_and_nothing_is_read() {
-        for (alpn, way) in
-            [(ALPN_RAW, Way::Raw), (ALPN_HTTP1, Way::Http1), (ALPN_HTTP2, Way::Http2)]
-        {
+        for (alpn, way) in [
+            (ALPN_RAW, Way::Raw),
+            (ALPN_HTTP1, Way::Http1),
+            (ALPN_HTTP2, Way::Http2),
+        ] {
             let (chosen, read) = chosen(Some(alpn), b"{").await.unwrap();
             assert_eq!((chosen, read.len()), (way, 0));
         }
@@ -151,7 +161,10 @@ mod tests {
         // The same, byte by byte; only what is needed has to be there.
         assert_eq!(chosen(None, b"PO").await.unwrap().0, Way::Http1);
         assert_eq!(chosen(None, b"PRI ").await.unwrap().0, Way::Http2);
-        assert!(matches!(chosen(None, b"PR").await, Err(ChooseError::Closed)));
+        assert!(matches!(
+            chosen(None, b"PR").await,
+            Err(ChooseError::Closed)
+        ));
         assert!(matches!(chosen(None, b"").await, Err(ChooseError::Closed)));
     }
 

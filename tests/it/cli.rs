@@ -51,8 +51,10 @@ impl Folder {
         let address = told
             .split_once("Countersign listens on ")
             .and_then(|(_, rest)| rest.split_once(": "))
-            .map(|(address, _)| address.to_owned())
-            .unwrap_or_else(|| panic!("no address in {told}"));
+            .map_or_else(
+                || panic!("no address in {told}"),
+                |(address, _)| address.to_owned(),
+            );
         Up {
             folder: self,
             child,
@@ -317,6 +319,37 @@ fn the_printed_configuration_starts_a_bridge_from_anywhere() {
     let said = Said::from(bridge.wait_with_output().unwrap());
     let answer: Value = serde_json::from_str(said.well()).unwrap();
     assert_eq!(answer["result"]["protocolVersion"], "2025-11-25");
+}
+
+#[test]
+fn openssl_talks_by_hand_as_the_guide_says() {
+    let folder = Folder::new();
+    let up = folder.up();
+    let guide = include_str!("../../docs/integrate.md");
+    let line = guide
+        .split_once("$ openssl ")
+        .and_then(|(_, rest)| rest.split_once("\n{"))
+        .map(|(line, _)| line.replace("\\\n", " "))
+        .unwrap();
+    let port = up.address.rsplit(':').next().unwrap();
+    let line = line.replace("localhost:8443", &format!("localhost:{port}"));
+    let mut openssl = Command::new("openssl")
+        .args(line.split_whitespace())
+        .current_dir(folder.path())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    writeln!(openssl.stdin.as_mut().unwrap(), "{INITIALIZE}").unwrap();
+    let mut answer = String::new();
+    let read = BufReader::new(openssl.stdout.take().unwrap()).read_line(&mut answer);
+    openssl.kill().unwrap();
+    openssl.wait().unwrap();
+    assert!(
+        read.is_ok() && answer.contains(r#""protocolVersion":"2025-11-25""#),
+        "{answer}"
+    );
 }
 
 #[test]

@@ -39,11 +39,18 @@ async fn a_tool_is_called_in_both_eras_over_both_versions() {
         }
         let result = &answer.json()["result"];
         assert_eq!(result["resultType"], "complete");
-        assert!(result["structuredContent"]["name"].as_str().unwrap().ends_with("/operator"));
+        assert!(
+            result["structuredContent"]["name"]
+                .as_str()
+                .unwrap()
+                .ends_with("/operator")
+        );
         for revision in ["2025-06-18", "2025-11-25"] {
             let answer = web.initialize(revision, json!({})).await;
             assert_eq!(answer.json()["result"]["protocolVersion"], revision);
-            let answer = web.ask_bare("tools/call", json!({"name":"self__whoami"})).await;
+            let answer = web
+                .ask_bare("tools/call", json!({"name":"self__whoami"}))
+                .await;
             assert!(answer["result"]["resultType"].is_null(), "{answer}");
             assert!(answer["result"]["structuredContent"]["name"].is_string());
         }
@@ -56,13 +63,19 @@ async fn the_first_byte_tells_http_from_the_raw_stream() {
     let site = Site::new().await;
     let (served, operator) = open(&site).await;
     let client = crate::support::client::Client::of(&operator, &site.server_root).offering(&[]);
-    let stream = crate::support::served::tls(&client, served.address).await.unwrap();
+    let stream = crate::support::served::tls(&client, served.address)
+        .await
+        .unwrap();
     let mut raw = RawHttp { stream };
     raw.send("GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n").await;
     assert!(raw.head().await.starts_with("HTTP/1.1 200 OK\r\n"));
-    let stream = crate::support::served::tls(&client, served.address).await.unwrap();
+    let stream = crate::support::served::tls(&client, served.address)
+        .await
+        .unwrap();
     let mut lines = crate::support::served::Lines::over(stream);
-    let answer = lines.ask("tools/call", json!({"name":"self__whoami"})).await;
+    let answer = lines
+        .ask("tools/call", json!({"name":"self__whoami"}))
+        .await;
     assert_eq!(answer["result"]["resultType"], "complete");
     served.stop().await;
 }
@@ -84,7 +97,8 @@ async fn each_refusal_has_its_status() {
         fields
     };
     // (fields, path, status)
-    let cases: [(&[(&str, &str)], &str, u16); 8] = [
+    type Case<'a> = (&'a [(&'a str, &'a str)], &'a str, u16);
+    let cases: [Case<'_>; 8] = [
         (&[], "/mcp", 200),
         (&[], "/other", 404),
         (&[("origin", "https://good.example")], "/mcp", 200),
@@ -108,20 +122,43 @@ async fn each_refusal_has_its_status() {
     // (content type, accept, body, status); those that leave the body unread end the connection.
     let long = json!({"jsonrpc":"2.0","id":1,"method":"ping","params":{"a":"x".repeat(70_000)}});
     let cases: [(&str, &str, String, u16); 9] = [
-        ("application/json; charset=utf-8", "application/json", call.to_string(), 200),
-        ("application/json", "text/event-stream", call.to_string(), 200),
+        (
+            "application/json; charset=utf-8",
+            "application/json",
+            call.to_string(),
+            200,
+        ),
+        (
+            "application/json",
+            "text/event-stream",
+            call.to_string(),
+            200,
+        ),
         ("text/plain", "*/*", call.to_string(), 415),
-        ("application/json; charset=latin1", "*/*", call.to_string(), 415),
+        (
+            "application/json; charset=latin1",
+            "*/*",
+            call.to_string(),
+            415,
+        ),
         ("application/json", "text/html", call.to_string(), 406),
         ("application/json", "*/*", long.to_string(), 413),
         ("application/json", "*/*", "nonsense".into(), 400),
         ("application/json", "*/*", format!("[{call}]"), 400),
-        ("application/json", "*/*", "{\"jsonrpc\":\"2.0\"}".into(), 400),
+        (
+            "application/json",
+            "*/*",
+            "{\"jsonrpc\":\"2.0\"}".into(),
+            400,
+        ),
     ];
     for (kind, accept, body, status) in cases {
         let mut web = Web::http1(&site, &served, &operator).await;
-        let fields =
-            [("content-type", kind), ("accept", accept), ("mcp-session-id", session.as_str())];
+        let fields = [
+            ("content-type", kind),
+            ("accept", accept),
+            ("mcp-session-id", session.as_str()),
+        ];
         let request = web.request(Method::POST, "/mcp", &fields, Some(body));
         let answer = web.whole(request).await;
         assert_eq!(answer.status, status, "{kind} {accept} {answer:?}");
@@ -130,7 +167,11 @@ async fn each_refusal_has_its_status() {
             assert!(answer.json().get("id").is_none());
         }
     }
-    for (method, allowed) in [(Method::PUT, 405), (Method::HEAD, 405), (Method::OPTIONS, 204)] {
+    for (method, allowed) in [
+        (Method::PUT, 405),
+        (Method::HEAD, 405),
+        (Method::OPTIONS, 204),
+    ] {
         let request = web.request(method, "/mcp", &[], None);
         let answer = web.whole(request).await;
         assert_eq!(answer.status, allowed);
@@ -150,8 +191,18 @@ async fn modern_headers_say_what_the_body_says() {
     let name = ("mcp-name", "self__whoami");
     let cases: [(&[(&str, &str)], u16); 12] = [
         (&[version, method, name], 200),
-        (&[version, method, ("mcp-name", "=?base64?c2VsZl9fd2hvYW1p?=")], 200),
-        (&[version, method, ("mcp-name", "=?base64?c2VsZl9fd2hvYW1p=?=")], 400),
+        (
+            &[version, method, ("mcp-name", "=?base64?c2VsZl9fd2hvYW1p?=")],
+            200,
+        ),
+        (
+            &[
+                version,
+                method,
+                ("mcp-name", "=?base64?c2VsZl9fd2hvYW1p=?="),
+            ],
+            400,
+        ),
         (&[version, method, ("mcp-name", "self__server_status")], 400),
         (&[version, method], 400),
         (&[version, name], 400),
@@ -160,7 +211,10 @@ async fn modern_headers_say_what_the_body_says() {
         (&[("mcp-protocol-version", "2025-11-25"), method, name], 400),
         (&[version, method, name, name], 400),
         (&[version, version, method, name], 400),
-        (&[version, method, name, ("mcp-session-id", "of the past")], 200),
+        (
+            &[version, method, name, ("mcp-session-id", "of the past")],
+            200,
+        ),
     ];
     for (fields, status) in cases {
         let request = web.post(fields, &message);
@@ -181,19 +235,37 @@ async fn modern_errors_have_their_status() {
     let (served, operator) = open(&site).await;
     let mut web = Web::http2(&site, &served, &operator).await;
     let version = "io.modelcontextprotocol/protocolVersion";
-    for method in ["initialize", "ping", "logging/setLevel", "resources/subscribe", "no/such"] {
+    for method in [
+        "initialize",
+        "ping",
+        "logging/setLevel",
+        "resources/subscribe",
+        "no/such",
+    ] {
         let request = web.modern(method, json!({"protocolVersion":"2025-11-25"}));
         let answer = web.whole(request).await;
-        assert_eq!((answer.status, &answer.json()["error"]["code"]), (404, &json!(-32601)));
+        assert_eq!(
+            (answer.status, &answer.json()["error"]["code"]),
+            (404, &json!(-32601))
+        );
     }
     let unknown = json!({"_meta":{version:"2031-01-01"}});
-    let fields = [("mcp-protocol-version", "2031-01-01"), ("mcp-method", "tools/list")];
+    let fields = [
+        ("mcp-protocol-version", "2031-01-01"),
+        ("mcp-method", "tools/list"),
+    ];
     let message = crate::support::served::modern(1, "tools/list", unknown);
     let request = web.post(&fields, &message);
     let answer = web.whole(request).await;
-    assert_eq!((answer.status, &answer.json()["error"]["code"]), (400, &json!(-32022)));
+    assert_eq!(
+        (answer.status, &answer.json()["error"]["code"]),
+        (400, &json!(-32022))
+    );
     assert_eq!(answer.json()["error"]["data"]["requested"], "2031-01-01");
-    let fields = [("mcp-protocol-version", "2026-07-28"), ("mcp-method", "tools/list")];
+    let fields = [
+        ("mcp-protocol-version", "2026-07-28"),
+        ("mcp-method", "tools/list"),
+    ];
     let request = web.post(&fields, &message);
     assert_eq!(web.whole(request).await.json()["error"]["code"], -32020);
     // Neither `_meta` nor a part of it.
@@ -201,16 +273,30 @@ async fn modern_errors_have_their_status() {
         let message = json!({"jsonrpc":"2.0","id":1,"method":"tools/list","params":params});
         let request = web.post(&fields, &message);
         let answer = web.whole(request).await;
-        assert_eq!((answer.status, &answer.json()["error"]["code"]), (400, &json!(-32602)));
+        assert_eq!(
+            (answer.status, &answer.json()["error"]["code"]),
+            (400, &json!(-32602))
+        );
     }
     // What a call itself comes to stays in the body.
     let request = web.modern("tools/call", json!({"name":"no_such"}));
     let answer = web.whole(request).await;
-    assert_eq!((answer.status, &answer.json()["error"]["code"]), (200, &json!(-32602)));
+    assert_eq!(
+        (answer.status, &answer.json()["error"]["code"]),
+        (200, &json!(-32602))
+    );
     for method in [Method::GET, Method::DELETE] {
-        let request = web.request(method, "/mcp", &[("mcp-protocol-version", "2026-07-28")], None);
+        let request = web.request(
+            method,
+            "/mcp",
+            &[("mcp-protocol-version", "2026-07-28")],
+            None,
+        );
         let answer = web.whole(request).await;
-        assert_eq!((answer.status, answer.header("allow")), (405, Some("POST, OPTIONS")));
+        assert_eq!(
+            (answer.status, answer.header("allow")),
+            (405, Some("POST, OPTIONS"))
+        );
     }
     let note = json!({"jsonrpc":"2.0","method":"notifications/whatever"});
     let request = web.post(&[("mcp-protocol-version", "2026-07-28")], &note);
@@ -227,13 +313,23 @@ async fn a_session_belongs_to_its_identity_and_ends() {
     let mut web = Web::http1(&site, &served, &operator).await;
     web.initialize("2025-11-25", json!({})).await;
     let id = web.session.clone().unwrap();
-    assert_eq!((id.len(), web.ask_bare("ping", json!({})).await["result"].clone()), (32, json!({})));
+    assert_eq!(
+        (
+            id.len(),
+            web.ask_bare("ping", json!({})).await["result"].clone()
+        ),
+        (32, json!({}))
+    );
     // The same identity from another connection, another identity, an id that never was, none.
     let mut again = Web::http2(&site, &served, &operator).await;
     again.session = Some(id.clone());
     assert_eq!(again.ask_bare("ping", json!({})).await["result"], json!({}));
     let mut other = Web::http1(&site, &served, &thief).await;
-    for (session, status) in [(Some(id.clone()), 404), (Some("0".repeat(32)), 404), (None, 400)] {
+    for (session, status) in [
+        (Some(id.clone()), 404),
+        (Some("0".repeat(32)), 404),
+        (None, 400),
+    ] {
         other.session = session;
         for request in [
             other.bare("ping", json!({})),
@@ -262,7 +358,10 @@ async fn a_session_belongs_to_its_identity_and_ends() {
 }
 
 fn tools(answer: &Value) -> usize {
-    answer["result"]["tools"].as_array().unwrap_or_else(|| panic!("{answer}")).len()
+    answer["result"]["tools"]
+        .as_array()
+        .unwrap_or_else(|| panic!("{answer}"))
+        .len()
 }
 
 #[tokio::test]

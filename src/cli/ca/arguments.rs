@@ -1,6 +1,7 @@
 //! The arguments of `countersign ca`.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -47,6 +48,77 @@ pub enum CaAction {
     Revoke(RevokeArguments),
     /// Write a fresh CRL
     Crl(CrlArguments),
+    /// Make a one-time token, with which `countersign join` enrols
+    Invite(InviteArguments),
+    /// Enrol by tokens and renew by certificates (EST, RFC 7030), and serve the CRLs
+    Serve(ServeArguments),
+}
+
+/// `ca invite`
+#[derive(Debug, clap::Args)]
+pub struct InviteArguments {
+    /// Name: the path of spiffe://<trust domain>/NAME, or such a URI as a whole
+    pub name: String,
+    /// What it may do, such as `tools:files__read_*`; may be given more than once
+    #[arg(long, value_name = "GRANT")]
+    pub grant: Vec<String>,
+    /// A role of the configuration; may be given more than once
+    #[arg(long, value_name = "ROLE")]
+    pub role: Vec<String>,
+    /// Kind of certificate: a file of the profiles' folder, or agent, service, operator, server
+    #[arg(long, value_name = "PROFILE", default_value = "agent")]
+    pub profile: String,
+    /// Folder with profiles [default: pki/profiles where it exists]
+    #[arg(long, value_name = "DIR")]
+    pub profiles: Option<PathBuf>,
+    /// How long the token can be used
+    #[arg(long, value_name = "SPAN", default_value = "15m", value_parser = humantime::parse_duration)]
+    pub ttl: Duration,
+    /// Lifetime of the certificate, such as `12h` [default: the profile's]
+    #[arg(long, value_name = "SPAN", value_parser = humantime::parse_duration)]
+    pub lifetime: Option<Duration>,
+    /// DNS name of a server; may be given more than once
+    #[arg(long, value_name = "NAME")]
+    pub dns: Vec<String>,
+    /// Address of a server; may be given more than once
+    #[arg(long, value_name = "ADDRESS")]
+    pub ip: Vec<IpAddr>,
+    /// Where `ca serve` is dialled [default: where it last ran with this CA]
+    #[arg(long, value_name = "HOST:PORT")]
+    pub server: Option<String>,
+}
+
+/// `ca serve`
+#[derive(Debug, clap::Args)]
+pub struct ServeArguments {
+    /// Where to enrol, over TLS
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8444")]
+    pub listen: SocketAddr,
+    /// What clients dial it by, for its certificate; the first is what invitations say; may be given
+    /// more than once [default: the address that it listens on]
+    #[arg(long, value_name = "HOST")]
+    pub host: Vec<String>,
+    /// Where to serve the CRLs, over plain HTTP
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8445")]
+    pub crl_listen: SocketAddr,
+    /// Serve no CRLs
+    #[arg(long, conflicts_with = "crl_listen")]
+    pub no_crl: bool,
+    /// How often to look whether a fresh CRL is due, beside after every revocation
+    #[arg(long, value_name = "SPAN", default_value = "1h", value_parser = humantime::parse_duration)]
+    pub crl_every: Duration,
+    /// The audit log of this server [default: audit.jsonl in the CA's folder]
+    #[arg(long, value_name = "FILE")]
+    pub audit: Option<PathBuf>,
+    /// Folder with profiles [default: pki/profiles where it exists]
+    #[arg(long, value_name = "DIR")]
+    pub profiles: Option<PathBuf>,
+    /// Requests of one source address each second; twice as many may come at once
+    #[arg(long, value_name = "NUMBER", default_value = "50")]
+    pub per_source: NonZeroU32,
+    /// Certificates of one name each minute
+    #[arg(long, value_name = "NUMBER", default_value = "10")]
+    pub per_name: NonZeroU32,
 }
 
 /// `ca init`
@@ -264,6 +336,8 @@ impl CaAction {
             Self::Issue(arguments) => Some(&mut arguments.profiles),
             Self::Sign(arguments) => Some(&mut arguments.profiles),
             Self::Renew(arguments) => Some(&mut arguments.profiles),
+            Self::Invite(arguments) => Some(&mut arguments.profiles),
+            Self::Serve(arguments) => Some(&mut arguments.profiles),
             _ => None,
         }
     }

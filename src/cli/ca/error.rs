@@ -2,13 +2,16 @@
 
 use std::path::PathBuf;
 
+use crate::audit::AuditError;
+use crate::authority_server::{AuthorityServerError, OwnError};
 use crate::ca::{
     AuthorityError, BuildError, CreateError, CrlError, CsrError, DelegateError, IssueError, PassphraseError,
     PinError, ProfileError, RenewError, RevokeError, SignError, SignerError,
 };
 use crate::cert::{FileError, KeyError, ParseError};
+use crate::est::InvitationError;
 use crate::grant::GrantError;
-use crate::identity::SpiffeError;
+use crate::identity::{NameError, SpiffeError};
 use crate::registry::StoreError;
 
 /// Why a command on certificates did nothing.
@@ -62,6 +65,20 @@ pub enum CaCommandError {
     Parse(#[from] ParseError),
     #[error(transparent)]
     Store(#[from] StoreError),
+    #[error(transparent)]
+    Invitation(#[from] InvitationError),
+    #[error(transparent)]
+    RegistryName(#[from] NameError),
+    #[error(transparent)]
+    Server(#[from] AuthorityServerError),
+    #[error(transparent)]
+    Audit(#[from] AuditError),
+    #[error("the operating system refuses: {0}")]
+    Signals(std::io::Error),
+    #[error("it is not known where the CA's server is dialled")]
+    NoAddress,
+    #[error("it is not known what the CA's server is dialled by")]
+    NoHost,
 }
 
 impl CaCommandError {
@@ -115,6 +132,20 @@ impl CaCommandError {
             | Self::Renew(RenewError::Store(error))
             | Self::Revoke(RevokeError::Store(error))
             | Self::Pin(PinError::Store(error)) => return store_hint(error),
+            Self::NoAddress => {
+                "start `countersign ca serve` with this CA, or say it with --server HOST:PORT".to_owned()
+            }
+            Self::NoHost | Self::Server(AuthorityServerError::Own(OwnError::Sign(_))) => {
+                "say it with --host NAME, as clients dial it".to_owned()
+            }
+            Self::Server(AuthorityServerError::Listen { .. }) => {
+                "choose another address with --listen or --crl-listen".to_owned()
+            }
+            Self::Audit(AuditError::Busy { .. }) => {
+                "another `countersign ca serve` runs with this CA: stop it, or name another log with \
+                 --audit"
+                    .to_owned()
+            }
             _ => return None,
         };
         Some(hint)

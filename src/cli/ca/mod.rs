@@ -5,11 +5,13 @@ mod actor;
 mod arguments;
 mod authorities;
 mod error;
+mod invite;
 mod making;
 mod outcome;
 mod passphrase;
 mod place;
 pub(super) mod run;
+mod serve;
 #[cfg(test)]
 mod tests;
 mod view;
@@ -17,7 +19,10 @@ mod view;
 pub use actor::actor;
 pub use arguments::{CaAction, CaCommand};
 pub use error::CaCommandError;
-pub use outcome::{CaOutcome, InitReport, IssueReport, ListReport, RevokeReport, ShowReport};
+pub use outcome::{
+    CaOutcome, InitReport, InviteReport, IssueReport, ListReport, RevokeReport, ShowReport,
+};
 pub use passphrase::Passphrases;
 pub use place::{Place, Settings};
+pub use serve::Serve;
 pub use view::{CertificateView, ConfirmationView, table};

@@ -20,6 +20,7 @@ pub enum CaOutcome {
     Revoke(RevokeReport),
     RevokeAll(Vec<RevokeReport>),
     Crl(CrlReport),
+    Invite(InviteReport),
 }
 
 /// `ca init`
@@ -181,6 +182,27 @@ pub struct CrlReport {
     pub next_update: String,
 }
 
+/// `ca invite`
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct InviteReport {
+    /// Lets its holder enrol, once.
+    pub token: String,
+    /// What to run where the key is to be.
+    pub command: String,
+    /// The name that will be enrolled.
+    pub name: String,
+    /// The kind of certificate.
+    pub profile: String,
+    /// What it will allow; empty: the profile's default.
+    pub grants: Vec<String>,
+    /// Where it enrols.
+    pub server: String,
+    /// The CA's root, which the token carries too.
+    pub root_fingerprint: String,
+    /// RFC 3339.
+    pub expires: String,
+}
+
 impl CaOutcome {
     /// For people.
     #[must_use]
@@ -195,6 +217,7 @@ impl CaOutcome {
             Self::Revoke(report) => report.human(),
             Self::RevokeAll(all) => all.iter().map(RevokeReport::human).collect(),
             Self::Crl(report) => report.human(),
+            Self::Invite(report) => report.human(),
         }
     }
 }
@@ -236,6 +259,21 @@ impl IssueReport {
             text.push_str(&format!("note: {note}\n"));
         }
         text
+    }
+}
+
+impl InviteReport {
+    fn human(&self) -> String {
+        let grants = if self.grants.is_empty() {
+            format!("the default of the profile `{}`", self.profile)
+        } else {
+            self.grants.join(" ")
+        };
+        format!(
+            "name         {}\ngrants       {grants}\nserver       {}\nroot         {}\n\
+             usable until {}, once\n\nRun this where the key is to be:\n\n{}\n",
+            self.name, self.server, self.root_fingerprint, self.expires, self.command,
+        )
     }
 }
 

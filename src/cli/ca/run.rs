@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::ca::{
-    Authority, CaFiles, CreateError, CrlError, NewAuthority, Profiles, Revoked, WrittenCrl,
-    create, refresh_crls, revoke, revoke_all, write_bundle, write_crl, write_crl_at,
+    Authority, CaFiles, CreateError, CrlError, NewAuthority, Profiles, Revoked, WrittenCrl, create,
+    refresh_crls, revoke, revoke_all, write_bundle, write_crl, write_crl_at,
 };
 use crate::cert::{FileError, Parsed};
 use crate::clock::{UnixTime, unix_now};
@@ -57,6 +57,9 @@ impl CaCommand {
             CaAction::Revoke(arguments) => bench.revoke(&arguments).await,
             CaAction::Crl(arguments) if arguments.watch => bench.watch(arguments.every).await,
             CaAction::Crl(arguments) => bench.crl(arguments).await,
+            CaAction::Invite(arguments) => bench.invite(arguments).await,
+            // It takes a runtime of its own: see `Serve`.
+            CaAction::Serve(_) => unreachable!("`ca serve` is not run as a command"),
         }
     }
 }
@@ -249,7 +252,7 @@ impl Bench<'_> {
     }
 
     /// The issuing CA, which must open; those before it and the roots where they open unasked.
-    fn open_all(&self) -> Result<Vec<Authority>, CaCommandError> {
+    pub(super) fn open_all(&self) -> Result<Vec<Authority>, CaCommandError> {
         let asked = Passphrases::new(self.passphrase_file.clone());
         let mut open = vec![self.open(false, &asked)?];
         let unasked = Passphrases::new(self.passphrase_file.clone()).without_terminal();

@@ -282,7 +282,11 @@ impl Exchange {
             }
         }
         let Some(id) = head.id.as_ref().filter(|_| head.method.is_some()) else {
-            // Nobody waits for an answer to a notification.
+            // Nobody waits for an answer to a notification; but what could not be read at all is
+            // answered without an id, as on every transport.
+            if head.method.is_none() && error.is_some() {
+                self.pass(head, &body).await;
+            }
             return Ok(());
         };
         let text = match error {

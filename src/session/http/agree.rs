@@ -14,7 +14,12 @@ fn mismatch(message: String) -> RpcError {
 }
 
 /// Whether `header` is there and says `body`.
-fn same(name: &str, header: Option<&HeaderValue>, body: &str, encoded: bool) -> Result<(), RpcError> {
+fn same(
+    name: &str,
+    header: Option<&HeaderValue>,
+    body: &str,
+    encoded: bool,
+) -> Result<(), RpcError> {
     let Some(header) = header else {
         return Err(mismatch(format!("the header `{name}` is missing")));
     };
@@ -69,7 +74,9 @@ pub fn params_agree<'a>(
     for param in declared {
         let found = header(&param.header);
         let shown = &param.header;
-        let value = arguments.and_then(|raw| at(raw, &param.path)).filter(|raw| *raw != b"null");
+        let value = arguments
+            .and_then(|raw| at(raw, &param.path))
+            .filter(|raw| *raw != b"null");
         let header = match found[..] {
             [] if value.is_none() => continue,
             [] => return Err(mismatch(format!("the header `{shown}` is missing"))),
@@ -79,7 +86,9 @@ pub fn params_agree<'a>(
         let text = decoded(header)
             .map_err(|_| mismatch(format!("the header `{shown}` is not readable")))?;
         if !value.is_some_and(|raw| says(raw, &text)) {
-            return Err(mismatch(format!("the header `{shown}` and the body differ")));
+            return Err(mismatch(format!(
+                "the header `{shown}` and the body differ"
+            )));
         }
     }
     Ok(())
@@ -124,8 +133,14 @@ mod tests {
 
     fn agree(arguments: &str, headers: &[(&'static str, &'static str)]) -> bool {
         let declared = [
-            ParamHeader { header: "mcp-param-region".into(), path: vec!["region".into()] },
-            ParamHeader { header: "mcp-param-n".into(), path: vec!["deep".into(), "n".into()] },
+            ParamHeader {
+                header: "mcp-param-region".into(),
+                path: vec!["region".into()],
+            },
+            ParamHeader {
+                header: "mcp-param-n".into(),
+                path: vec!["deep".into(), "n".into()],
+            },
         ];
         let mut map = HeaderMap::new();
         for (name, value) in headers {
@@ -140,13 +155,22 @@ mod tests {
         assert!(agree("{}", &[]));
         assert!(agree(r#"{"region":null}"#, &[]));
         assert!(agree(r#"{"region":"eu"}"#, &[("mcp-param-region", "eu")]));
-        assert!(agree(r#"{"region":"Hello"}"#, &[("mcp-param-region", "=?base64?SGVsbG8=?=")]));
+        assert!(agree(
+            r#"{"region":"Hello"}"#,
+            &[("mcp-param-region", "=?base64?SGVsbG8=?=")]
+        ));
         assert!(agree(r#"{"deep":{"n":42}}"#, &[("mcp-param-n", "42.0")]));
         assert!(!agree(r#"{"region":"eu"}"#, &[]));
         assert!(!agree(r#"{"region":"eu"}"#, &[("mcp-param-region", "us")]));
-        assert!(!agree(r#"{"region":"eu"}"#, &[("mcp-param-region", "=?base64?ZXU?=")]));
+        assert!(!agree(
+            r#"{"region":"eu"}"#,
+            &[("mcp-param-region", "=?base64?ZXU?=")]
+        ));
         assert!(!agree("{}", &[("mcp-param-region", "eu")]));
-        assert!(!agree(r#"{"region":"eu","region":"us"}"#, &[("mcp-param-region", "us")]));
+        assert!(!agree(
+            r#"{"region":"eu","region":"us"}"#,
+            &[("mcp-param-region", "us")]
+        ));
         let twice = [("mcp-param-region", "eu"), ("mcp-param-region", "eu")];
         assert!(!agree(r#"{"region":"eu"}"#, &twice));
         assert!(!agree(r#"{"deep":{"n":42}}"#, &[("mcp-param-n", "43")]));

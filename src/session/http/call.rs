@@ -15,7 +15,7 @@ use super::super::answer::{Cause, denial, outcome, write_reply};
 use super::super::asks::{Asks, Open};
 use super::super::judge::{Judged, cause, judge};
 use super::super::notes::{CallNotes, Outbox};
-use super::conn::Conn;
+use super::conn::Party;
 
 /// What an answer needs to know of its request.
 #[derive(Clone, Debug)]
@@ -27,13 +27,17 @@ pub struct Asked {
 
 impl Asked {
     pub fn of(call: &Call) -> Self {
-        Self { id: call.id.clone(), method: call.method, revision: call.revision }
+        Self {
+            id: call.id.clone(),
+            method: call.method,
+            revision: call.revision,
+        }
     }
 
     /// The whole message.
-    pub fn write(&self, conn: &Conn, reply: &Reply) -> Vec<u8> {
+    pub fn write(&self, party: &Party, reply: &Reply) -> Vec<u8> {
         let mut out = Vec::new();
-        let info = conn.service.router.info();
+        let info = party.service.router.info();
         write_reply(info, &mut out, &self.id, self.method, self.revision, reply);
         out
     }
@@ -51,17 +55,20 @@ pub struct Begun {
 
 impl Begun {
     /// Records how it ended.
-    pub fn over(&self, conn: &Conn, reply: &Reply) {
-        self.ended(conn, outcome(reply));
+    pub fn over(&self, party: &Party, reply: &Reply) {
+        self.ended(party, outcome(reply));
     }
 
     /// Records an end without a reply.
-    pub fn ended(&self, conn: &Conn, how: Outcome) {
+    pub fn ended(&self, party: &Party, how: Outcome) {
         if let Some(notes) = &self.notes {
             notes.finish();
         }
-        let took = conn.now().duration_since(self.since);
-        conn.service.audit.outcome(&conn.facts, self.ticket, how, took);
+        let took = party.now().duration_since(self.since);
+        party
+            .service
+            .audit
+            .outcome(&party.facts, self.ticket, how, took);
     }
 }
 
@@ -79,34 +86,43 @@ pub struct Extra {
 /// # Errors
 /// The reply that refuses the call.
 pub async fn decide(
-    conn: &Conn,
+    party: &Party,
     caller: &Caller,
     call: Call,
 ) -> Result<Recorded<Permitted<Call>>, Reply> {
     let method = call.method;
-    let service = &conn.service;
-    let judged = judge(service, &conn.facts, caller, call);
+    let service = &party.service;
+    let judged = judge(service, &party.facts, caller, call);
     let ticket = match &judged {
         Judged::Permitted(pending) => pending.ticket(),
         Judged::Denied(_, ticket) => *ticket,
     };
     let audit_is_out = || Cause::Audit.reply(method);
-    let written = service.audit.commit(ticket).await.map_err(|_| audit_is_out())?;
+    let written = service
+        .audit
+        .commit(ticket)
+        .await
+        .map_err(|_| audit_is_out())?;
     let pending = match judged {
         Judged::Permitted(pending) => pending,
         Judged::Denied(denied, _) => return Err(denial(&denied, caller.grounds.denials())),
     };
-    if let Some(cause) = cause(&conn.identity, method, service.registry_is_stale()) {
-        service.audit.outcome(&conn.facts, ticket, Outcome::RateLimited, Duration::ZERO);
+    if let Some(cause) = cause(&party.identity, method, service.registry_is_stale()) {
+        service
+            .audit
+            .outcome(&party.facts, ticket, Outcome::RateLimited, Duration::ZERO);
         return Err(cause.reply(method));
     }
-    service.audit.recorded(pending, &written).map_err(|_| audit_is_out())
+    service
+        .audit
+        .recorded(pending, &written)
+        .map_err(|_| audit_is_out())
 }
 
 /// Takes a recorded call to its provider. `events`: whether the client takes a stream, on which
 /// notes can go.
 pub fn begin(
-    conn: &Conn,
+    party: &Party,
     caller: Arc<Caller>,
     recorded: Recorded<Permitted<Call>>,
     extra: Extra,
@@ -115,7 +131,11 @@ pub fn begin(
     let call = recorded.get().call();
     let asked = Asked::of(call);
     let modern = asked.revision.is_modern();
-    let level = if modern { call.meta.log_level } else { extra.level };
+    let level = if modern {
+        call.meta.log_level
+    } else {
+        extra.level
+    };
     let token = call.meta.progress_token.clone();
     let mut context = Context::new(caller);
     context.cancel = Cancel::new();
@@ -132,7 +152,17 @@ pub fn begin(
         context.asker = Some(Asks::new(open, Arc::clone(outbox)));
     }
     let cancel = context.cancel.clone();
-    let since = conn.now();
-    let (ticket, dispatched) = conn.service.router.dispatch(recorded, context);
-    (Begun { asked, ticket, since, cancel, outbox, notes }, dispatched)
+    let since = party.now();
+    let (ticket, dispatched) = party.service.router.dispatch(recorded, context);
+    (
+        Begun {
+            asked,
+            ticket,
+            since,
+            cancel,
+            outbox,
+            notes,
+        },
+        dispatched,
+    )
 }

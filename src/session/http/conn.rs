@@ -1,9 +1,10 @@
 //! What the requests of one HTTP connection share.
 
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use hyper::upgrade::OnUpgrade;
 use tokio::sync::Notify;
 
 use crate::audit::ConnectionFacts;
@@ -11,6 +12,7 @@ use crate::backend::Caller;
 use crate::clock::{self, UnixTime};
 use crate::listener::Live;
 use crate::peer::Peer;
+use crate::tls::Refusal;
 use crate::transport::http::{Gone, Pace};
 
 use super::super::identities::Identity;
@@ -23,21 +25,64 @@ use super::options::HttpOptions;
 /// work that it does not want.
 const ABANDONED: u32 = 256;
 
-/// One connection.
-pub struct Conn {
+/// Who calls, by what rules, and where it is written down. A call that outlives its connection keeps
+/// this, and not the connection.
+pub struct Party {
     pub service: Arc<Service>,
     pub peer: Peer,
-    pub live: Live,
     pub facts: ConnectionFacts,
     pub limits: Arc<Limits>,
     pub options: Arc<HttpOptions>,
     pub identity: Arc<Identity>,
-    pub pace: Arc<Pace>,
     basis: Mutex<Basis>,
+}
+
+/// One connection.
+pub struct Conn {
+    pub party: Arc<Party>,
+    pub live: Live,
+    pub pace: Arc<Pace>,
     end: Mutex<Option<End>>,
-    ended: AtomicBool,
     bell: Notify,
     abandoned: AtomicU32,
+    upgrade: Mutex<Option<OnUpgrade>>,
+}
+
+impl std::ops::Deref for Conn {
+    type Target = Party;
+
+    fn deref(&self) -> &Party {
+        &self.party
+    }
+}
+
+impl Party {
+    fn basis(&self) -> MutexGuard<'_, Basis> {
+        self.basis.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// On what grounds this peer calls now: looked at again when the policy or the registry has
+    /// changed.
+    ///
+    /// # Errors
+    /// It may no longer stay.
+    pub fn grounds(&self) -> Result<Arc<Caller>, Refusal> {
+        let mut basis = self.basis();
+        if !self.service.is_current(&basis) {
+            *basis = self.service.basis(&self.peer)?;
+        }
+        Ok(Arc::clone(&basis.caller))
+    }
+
+    /// When the certificate or the pin ends.
+    pub fn until(&self) -> UnixTime {
+        self.basis().until
+    }
+
+    /// Now, for durations.
+    pub fn now(&self) -> Instant {
+        clock::monotonic()
+    }
 }
 
 impl Conn {
@@ -52,71 +97,78 @@ impl Conn {
         facts: ConnectionFacts,
         pace: Arc<Pace>,
     ) -> Result<Self, End> {
-        let basis = service.basis(&peer).map_err(|refusal| gone(&peer, &live, &refusal))?;
+        let basis = service
+            .basis(&peer)
+            .map_err(|refusal| gone(&peer, &live, &refusal))?;
         let (limits, options) = (service.limits(), service.http_options());
         let identity = service.identities.of(peer.name(), &limits);
-        Ok(Self {
+        let basis = Mutex::new(basis);
+        let party = Party {
             service,
             peer,
-            live,
             facts,
             limits,
             options,
             identity,
+            basis,
+        };
+        Ok(Self {
+            party: Arc::new(party),
+            live,
             pace,
-            basis: Mutex::new(basis),
             end: Mutex::new(None),
-            ended: AtomicBool::new(false),
             bell: Notify::new(),
             abandoned: AtomicU32::new(0),
+            upgrade: Mutex::new(None),
         })
     }
 
-    fn basis(&self) -> std::sync::MutexGuard<'_, Basis> {
-        self.basis.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// On what grounds this peer calls now: looked at again when the policy or the registry has
-    /// changed.
+    /// As [`Party::grounds`].
     ///
     /// # Errors
     /// It may no longer stay; the connection is being closed.
     pub fn caller(&self) -> Result<Arc<Caller>, Gone> {
-        let mut basis = self.basis();
-        if !self.service.is_current(&basis) {
-            match self.service.basis(&self.peer) {
-                Ok(now) => *basis = now,
-                Err(refusal) => {
-                    drop(basis);
-                    self.close(gone(&self.peer, &self.live, &refusal));
-                    return Err(Gone);
-                }
-            }
-        }
-        Ok(Arc::clone(&basis.caller))
-    }
-
-    /// When the certificate or the pin ends.
-    pub fn until(&self) -> UnixTime {
-        self.basis().until
+        self.grounds().map_err(|refusal| {
+            self.close(gone(&self.peer, &self.live, &refusal));
+            Gone
+        })
     }
 
     /// Has the connection closed; the first reason counts.
     pub fn close(&self, end: End) {
-        self.end.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(end);
-        self.ended.store(true, Ordering::Release);
+        self.end
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get_or_insert(end);
         self.bell.notify_one();
     }
 
     /// Ready when a request has the connection closed.
     pub async fn closing(&self) -> End {
         loop {
-            let end = self.end.lock().unwrap_or_else(PoisonError::into_inner).take();
+            let end = self
+                .end
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .take();
             if let Some(end) = end {
                 return end;
             }
             self.bell.notified().await;
         }
+    }
+
+    /// What becomes of an HTTP/1.1 connection after its last answer.
+    pub fn upgrades(&self, upgrade: OnUpgrade) {
+        *self.upgrade.lock().unwrap_or_else(PoisonError::into_inner) = Some(upgrade);
+    }
+
+    /// Takes that.
+    pub fn take_upgrade(&self) -> Option<OnUpgrade> {
+        self.upgrade
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
     }
 
     /// A request was answered to the end.
@@ -131,10 +183,5 @@ impl Conn {
         if self.abandoned.fetch_add(1, Ordering::Relaxed) >= ABANDONED {
             self.close(End::Unruly);
         }
-    }
-
-    /// Now, for durations.
-    pub fn now(&self) -> Instant {
-        clock::monotonic()
     }
 }

@@ -64,7 +64,12 @@ impl Events {
             done: false,
             released: false,
         };
-        Self { number, limit, inner: Mutex::new(inner), reader: AtomicWaker::new() }
+        Self {
+            number,
+            limit,
+            inner: Mutex::new(inner),
+            reader: AtomicWaker::new(),
+        }
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
@@ -150,7 +155,11 @@ impl Events {
             inner.read = number + 1;
             return Poll::Ready(Next::Message(number, message));
         }
-        if inner.done || inner.released { Poll::Ready(Next::End) } else { Poll::Pending }
+        if inner.done || inner.released {
+            Poll::Ready(Next::End)
+        } else {
+            Poll::Pending
+        }
     }
 
     /// The id of an event.
@@ -242,7 +251,15 @@ mod tests {
     #[test]
     fn ids_are_two_numbers() {
         assert_eq!(split_id("12-0"), Some((12, 0)));
-        for bad in ["", "1", "a-1", "1-", "+1-2", "1-2-3", "99999999999999999999-1"] {
+        for bad in [
+            "",
+            "1",
+            "a-1",
+            "1-",
+            "+1-2",
+            "1-2-3",
+            "99999999999999999999-1",
+        ] {
             assert_eq!(split_id(bad), None, "{bad}");
         }
     }

@@ -20,7 +20,7 @@ use crate::transport::http::{Accepts, Busy, ReplyBody, event_stream, json};
 use super::super::identities::Place;
 use super::super::notes::Outbox;
 use super::call::Begun;
-use super::conn::Conn;
+use super::conn::{Conn, Party};
 use super::status::status_of;
 
 /// A call that is not answered yet.
@@ -58,7 +58,14 @@ impl Flight {
         busy: Busy,
         place: Place,
     ) -> Self {
-        Self { conn, begun, future, _busy: busy, _place: place, over: false }
+        Self {
+            conn,
+            begun,
+            future,
+            _busy: busy,
+            _place: place,
+            over: false,
+        }
     }
 
     /// Waits for the outcome, the first notification, or as long as a client may be left without a
@@ -150,13 +157,13 @@ async fn ready(outbox: Option<&Outbox>) {
 }
 
 /// An answer in one piece.
-pub fn whole(conn: &Conn, begun: &Begun, reply: &Reply, accepts: Accepts) -> Response<ReplyBody> {
+pub fn whole(party: &Party, begun: &Begun, reply: &Reply, accepts: Accepts) -> Response<ReplyBody> {
     let status = if begun.asked.revision.is_modern() {
         status_of(reply)
     } else {
         hyper::StatusCode::OK
     };
-    let message = begun.asked.write(conn, reply);
+    let message = begun.asked.write(party, reply);
     if accepts.json || !status.is_success() {
         return json(status, message.into());
     }

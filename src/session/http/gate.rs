@@ -17,6 +17,10 @@ pub type Allowed = Option<HeaderValue>;
 ///
 /// # Errors
 /// The refusal.
+#[expect(
+    clippy::result_large_err,
+    reason = "the answer is moved once, and only where the request is refused"
+)]
 pub fn gate(
     options: &HttpOptions,
     head: &Parts,
@@ -25,7 +29,9 @@ pub fn gate(
     let bad = |message: &str| fault(StatusCode::BAD_REQUEST, code::INVALID_REQUEST, message);
     // Two readers of such a request could see two bodies (RFC 9112, section 6.1).
     if fields.content_length.is_some() && head.headers.contains_key(header::TRANSFER_ENCODING) {
-        return Err(closing(bad("`Content-Length` and `Transfer-Encoding` exclude each other")));
+        return Err(closing(bad(
+            "`Content-Length` and `Transfer-Encoding` exclude each other",
+        )));
     }
     if let Some(name @ ("Host" | "Origin" | "Content-Length" | "Content-Type")) = fields.twice {
         return Err(closing(bad(&format!("`{name}` stands twice"))));
@@ -33,11 +39,20 @@ pub fn gate(
     let host = host_of(head, fields).map_err(|message| closing(bad(message)))?;
     if !options.allowed_hosts.is_empty() && !host_is_allowed(options, &host) {
         let message = "this host is not served here";
-        return Err(fault(StatusCode::MISDIRECTED_REQUEST, code::INVALID_REQUEST, message));
+        return Err(fault(
+            StatusCode::MISDIRECTED_REQUEST,
+            code::INVALID_REQUEST,
+            message,
+        ));
     }
-    let Some(origin) = fields.origin else { return Ok(None) };
+    let Some(origin) = fields.origin else {
+        return Ok(None);
+    };
     let listed = origin.to_str().is_ok_and(|origin| {
-        options.allowed_origins.iter().any(|known| known.eq_ignore_ascii_case(origin))
+        options
+            .allowed_origins
+            .iter()
+            .any(|known| known.eq_ignore_ascii_case(origin))
     });
     if !listed {
         let message = "this origin may not call";
@@ -48,7 +63,10 @@ pub fn gate(
 
 /// The host that a request names, in the target or in the header, which must not differ.
 fn host_of(head: &Parts, fields: &Fields<'_>) -> Result<String, &'static str> {
-    let authority = head.uri.authority().map(|authority| authority.as_str());
+    let authority = head
+        .uri
+        .authority()
+        .map(hyper::http::uri::Authority::as_str);
     let host = match fields.host {
         None => None,
         Some(host) => Some(host.to_str().map_err(|_| "`Host` is not readable")?),
@@ -57,7 +75,9 @@ fn host_of(head: &Parts, fields: &Fields<'_>) -> Result<String, &'static str> {
         (Some(authority), Some(host)) if !authority.eq_ignore_ascii_case(host) => {
             Err("`Host` and the request's target differ")
         }
-        (Some(authority), _) if head.version >= Version::HTTP_2 => Ok(authority.to_ascii_lowercase()),
+        (Some(authority), _) if head.version >= Version::HTTP_2 => {
+            Ok(authority.to_ascii_lowercase())
+        }
         (_, Some(host)) => Ok(host.to_ascii_lowercase()),
         (Some(authority), None) => Ok(authority.to_ascii_lowercase()),
         (None, None) => Err("`Host` is missing"),
@@ -71,14 +91,19 @@ fn host_is_allowed(options: &HttpOptions, host: &str) -> bool {
         host.find(':').unwrap_or(host.len())
     };
     let name = &host[..end_of_name];
-    options.allowed_hosts.iter().any(|known| known == host || known == name)
+    options
+        .allowed_hosts
+        .iter()
+        .any(|known| known == host || known == name)
 }
 
 /// Has HTTP/1.1 close the connection after this answer: what follows cannot be told apart from the
 /// body that was not read.
 #[must_use]
 pub fn closing(mut response: Response<ReplyBody>) -> Response<ReplyBody> {
-    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    response
+        .headers_mut()
+        .insert(header::CONNECTION, HeaderValue::from_static("close"));
     response
 }
 
@@ -104,7 +129,10 @@ pub fn preflight(response: &mut Response<ReplyBody>) {
             "Accept, Content-Type, Last-Event-ID, MCP-Protocol-Version, Mcp-Method, Mcp-Name, Mcp-Session-Id",
         ),
     );
-    headers.insert(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("600"));
+    headers.insert(
+        header::ACCESS_CONTROL_MAX_AGE,
+        HeaderValue::from_static("600"),
+    );
 }
 
 #[cfg(test)]
@@ -139,9 +167,14 @@ mod tests {
         assert_eq!(of(&options, "https://a/mcp", &[("host", "A")]), 200);
         assert_eq!(of(&options, "https://a/mcp", &[("host", "b")]), 400);
         options.allowed_hosts = vec!["a".into(), "b:8443".into(), "[::1]".into()];
-        for (host, expect) in
-            [("a", 200), ("A:1", 200), ("b:8443", 200), ("b", 421), ("c", 421), ("[::1]:9", 200)]
-        {
+        for (host, expect) in [
+            ("a", 200),
+            ("A:1", 200),
+            ("b:8443", 200),
+            ("b", 421),
+            ("c", 421),
+            ("[::1]:9", 200),
+        ] {
             assert_eq!(of(&options, "/mcp", &[("host", host)]), expect, "{host}");
         }
     }
@@ -160,9 +193,17 @@ mod tests {
     #[test]
     fn a_body_has_one_length() {
         let options = HttpOptions::default();
-        let both = [("host", "a"), ("content-length", "3"), ("transfer-encoding", "chunked")];
+        let both = [
+            ("host", "a"),
+            ("content-length", "3"),
+            ("transfer-encoding", "chunked"),
+        ];
         assert_eq!(status(&options, &request("/mcp", &both)), 400);
-        let two = [("host", "a"), ("content-length", "3"), ("content-length", "3")];
+        let two = [
+            ("host", "a"),
+            ("content-length", "3"),
+            ("content-length", "3"),
+        ];
         assert_eq!(status(&options, &request("/mcp", &two)), 400);
     }
 }

@@ -17,7 +17,7 @@ use crate::transport::http::{Accepts, Busy, Fields, Gone, ReplyBody, allow, empt
 
 use super::conn::Conn;
 use super::gate::{closing, gate, preflight, share_with};
-use super::{legacy, post};
+use super::{legacy, post, websocket};
 
 /// Everything that the endpoint knows.
 const METHODS: &str = "GET, POST, DELETE, OPTIONS";
@@ -42,7 +42,15 @@ async fn serve(
     request: Request<Incoming>,
     busy: Busy,
 ) -> Result<Response<ReplyBody>, Gone> {
-    let (head, body) = request.into_parts();
+    let (mut head, body) = request.into_parts();
+    conn.pace.room().await;
+    if websocket::is_asked_for(&head) && head.uri.path() == conn.options.path {
+        let origin = gate(&conn.options, &head, &Fields::read(&head.headers));
+        return Ok(match origin {
+            Ok(_) => websocket::open(&conn, &mut head, busy),
+            Err(refusal) => refusal,
+        });
+    }
     let fields = Fields::read(&head.headers);
     let origin = match gate(&conn.options, &head, &fields) {
         Ok(origin) => origin,
@@ -50,18 +58,24 @@ async fn serve(
     };
     // RFC 9112, section 6.1: a length that is told in chunks ends the connection's trust in where
     // the next request begins.
-    let chunked = head.version == Version::HTTP_11
-        && head.headers.contains_key(header::TRANSFER_ENCODING);
+    let chunked =
+        head.version == Version::HTTP_11 && head.headers.contains_key(header::TRANSFER_ENCODING);
     let mut response = match head.uri.path() {
         path if path == conn.options.path => endpoint(&conn, &head, &fields, body, busy).await?,
         "/healthz" => probe(&head, true),
         "/readyz" => probe(&head, is_ready(&conn)),
-        _ => fault(StatusCode::NOT_FOUND, code::INVALID_REQUEST, "nothing is here"),
+        _ => fault(
+            StatusCode::NOT_FOUND,
+            code::INVALID_REQUEST,
+            "nothing is here",
+        ),
     };
     if let Some(origin) = origin {
         share_with(origin, &mut response);
     }
-    Ok(if chunked { closing(response) } else { response })
+    let mut response = if chunked { closing(response) } else { response };
+    response.body_mut().counted_by(&conn.pace);
+    Ok(response)
 }
 
 async fn endpoint(
@@ -77,7 +91,9 @@ async fn endpoint(
         Method::DELETE => Ok(delete(conn, fields)),
         Method::OPTIONS => {
             let mut response = empty(StatusCode::NO_CONTENT);
-            response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(METHODS));
+            response
+                .headers_mut()
+                .insert(header::ALLOW, HeaderValue::from_static(METHODS));
             if fields.origin.is_some() {
                 preflight(&mut response);
             }
@@ -90,10 +106,16 @@ async fn endpoint(
 /// Whether the client names a revision that has neither sessions nor streams of its own.
 fn is_modern(fields: &Fields<'_>) -> bool {
     let version = fields.version.and_then(|version| version.to_str().ok());
-    version.and_then(Revision::named).is_some_and(Revision::is_modern)
+    version
+        .and_then(Revision::named)
+        .is_some_and(Revision::is_modern)
 }
 
 /// Session and revision of a request without a body.
+#[expect(
+    clippy::result_large_err,
+    reason = "the answer is moved once, and only where the request is refused"
+)]
 fn session(
     conn: &Arc<Conn>,
     fields: &Fields<'_>,
@@ -102,15 +124,22 @@ fn session(
     if let Some(version) = fields.version
         && version.to_str().ok().and_then(Revision::named).is_none()
     {
-        return Err(bad("`MCP-Protocol-Version` names no revision that is served"));
+        return Err(bad(
+            "`MCP-Protocol-Version` names no revision that is served",
+        ));
     }
-    let Some(id) = fields.session else { return Err(bad("`Mcp-Session-Id` is missing")) };
+    let Some(id) = fields.session else {
+        return Err(bad("`Mcp-Session-Id` is missing"));
+    };
     if fields.twice == Some("Mcp-Session-Id") {
         return Err(bad("`Mcp-Session-Id` stands twice"));
     }
     let service = &conn.service;
     let id = id.to_str().unwrap_or_default();
-    service.sessions.find(service, conn.peer.name(), id).ok_or_else(post::unknown_session)
+    service
+        .sessions
+        .find(service, conn.peer.name(), id)
+        .ok_or_else(post::unknown_session)
 }
 
 fn get(
@@ -124,13 +153,19 @@ fn get(
     }
     if !Accepts::read(&head.headers).events {
         let message = "`Accept` must take `text/event-stream`";
-        return Ok(fault(StatusCode::NOT_ACCEPTABLE, code::INVALID_REQUEST, message));
+        return Ok(fault(
+            StatusCode::NOT_ACCEPTABLE,
+            code::INVALID_REQUEST,
+            message,
+        ));
     }
     let held = match session(conn, fields) {
         Ok(held) => held,
         Err(refusal) => return Ok(refusal),
     };
-    let last = fields.last_event.map(|last| last.to_str().unwrap_or_default());
+    let last = fields
+        .last_event
+        .map(|last| last.to_str().unwrap_or_default());
     legacy::get(conn, held, last, busy)
 }
 

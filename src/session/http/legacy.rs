@@ -23,10 +23,10 @@ use super::super::answer::Cause;
 use super::super::identities::Place;
 use super::super::notes::Outbox;
 use super::call::{Asked, Begun, Extra, begin, decide};
-use super::conn::Conn;
+use super::conn::{Conn, Party};
 use super::events::{Events, Next, Reader, split_id};
 use super::flight::whole;
-use super::news::{News, Teller, of};
+use super::news::{Teller, of};
 use super::sessions::{Held, HttpSession};
 
 const SESSION: HeaderName = HeaderName::from_static("mcp-session-id");
@@ -54,17 +54,28 @@ pub async fn initialize(
     };
     let (begun, dispatched) = begin(conn, caller, recorded, Extra::default(), false);
     let Dispatched::Effect(reply, Effect::Pin(revision, capabilities)) = dispatched else {
-        return Ok(fault(StatusCode::INTERNAL_SERVER_ERROR, code::INTERNAL, "internal error"));
+        return Ok(fault(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            code::INTERNAL,
+            "internal error",
+        ));
     };
     let service = &conn.service;
-    let opened =
-        service.sessions.open(service, conn.peer.name(), &conn.identity, revision, capabilities);
+    let opened = service.sessions.open(
+        service,
+        conn.peer.name(),
+        &conn.identity,
+        revision,
+        capabilities,
+    );
     let Ok(held) = opened else {
         begun.ended(conn, Outcome::RateLimited);
         let message = Cause::Busy.reply(asked.method);
         let body = asked.write(conn, &message);
         let mut response = json(StatusCode::TOO_MANY_REQUESTS, body.into());
-        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("60"));
+        response
+            .headers_mut()
+            .insert(RETRY_AFTER, HeaderValue::from_static("60"));
         return Ok(response);
     };
     begun.over(conn, &reply);
@@ -94,9 +105,14 @@ pub async fn request(
         (state.level, state.calls(), state.has_call(&asked.id))
     };
     if in_use {
-        let reply =
-            Reply::error(code::INVALID_REQUEST, "a request with this id is not answered yet");
-        return Ok(json(StatusCode::BAD_REQUEST, asked.write(conn, &reply).into()));
+        let reply = Reply::error(
+            code::INVALID_REQUEST,
+            "a request with this id is not answered yet",
+        );
+        return Ok(json(
+            StatusCode::BAD_REQUEST,
+            asked.write(conn, &reply).into(),
+        ));
     }
     let recorded = match decide(conn, &caller, call).await {
         Ok(recorded) => recorded,
@@ -149,9 +165,7 @@ fn apply(conn: &Conn, session: &HttpSession, effect: Effect, reply: Reply, begun
             }
             state.wanted.subscribe(watch);
             // From now on: a stream that is opened later hears of what happened in between.
-            if state.news.is_none() {
-                state.news = Some(News::new(&conn.service));
-            }
+            state.news(&conn.service);
             let watched = state.wanted.watched();
             state.watches.set(watched);
         }
@@ -192,10 +206,11 @@ async fn later(
     }
     let stream = Arc::new(std::sync::OnceLock::<Arc<Events>>::new());
     let (tell, told) = tokio::sync::oneshot::channel();
-    held.state().add_call(begun.asked.id.clone(), begun.cancel.clone());
+    held.state()
+        .add_call(begun.asked.id.clone(), begun.cancel.clone());
     let session = Arc::clone(&held);
     let detached = Detached {
-        conn: Arc::clone(conn),
+        party: Arc::clone(&conn.party),
         held,
         begun,
         future,
@@ -212,15 +227,13 @@ async fn later(
             write_event(&mut out, None, &message);
             event_stream(stream::iter([Bytes::from(out)]))
         }
-        Ok(Word::Events) if let Some(stream) = stream.get() => {
-            match stream.read_from(None) {
-                Some(reader) => {
-                    let reading = Reading::new(conn, &session, Arc::clone(stream), reader, busy);
-                    event_stream(reading.events(true))
-                }
-                None => fault(StatusCode::GONE, code::INTERNAL, "the stream is over"),
+        Ok(Word::Events) if let Some(stream) = stream.get() => match stream.read_from(None) {
+            Some(reader) => {
+                let reading = Reading::new(conn, &session, Arc::clone(stream), reader, busy);
+                event_stream(reading.events(true))
             }
-        }
+            None => fault(StatusCode::GONE, code::INTERNAL, "the stream is over"),
+        },
         // Cancelled: there is no answer, and nobody waits for one.
         _ => fault(StatusCode::OK, code::INTERNAL, "cancelled"),
     }
@@ -228,7 +241,7 @@ async fn later(
 
 /// A call that goes on when its connection is gone.
 struct Detached {
-    conn: Arc<Conn>,
+    party: Arc<Party>,
     held: Held,
     begun: Begun,
     future: Pin<Box<dyn Future<Output = Reply> + Send>>,
@@ -248,10 +261,10 @@ enum Step {
 
 impl Detached {
     async fn run(mut self) {
-        let mut changes = self.conn.service.changes();
+        let mut changes = self.party.service.changes();
         let outbox = self.begun.outbox.clone();
         let cancel = self.begun.cancel.clone();
-        let quiet = self.conn.options.keep_alive;
+        let quiet = self.party.options.keep_alive;
         loop {
             let commits = self.events && self.tell.is_some();
             let step = tokio::select! {
@@ -267,7 +280,7 @@ impl Detached {
                 Step::Quiet => drop(self.stream()),
                 // The connection may be long gone, so this task itself looks whether its caller may
                 // still go on.
-                Step::LookAgain if self.conn.caller().is_ok() && self.in_time() => (),
+                Step::LookAgain if self.party.grounds().is_ok() && self.in_time() => (),
                 Step::LookAgain | Step::Cancelled => return self.cancelled(),
                 Step::Reply(reply) => return self.reply(&reply),
             }
@@ -275,12 +288,14 @@ impl Detached {
     }
 
     fn in_time(&self) -> bool {
-        self.conn.until() > clock::unix_now()
+        self.party.until() > clock::unix_now()
     }
 
     /// The stream of this call; the first time it is asked for, the answer becomes one.
     fn stream(&mut self) -> Arc<Events> {
-        let stream = self.stream.get_or_init(|| self.held.state().new_stream(&self.conn.options));
+        let stream = self
+            .stream
+            .get_or_init(|| self.held.state().new_stream(&self.party.options));
         let stream = Arc::clone(stream);
         if let Some(tell) = self.tell.take() {
             let _ = tell.send(Word::Events);
@@ -289,9 +304,15 @@ impl Detached {
     }
 
     fn put_notes(&mut self) {
-        let Some(outbox) = self.begun.outbox.clone() else { return };
+        let Some(outbox) = self.begun.outbox.clone() else {
+            return;
+        };
         let waiting = outbox.take();
-        let release = self.begun.notes.as_ref().is_some_and(|notes| notes.takes_release());
+        let release = self
+            .begun
+            .notes
+            .as_ref()
+            .is_some_and(|notes| notes.takes_release());
         if waiting.is_empty() && !release {
             return;
         }
@@ -308,8 +329,8 @@ impl Detached {
 
     fn reply(mut self, reply: &Reply) {
         self.put_notes();
-        self.begun.over(&self.conn, reply);
-        let message = Bytes::from(self.begun.asked.write(&self.conn, reply));
+        self.begun.over(&self.party, reply);
+        let message = Bytes::from(self.begun.asked.write(&self.party, reply));
         if let Some(tell) = self.tell.take() {
             let _ = tell.send(Word::Reply(message));
         } else {
@@ -322,7 +343,7 @@ impl Detached {
 
     fn cancelled(mut self) {
         self.begun.cancel.cancel();
-        self.begun.ended(&self.conn, Outcome::Cancelled);
+        self.begun.ended(&self.party, Outcome::Cancelled);
         drop(self.tell.take());
         if let Some(stream) = self.stream.get() {
             stream.finish();
@@ -333,7 +354,7 @@ impl Detached {
     fn out(&self) {
         let mut state = self.held.state();
         state.remove_call(&self.begun.asked.id);
-        state.trim(&self.conn.options);
+        state.trim(&self.party.options);
     }
 }
 
@@ -350,7 +371,8 @@ struct Reading {
     revision: Revision,
     stream: Arc<Events>,
     reader: Reader,
-    held: Option<Held>,
+    /// Keeps the session from resting.
+    _held: Option<Held>,
     _busy: Busy,
 }
 
@@ -363,9 +385,11 @@ impl Reading {
         busy: Busy,
     ) -> Self {
         let service = &conn.service;
-        let held = service.sessions.find(service, conn.peer.name(), &session.id);
+        let held = service
+            .sessions
+            .find(service, conn.peer.name(), &session.id);
         let revision = session.revision;
-        Self { conn: Arc::clone(conn), revision, stream, reader, held, _busy: busy }
+        Self { conn: Arc::clone(conn), revision, stream, reader, _held: held, _busy: busy }
     }
 
     /// The first event of a stream of revision 2025-11-25: an id to come back with.
@@ -421,7 +445,11 @@ pub fn get(
     busy: Busy,
 ) -> Result<Response<ReplyBody>, Gone> {
     let unknown = || {
-        fault(StatusCode::BAD_REQUEST, code::INVALID_REQUEST, "no stream goes on behind this event")
+        fault(
+            StatusCode::BAD_REQUEST,
+            code::INVALID_REQUEST,
+            "no stream goes on behind this event",
+        )
     };
     let after = match last {
         None => None,
@@ -432,14 +460,18 @@ pub fn get(
     };
     if let Some((number, after)) = after.filter(|(number, _)| *number > 0) {
         let stream = held.state().stream(number);
-        let reader = stream.as_ref().and_then(|stream| stream.read_from(Some(after)));
-        let (Some(stream), Some(reader)) = (stream, reader) else { return Ok(unknown()) };
+        let reader = stream
+            .as_ref()
+            .and_then(|stream| stream.read_from(Some(after)));
+        let (Some(stream), Some(reader)) = (stream, reader) else {
+            return Ok(unknown());
+        };
         let reading = Reading {
             conn: Arc::clone(conn),
             revision: held.revision,
             stream,
             reader,
-            held: Some(held),
+            _held: Some(held),
             _busy: busy,
         };
         return Ok(event_stream(reading.events(false)));
@@ -451,7 +483,6 @@ pub fn get(
 struct Standing {
     reading: Reading,
     session: Arc<HttpSession>,
-    news: Option<News>,
     teller: Teller,
     first: Option<Bytes>,
 }
@@ -463,15 +494,15 @@ fn standing(
     busy: Busy,
 ) -> Result<Response<ReplyBody>, Gone> {
     let teller = Teller::new(conn)?;
-    let (stream, news) = {
-        let mut state = held.state();
-        let news = state.news.take().unwrap_or_else(|| News::new(&conn.service));
-        (state.standing(&conn.options), news)
-    };
+    let stream = held.state().standing(&conn.options);
     // What is not kept any more is lost; the stream goes on with what comes.
     let reader = after.and_then(|after| stream.read_from(Some(after)));
     let Some(reader) = reader.or_else(|| stream.read_from(None)) else {
-        return Ok(fault(StatusCode::GONE, code::INTERNAL, "the stream is over"));
+        return Ok(fault(
+            StatusCode::GONE,
+            code::INTERNAL,
+            "the stream is over",
+        ));
     };
     let session = Arc::clone(&held);
     let reading = Reading {
@@ -479,11 +510,11 @@ fn standing(
         revision: session.revision,
         stream,
         reader,
-        held: Some(held),
+        _held: Some(held),
         _busy: busy,
     };
     let first = if after.is_none() { reading.priming() } else { None };
-    let standing = Standing { reading, session, news: Some(news), teller, first };
+    let standing = Standing { reading, session, teller, first };
     Ok(event_stream(stream::unfold(standing, |mut standing| async move {
         let out = standing.next().await?;
         Some((out, standing))
@@ -499,7 +530,6 @@ impl Standing {
         loop {
             let reading = &self.reading;
             let keep_alive = reading.conn.options.keep_alive;
-            let news = self.news.as_mut()?;
             let item = tokio::select! {
                 biased;
                 next = poll_fn(|cx| reading.stream.poll(reading.reader, cx)) => match next {
@@ -508,27 +538,17 @@ impl Standing {
                 },
                 _ = reading.conn.live.told_to_close() => return None,
                 () = self.session.over.cancelled() => return None,
-                item = news.next() => item,
+                item = poll_fn(|cx| self.session.poll_news(&reading.conn.service, cx)) => item,
                 () = tokio::time::sleep(keep_alive) => return Some(Bytes::from_static(KEEP_ALIVE)),
             };
             let told = {
                 let state = self.session.state();
-                self.teller.tell(&self.reading.conn, &item, of(&state.wanted)).ok()?
+                self.teller
+                    .tell(&self.reading.conn, &item, of(&state.wanted))
+                    .ok()?
             };
             for message in told {
                 self.reading.stream.push(message.into(), true);
-            }
-        }
-    }
-}
-
-impl Drop for Standing {
-    fn drop(&mut self) {
-        // For the next stream, so that nothing in between is missed.
-        if self.reading.held.is_some() && !self.session.over.is_cancelled() {
-            let mut state = self.session.state();
-            if state.news.is_none() {
-                state.news = self.news.take();
             }
         }
     }

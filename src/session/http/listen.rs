@@ -43,7 +43,12 @@ pub fn listen(
     let watched = listening.watches.len();
     let mut watches = Watches::none(Arc::clone(&conn.identity));
     let Ok(teller) = Teller::new(&conn) else {
-        return whole(&conn, &begun, &Cause::Registry.reply(begun.asked.method), accepts);
+        return whole(
+            &conn,
+            &begun,
+            &Cause::Registry.reply(begun.asked.method),
+            accepts,
+        );
     };
     let fits = watched <= conn.limits.subscriptions_per_connection && watches.has_room_for(watched);
     if !fits || !accepts.events {
@@ -57,8 +62,16 @@ pub fn listen(
     let news = News::new(&conn.service);
     let mut wanted = Wanted::default();
     let first = Some(wanted.listen(begun.asked.id.clone(), listening));
-    let listen =
-        Listen { conn, begun, wanted, news, teller, first, _watches: watches, _busy: busy };
+    let listen = Listen {
+        conn,
+        begun,
+        wanted,
+        news,
+        teller,
+        first,
+        _watches: watches,
+        _busy: busy,
+    };
     event_stream(stream::unfold(Some(listen), |listen| async move {
         let mut listen = listen?;
         let (out, goes_on) = listen.next().await?;

@@ -18,6 +18,7 @@ mod post;
 mod serve;
 mod sessions;
 mod status;
+mod websocket;
 
 pub use options::HttpOptions;
 pub use serve::{HttpStream, serve_http};

@@ -1,6 +1,7 @@
 //! What happens behind the door, on its way to one stream: happenings of providers, and changes of
 //! the policy or the registry that change what this caller may see.
 
+use std::pin::Pin;
 use std::sync::Arc;
 
 use tokio::sync::broadcast::error::RecvError;
@@ -20,6 +21,9 @@ pub struct News {
     changes: watch::Receiver<u64>,
 }
 
+/// As [`News::following`] says.
+pub type Following = Pin<Box<dyn Future<Output = (Item, News)> + Send>>;
+
 /// One piece of news.
 #[derive(Debug)]
 pub enum Item {
@@ -33,7 +37,19 @@ impl News {
     /// From now on.
     #[must_use]
     pub fn new(service: &Service) -> Self {
-        Self { events: service.router.catalogue().events(), changes: service.changes() }
+        Self {
+            events: service.router.catalogue().events(),
+            changes: service.changes(),
+        }
+    }
+
+    /// The next piece and where the others come from, as a future that goes from stream to stream:
+    /// whoever polled it last is woken, and nothing is lost in between.
+    pub fn following(mut self) -> Following {
+        Box::pin(async move {
+            let item = self.next().await;
+            (item, self)
+        })
     }
 
     /// The next piece.
@@ -65,7 +81,9 @@ impl Teller {
     /// # Errors
     /// The peer may no longer stay.
     pub fn new(conn: &Conn) -> Result<Self, Gone> {
-        Ok(Self { caller: conn.caller()? })
+        Ok(Self {
+            caller: conn.caller()?,
+        })
     }
 
     /// The notifications that this piece means.
@@ -86,9 +104,15 @@ impl Teller {
                 if before.grounds.steps() == self.caller.grounds.steps() {
                     return Ok(Vec::new());
                 }
-                let lists =
-                    [Happening::ToolsChanged, Happening::PromptsChanged, Happening::ResourcesChanged];
-                Ok(lists.iter().flat_map(|list| notifications(list, &self.caller)).collect())
+                let lists = [
+                    Happening::ToolsChanged,
+                    Happening::PromptsChanged,
+                    Happening::ResourcesChanged,
+                ];
+                Ok(lists
+                    .iter()
+                    .flat_map(|list| notifications(list, &self.caller))
+                    .collect())
             }
         }
     }

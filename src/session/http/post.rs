@@ -51,7 +51,13 @@ pub async fn post(
         Ok(frame) => frame,
         Err(error) => return Ok(closing(no_body(&error))),
     };
-    let request = Request { conn, headers: &head.headers, fields, accepts, frame: &frame };
+    let request = Request {
+        conn,
+        headers: &head.headers,
+        fields,
+        accepts,
+        frame: &frame,
+    };
     match scan(&frame, conn.limits.max_depth) {
         Ok(Message::Request { id, method, params }) => {
             request.request(id.raw(), &method, params, busy).await
@@ -113,7 +119,9 @@ impl Request<'_> {
 
     /// The revision that the header names, if it names one that is served.
     fn header_revision(&self) -> Result<Option<Revision>, RpcError> {
-        let Some(version) = self.fields.version else { return Ok(None) };
+        let Some(version) = self.fields.version else {
+            return Ok(None);
+        };
         let text = version.to_str().unwrap_or_default();
         let once = self.fields.twice != Some("MCP-Protocol-Version");
         match Revision::named(text).filter(|_| once) {
@@ -134,7 +142,9 @@ impl Request<'_> {
         // What names a modern revision has no session, whatever else it carries.
         let modern = matches!(header, Ok(Some(revision)) if revision.is_modern());
         let session = if modern { None } else { self.session() };
-        let pinned = session.as_ref().and_then(|found| Some(found.as_ref()?.revision));
+        let pinned = session
+            .as_ref()
+            .and_then(|found| Some(found.as_ref()?.revision));
         let call = match read_call(self.frame, id, method, params, pinned) {
             Ok(call) => call,
             Err(CallError::Version(asked)) => {
@@ -179,10 +189,14 @@ impl Request<'_> {
     async fn unknown_method(&self, call: Call) -> Result<Response<ReplyBody>, Gone> {
         let caller = self.conn.caller()?;
         let asked = Asked::of(&call);
-        let reply = decide(self.conn, &caller, call).await.map_or_else(|reply| reply, |_| {
-            crate::dispatch::Reply::error(code::METHOD_NOT_FOUND, "unknown method")
-        });
-        Ok(json(status_of(&reply), asked.write(self.conn, &reply).into()))
+        let reply = decide(self.conn, &caller, call).await.map_or_else(
+            |reply| reply,
+            |_| crate::dispatch::Reply::error(code::METHOD_NOT_FOUND, "unknown method"),
+        );
+        Ok(json(
+            status_of(&reply),
+            asked.write(self.conn, &reply).into(),
+        ))
     }
 
     async fn modern(&self, call: Call, busy: Busy) -> Result<Response<ReplyBody>, Gone> {
@@ -200,14 +214,26 @@ impl Request<'_> {
         if let Err(error) = params {
             let (_, ticket) = recorded.into_parts();
             let outcome = crate::audit::Outcome::ProtocolError(error.code);
-            conn.service.audit.outcome(&conn.facts, ticket, outcome, std::time::Duration::ZERO);
-            return Ok(rpc_error(status_of_code(error.code), Some(&asked.id), &error));
+            conn.service
+                .audit
+                .outcome(&conn.facts, ticket, outcome, std::time::Duration::ZERO);
+            return Ok(rpc_error(
+                status_of_code(error.code),
+                Some(&asked.id),
+                &error,
+            ));
         }
         let (begun, dispatched) = begin(conn, caller, recorded, Extra::default(), accepts.events);
         let reply = match dispatched {
             Dispatched::Now(reply) | Dispatched::Effect(reply, _) => reply,
             Dispatched::Listen(listening) => {
-                return Ok(listen::listen(Arc::clone(conn), begun, listening, accepts, busy));
+                return Ok(listen::listen(
+                    Arc::clone(conn),
+                    begun,
+                    listening,
+                    accepts,
+                    busy,
+                ));
             }
             Dispatched::Later(future) => match conn.identity.place() {
                 Some(place) => {
@@ -217,7 +243,10 @@ impl Request<'_> {
                 None => Cause::Busy.reply(begun.asked.method),
             },
         };
-        if begun.outbox.as_ref().is_some_and(|outbox| !outbox.is_empty())
+        if begun
+            .outbox
+            .as_ref()
+            .is_some_and(|outbox| !outbox.is_empty())
             && let Some(place) = conn.identity.place()
         {
             let done = Box::pin(std::future::ready(reply));
@@ -230,9 +259,16 @@ impl Request<'_> {
     }
 
     fn param_headers(&self, call: &Call) -> Result<(), RpcError> {
-        let Detail::Tool { name, arguments, .. } = &call.detail else { return Ok(()) };
+        let Detail::Tool {
+            name, arguments, ..
+        } = &call.detail
+        else {
+            return Ok(());
+        };
         let tool = self.conn.service.router.catalogue().tool(name);
-        let Some(tool) = tool.filter(|tool| !tool.headers.is_empty()) else { return Ok(()) };
+        let Some(tool) = tool.filter(|tool| !tool.headers.is_empty()) else {
+            return Ok(());
+        };
         let header = |name: &str| self.headers.get_all(name).iter().collect();
         params_agree(&tool.headers, header, arguments.as_deref())
     }
@@ -255,9 +291,8 @@ impl Request<'_> {
             Some(Note::Initialized) => {
                 let mut state = session.state();
                 state.wanted.unasked = true;
-                if state.news.is_none() {
-                    state.news = Some(super::news::News::new(&self.conn.service));
-                }
+                // From now on, although the stream for it may be opened later.
+                state.news(&self.conn.service);
             }
             Some(Note::Cancelled) => {
                 if let Some(id) = params.and_then(cancelled_id) {

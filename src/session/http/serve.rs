@@ -20,6 +20,7 @@ use super::super::service::Service;
 use super::super::stream::{End, LOOK_AGAIN, told};
 use super::conn::Conn;
 use super::handler::Handler;
+use super::websocket;
 
 /// A connection that speaks HTTP.
 pub struct HttpStream<S> {
@@ -60,7 +61,10 @@ where
     let handler = Handler(Arc::clone(&conn));
     let mut connection = if two {
         let streams = u32::try_from(conn.limits.in_flight_per_connection).unwrap_or(u32::MAX);
-        let bounds = Bounds { streams, extended_connect: false };
+        let bounds = Bounds {
+            streams,
+            extended_connect: true,
+        };
         Connection::http2(stream, &bounds, handler)
     } else {
         Connection::http1(stream, handler)
@@ -112,7 +116,14 @@ where
             Woke::Told(why) => return End::Told(why),
             Woke::Closing(end) => return end,
             Woke::Over(Ok(())) => {
-                return if draining { End::Told(Close::Draining) } else { End::Closed };
+                if let Some(upgrade) = conn.take_upgrade() {
+                    return Box::pin(websocket::over_http1::<S>(conn, upgrade)).await;
+                }
+                return if draining {
+                    End::Told(Close::Draining)
+                } else {
+                    End::Closed
+                };
             }
             Woke::Over(Err(error)) => return broken(conn, error).await,
             Woke::Timer => {
@@ -129,7 +140,9 @@ where
 fn next_look(conn: &Conn, patience: &Patience) -> Instant {
     let left = conn.until().since(clock::unix_now()).min(LOOK_AGAIN);
     let look = conn.now() + left;
-    conn.pace.deadline(patience).map_or(look, |(at, _)| at.min(look))
+    conn.pace
+        .deadline(patience)
+        .map_or(look, |(at, _)| at.min(look))
 }
 
 /// The timer rang: what is late?

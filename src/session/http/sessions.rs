@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -21,7 +22,7 @@ use super::super::identities::{Identity, Watches};
 use super::super::service::Service;
 use super::super::subscriptions::Wanted;
 use super::events::Events;
-use super::news::News;
+use super::news::{Following, Item, News};
 use super::options::HttpOptions;
 
 /// Finished streams that one session keeps for a client that comes back.
@@ -59,8 +60,8 @@ pub struct State {
     pub level: Option<Severity>,
     pub wanted: Wanted,
     pub watches: Watches,
-    /// Where the news comes from, while no stream takes it.
-    pub news: Option<News>,
+    /// The news, from the first time on that there was something to wait for.
+    pub news: Option<Following>,
     /// Streams by number: 0 belongs to no request.
     streams: Vec<Arc<Events>>,
     next_stream: u64,
@@ -84,7 +85,9 @@ impl std::ops::Deref for Held {
 impl Drop for Held {
     fn drop(&mut self) {
         if let Some(service) = self.service.upgrade() {
-            self.session.used.store(service.sessions.now(), Ordering::Relaxed);
+            self.session
+                .used
+                .store(service.sessions.now(), Ordering::Relaxed);
         }
         self.session.held.fetch_sub(1, Ordering::Relaxed);
     }
@@ -158,7 +161,9 @@ impl Sessions {
         while of_name.len() >= options.sessions_per_identity {
             let resting = of_name.iter().enumerate().filter(|(_, one)| one.rests());
             let oldest = resting.min_by_key(|(_, one)| one.used.load(Ordering::Relaxed));
-            let Some((index, _)) = oldest else { return Err(TooMany) };
+            let Some((index, _)) = oldest else {
+                return Err(TooMany);
+            };
             of_name.swap_remove(index).end();
         }
         of_name.push(Arc::clone(&session));
@@ -170,7 +175,10 @@ impl Sessions {
     fn hold(&self, service: &Arc<Service>, session: Arc<HttpSession>) -> Held {
         session.held.fetch_add(1, Ordering::Relaxed);
         session.used.store(self.now(), Ordering::Relaxed);
-        Held { session, service: Arc::downgrade(service) }
+        Held {
+            session,
+            service: Arc::downgrade(service),
+        }
     }
 
     /// The session of that identity and id, if it is not over.
@@ -187,7 +195,9 @@ impl Sessions {
     /// Ends a session; whether there was one.
     pub fn end(&self, name: &Name, id: &str) -> bool {
         let mut book = self.book();
-        let Some(of_name) = book.get_mut(name) else { return false };
+        let Some(of_name) = book.get_mut(name) else {
+            return false;
+        };
         let found = of_name.iter().position(|session| session.id == id);
         let ended = found.map(|index| of_name.swap_remove(index));
         if of_name.is_empty() {
@@ -225,7 +235,9 @@ impl Sessions {
                     return;
                 };
                 tokio::time::sleep(every).await;
-                let Some(service) = service.upgrade() else { return };
+                let Some(service) = service.upgrade() else {
+                    return;
+                };
                 if service.sessions.sweep_once(&service.http_options()) {
                     return;
                 }
@@ -281,6 +293,14 @@ impl HttpSession {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The next piece of news, for the stream that belongs to no request.
+    pub fn poll_news(&self, service: &Service, cx: &mut Context<'_>) -> Poll<Item> {
+        let mut state = self.state();
+        let (item, news) = ready!(state.news(service).as_mut().poll(cx));
+        state.news = Some(news.following());
+        Poll::Ready(item)
+    }
+
     fn rests(&self) -> bool {
         self.held.load(Ordering::Relaxed) == 0
     }
@@ -301,9 +321,17 @@ impl HttpSession {
 }
 
 impl State {
+    /// The news of this session; from now on, if nobody waited for any before.
+    pub fn news(&mut self, service: &Service) -> &mut Following {
+        self.news.get_or_insert_with(|| News::new(service).following())
+    }
+
     /// The stream of that number, if it is kept.
     pub fn stream(&self, number: u64) -> Option<Arc<Events>> {
-        self.streams.iter().find(|stream| stream.number == number).cloned()
+        self.streams
+            .iter()
+            .find(|stream| stream.number == number)
+            .cloned()
     }
 
     /// The stream that belongs to no request.
@@ -332,14 +360,18 @@ impl State {
             if finished().count() <= FINISHED && bytes <= options.event_store_bytes {
                 return;
             }
-            let Some(oldest) = finished().map(|stream| stream.number).min() else { return };
+            let Some(oldest) = finished().map(|stream| stream.number).min() else {
+                return;
+            };
             self.streams.retain(|stream| stream.number != oldest);
         }
     }
 
     /// Whether a call with this id runs.
     pub fn has_call(&self, id: &[u8]) -> bool {
-        self.calls.iter().any(|(known, _)| RequestId::same(known, id))
+        self.calls
+            .iter()
+            .any(|(known, _)| RequestId::same(known, id))
     }
 
     /// A call runs.
@@ -359,7 +391,11 @@ impl State {
 
     /// Cancels the call with this id, if it runs.
     pub fn cancel(&self, id: &[u8]) {
-        if let Some((_, cancel)) = self.calls.iter().find(|(known, _)| RequestId::same(known, id)) {
+        if let Some((_, cancel)) = self
+            .calls
+            .iter()
+            .find(|(known, _)| RequestId::same(known, id))
+        {
             cancel.cancel();
         }
     }

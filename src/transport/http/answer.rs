@@ -22,7 +22,10 @@ fn security() -> HeaderMap {
     put(header::X_CONTENT_TYPE_OPTIONS, "nosniff");
     put(header::CACHE_CONTROL, "no-store");
     put(header::REFERRER_POLICY, "no-referrer");
-    put(header::CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'");
+    put(
+        header::CONTENT_SECURITY_POLICY,
+        "default-src 'none'; frame-ancestors 'none'",
+    );
     map
 }
 
@@ -37,7 +40,10 @@ static JSON: LazyLock<HeaderMap> = LazyLock::new(|| with_type("application/json"
 static TEXT: LazyLock<HeaderMap> = LazyLock::new(|| with_type("text/plain; charset=utf-8"));
 static EVENTS: LazyLock<HeaderMap> = LazyLock::new(|| {
     let mut map = with_type("text/event-stream");
-    map.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store, no-transform"));
+    map.insert(
+        header::CACHE_CONTROL,
+        HeaderValue::from_static("no-store, no-transform"),
+    );
     map.insert(NO_BUFFERING, HeaderValue::from_static("no"));
     map
 });
@@ -52,26 +58,30 @@ fn response(status: StatusCode, headers: &HeaderMap, body: ReplyBody) -> Respons
 /// Without a body.
 #[must_use]
 pub fn empty(status: StatusCode) -> Response<ReplyBody> {
-    response(status, &BARE, ReplyBody::Whole(None))
+    response(status, &BARE, ReplyBody::whole(None))
 }
 
 /// One JSON text.
 #[must_use]
 pub fn json(status: StatusCode, body: Bytes) -> Response<ReplyBody> {
-    response(status, &JSON, ReplyBody::Whole(Some(body)))
+    response(status, &JSON, ReplyBody::whole(Some(body)))
 }
 
 /// A few words.
 #[must_use]
 pub fn text(status: StatusCode, body: &'static str) -> Response<ReplyBody> {
-    response(status, &TEXT, ReplyBody::Whole(Some(Bytes::from_static(body.as_bytes()))))
+    response(
+        status,
+        &TEXT,
+        ReplyBody::whole(Some(Bytes::from_static(body.as_bytes()))),
+    )
 }
 
 /// Events until the stream ends.
 #[must_use]
 pub fn event_stream(events: impl Stream<Item = Bytes> + Send + 'static) -> Response<ReplyBody> {
     let events: BoxStream<'static, Bytes> = events.boxed();
-    response(StatusCode::OK, &EVENTS, ReplyBody::Events(events))
+    response(StatusCode::OK, &EVENTS, ReplyBody::events(events))
 }
 
 /// A refusal, with a JSON-RPC error without an id for clients that look into the body.
@@ -90,6 +100,8 @@ pub fn allow(methods: &'static str) -> Response<ReplyBody> {
         crate::jsonrpc::code::INVALID_REQUEST,
         "this method is not allowed here",
     );
-    response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(methods));
+    response
+        .headers_mut()
+        .insert(header::ALLOW, HeaderValue::from_static(methods));
     response
 }

@@ -2,14 +2,15 @@
 
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
-use std::task::{Context, Poll};
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures_util::stream::{BoxStream, StreamExt};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 
-use super::pace::Busy;
+use super::pace::{Busy, Pace};
 
 /// Why there is no body.
 #[derive(Debug, thiserror::Error)]
@@ -52,7 +53,9 @@ pub async fn collect(
     } else if let Poll::Ready(done) = poll_fn(|cx| Poll::Ready(gathering.as_mut().poll(cx))).await {
         done
     } else {
-        tokio::time::timeout(timeout, gathering).await.unwrap_or(Err(slow))
+        tokio::time::timeout(timeout, gathering)
+            .await
+            .unwrap_or(Err(slow))
     };
     busy.body_done();
     body
@@ -65,7 +68,9 @@ async fn gather(body: Incoming, limit: usize) -> Result<Bytes, BodyError> {
     while let Some(frame) = poll_fn(|cx| body.as_mut().poll_frame(cx)).await {
         let frame = frame.map_err(BodyError::Broken)?;
         // Trailers are read over: nothing in them is asked for.
-        let Ok(data) = frame.into_data() else { continue };
+        let Ok(data) = frame.into_data() else {
+            continue;
+        };
         if first.len() + all.len() + data.len() > limit {
             return Err(BodyError::TooLong(limit));
         }
@@ -74,7 +79,9 @@ async fn gather(body: Incoming, limit: usize) -> Result<Bytes, BodyError> {
             continue;
         }
         if all.is_empty() {
-            let rest = usize::try_from(body.size_hint().lower()).unwrap_or(limit).min(limit);
+            let rest = usize::try_from(body.size_hint().lower())
+                .unwrap_or(limit)
+                .min(limit);
             all.reserve(first.len() + data.len() + rest.min(limit));
             all.extend_from_slice(&std::mem::take(&mut first));
         }
@@ -84,11 +91,54 @@ async fn gather(body: Incoming, limit: usize) -> Result<Bytes, BodyError> {
 }
 
 /// The body of an answer.
-pub enum ReplyBody {
-    /// One piece, or none.
+pub struct ReplyBody {
+    kind: Kind,
+    /// Counts what was not sent yet (HTTP/2).
+    pace: Option<Arc<Pace>>,
+}
+
+enum Kind {
     Whole(Option<Bytes>),
-    /// Events as they come.
     Events(BoxStream<'static, Bytes>),
+}
+
+impl ReplyBody {
+    /// One piece, or none.
+    #[must_use]
+    pub const fn whole(bytes: Option<Bytes>) -> Self {
+        Self {
+            kind: Kind::Whole(bytes),
+            pace: None,
+        }
+    }
+
+    /// Events as they come.
+    #[must_use]
+    pub const fn events(events: BoxStream<'static, Bytes>) -> Self {
+        Self {
+            kind: Kind::Events(events),
+            pace: None,
+        }
+    }
+
+    /// Has HTTP/2 count what of this was not sent yet: there a client can take in everything that
+    /// the connection carries and yet never the answers.
+    pub fn counted_by(&mut self, pace: &Arc<Pace>) {
+        if pace.counts() {
+            if let Kind::Whole(Some(bytes)) = &mut self.kind {
+                *bytes = pace.count(std::mem::take(bytes));
+                return;
+            }
+            self.pace = Some(Arc::clone(pace));
+        }
+    }
+
+    fn counted(&self, bytes: Bytes) -> Frame<Bytes> {
+        Frame::data(match &self.pace {
+            Some(pace) => pace.count(bytes),
+            None => bytes,
+        })
+    }
 }
 
 impl Body for ReplyBody {
@@ -99,24 +149,24 @@ impl Body for ReplyBody {
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        match self.get_mut() {
-            Self::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
-            Self::Events(events) => {
-                events.poll_next_unpin(cx).map(|next| next.map(|bytes| Ok(Frame::data(bytes))))
-            }
-        }
+        let this = self.get_mut();
+        let next = match &mut this.kind {
+            Kind::Whole(bytes) => bytes.take(),
+            Kind::Events(events) => ready!(events.poll_next_unpin(cx)),
+        };
+        Poll::Ready(next.map(|bytes| Ok(this.counted(bytes))))
     }
 
     fn is_end_stream(&self) -> bool {
-        matches!(self, Self::Whole(None))
+        matches!(self.kind, Kind::Whole(None))
     }
 
     fn size_hint(&self) -> SizeHint {
-        match self {
-            Self::Whole(bytes) => {
+        match &self.kind {
+            Kind::Whole(bytes) => {
                 SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
             }
-            Self::Events(_) => SizeHint::default(),
+            Kind::Events(_) => SizeHint::default(),
         }
     }
 }

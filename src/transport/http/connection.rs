@@ -93,7 +93,9 @@ where
         if bounds.extended_connect {
             builder.enable_connect_protocol();
         }
-        Self::Two(Box::pin(builder.serve_connection(TokioIo::new(stream), handler)))
+        Self::Two(Box::pin(
+            builder.serve_connection(TokioIo::new(stream), handler),
+        ))
     }
 
     /// Ready when the connection is over; on HTTP/1.1 also when it was upgraded.

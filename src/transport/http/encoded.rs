@@ -18,10 +18,16 @@ pub struct NotText;
 /// [`NotText`]: bytes outside visible ASCII, wrong padding or alphabet, or not UTF-8 inside.
 pub fn decoded(value: &HeaderValue) -> Result<Cow<'_, str>, NotText> {
     let text = value.to_str().map_err(|_| NotText)?;
-    let inside = text.strip_prefix("=?base64?").and_then(|rest| rest.strip_suffix("?="));
-    let Some(inside) = inside else { return Ok(Cow::Borrowed(text)) };
+    let inside = text
+        .strip_prefix("=?base64?")
+        .and_then(|rest| rest.strip_suffix("?="));
+    let Some(inside) = inside else {
+        return Ok(Cow::Borrowed(text));
+    };
     let bytes = STANDARD.decode(inside).map_err(|_| NotText)?;
-    String::from_utf8(bytes).map(Cow::Owned).map_err(|_| NotText)
+    String::from_utf8(bytes)
+        .map(Cow::Owned)
+        .map_err(|_| NotText)
 }
 
 #[cfg(test)]
@@ -39,8 +45,14 @@ mod tests {
         assert_eq!(read("=?base64?w6k=?=".as_bytes()).as_deref(), Ok("é"));
         assert_eq!(read(b"=?base64??=").as_deref(), Ok(""));
         // Other markers are no markers.
-        assert_eq!(read(b"=?BASE64?SGVsbG8=?=").as_deref(), Ok("=?BASE64?SGVsbG8=?="));
-        assert_eq!(read(b"=?base64?SGVsbG8=").as_deref(), Ok("=?base64?SGVsbG8="));
+        assert_eq!(
+            read(b"=?BASE64?SGVsbG8=?=").as_deref(),
+            Ok("=?BASE64?SGVsbG8=?=")
+        );
+        assert_eq!(
+            read(b"=?base64?SGVsbG8=").as_deref(),
+            Ok("=?base64?SGVsbG8=")
+        );
     }
 
     #[test]
@@ -54,7 +66,11 @@ mod tests {
             b"=?base64?/w==?=",
             b"\xc3\xa9",
         ] {
-            assert_eq!(decoded(&HeaderValue::from_bytes(bad).unwrap()), Err(NotText), "{bad:?}");
+            assert_eq!(
+                decoded(&HeaderValue::from_bytes(bad).unwrap()),
+                Err(NotText),
+                "{bad:?}"
+            );
         }
     }
 }

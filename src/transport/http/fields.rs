@@ -72,9 +72,15 @@ impl Accepts {
     pub fn read(headers: &HeaderMap) -> Self {
         let mut lines = headers.get_all(header::ACCEPT).iter().peekable();
         if lines.peek().is_none() {
-            return Self { json: true, events: true };
+            return Self {
+                json: true,
+                events: true,
+            };
         }
-        let mut accepts = Self { json: false, events: false };
+        let mut accepts = Self {
+            json: false,
+            events: false,
+        };
         for range in lines.flat_map(|value| value.as_bytes().split(|byte| *byte == b',')) {
             let mut parts = range.split(|byte| *byte == b';').map(<[u8]>::trim_ascii);
             let kind = parts.next().unwrap_or_default();
@@ -91,7 +97,9 @@ impl Accepts {
 
 /// `q=0`, `q=0.0`, …: a range that is named to be left out.
 fn refuses(parameter: &[u8]) -> bool {
-    let value = parameter.strip_prefix(b"q=").or_else(|| parameter.strip_prefix(b"Q="));
+    let value = parameter
+        .strip_prefix(b"q=")
+        .or_else(|| parameter.strip_prefix(b"Q="));
     value.is_some_and(|value| !value.is_empty() && value.iter().all(|b| matches!(b, b'0' | b'.')))
 }
 
@@ -104,7 +112,10 @@ pub fn is_json(value: &HeaderValue) -> bool {
 /// Whether a `Content-Type` is this one, in UTF-8 where it names a charset.
 #[must_use]
 pub fn is_media_type(value: &HeaderValue, wanted: &str) -> bool {
-    let mut parts = value.as_bytes().split(|byte| *byte == b';').map(<[u8]>::trim_ascii);
+    let mut parts = value
+        .as_bytes()
+        .split(|byte| *byte == b';')
+        .map(<[u8]>::trim_ascii);
     let kind = parts.next().unwrap_or_default();
     let foreign = |parameter: &[u8]| {
         let lower = parameter.to_ascii_lowercase();
@@ -136,9 +147,15 @@ mod tests {
     #[test]
     fn accept_is_read_as_a_list_over_all_its_lines() {
         assert_eq!(accepts(&[]), (true, true));
-        assert_eq!(accepts(&["application/json, text/event-stream"]), (true, true));
+        assert_eq!(
+            accepts(&["application/json, text/event-stream"]),
+            (true, true)
+        );
         assert_eq!(accepts(&["Application/JSON;q=0.5"]), (true, false));
-        assert_eq!(accepts(&["text/event-stream", "application/json"]), (true, true));
+        assert_eq!(
+            accepts(&["text/event-stream", "application/json"]),
+            (true, true)
+        );
         assert_eq!(accepts(&["*/*"]), (true, true));
         assert_eq!(accepts(&["text/*, application/json;q=0.0"]), (false, true));
         assert_eq!(accepts(&["text/html"]), (false, false));
@@ -149,7 +166,10 @@ mod tests {
     fn what_stands_twice_is_told() {
         let once = map(&[("mcp-name", "a"), ("x", "1"), ("x", "2")]);
         let fields = Fields::read(&once);
-        assert_eq!((fields.twice, fields.name.unwrap().as_bytes()), (None, &b"a"[..]));
+        assert_eq!(
+            (fields.twice, fields.name.unwrap().as_bytes()),
+            (None, &b"a"[..])
+        );
         let twice = map(&[("mcp-name", "a"), ("mcp-name", "a")]);
         assert_eq!(Fields::read(&twice).twice, Some("Mcp-Name"));
     }

@@ -12,11 +12,15 @@ use std::time::{Duration, Instant};
 use bytes::{Buf, Bytes};
 use futures_util::task::AtomicWaker;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::Notify;
 
 use crate::clock;
 
 /// Nothing is under way.
 const NEVER: u64 = 0;
+
+/// Bytes of answers that may wait on one connection before it is given no more work.
+const UNSENT: usize = 8 * 1024 * 1024;
 
 /// The pace of one connection. Times are microseconds since it began, plus one.
 #[derive(Debug)]
@@ -34,6 +38,9 @@ pub struct Pace {
     /// That body is too late.
     slow: AtomicBool,
     reader: AtomicWaker,
+    /// Bytes of answers that were not sent yet (HTTP/2).
+    unsent: AtomicUsize,
+    sent: Notify,
     /// Bytes came while a request that was read whole was being answered: the next one's head.
     ahead: AtomicBool,
 }
@@ -83,6 +90,8 @@ impl Pace {
             body: AtomicU64::new(NEVER),
             slow: AtomicBool::new(false),
             reader: AtomicWaker::new(),
+            unsent: AtomicUsize::new(0),
+            sent: Notify::new(),
             ahead: AtomicBool::new(false),
         })
     }
@@ -107,6 +116,42 @@ impl Pace {
         self.busy.load(Ordering::Relaxed)
     }
 
+    /// Whether unsent answers are counted: on HTTP/1.1 the stream itself says that its peer does
+    /// not read.
+    #[must_use]
+    pub const fn counts(&self) -> bool {
+        !self.heads
+    }
+
+    /// Counts these bytes until they are sent.
+    pub fn count(self: &Arc<Self>, bytes: Bytes) -> Bytes {
+        if self.unsent.fetch_add(bytes.len(), Ordering::Relaxed) == 0 {
+            self.stalled.store(self.now(), Ordering::Relaxed);
+        }
+        Bytes::from_owner(Unsent {
+            bytes,
+            pace: Arc::clone(self),
+        })
+    }
+
+    fn was_sent(&self, bytes: usize) {
+        let left = self.unsent.fetch_sub(bytes, Ordering::Relaxed) - bytes;
+        let stalled = if left == 0 { NEVER } else { self.now() };
+        self.stalled.store(stalled, Ordering::Relaxed);
+        self.sent.notify_waiters();
+    }
+
+    /// Ready when the peer has taken enough of its answers to be given more.
+    pub async fn room(&self) {
+        while self.unsent.load(Ordering::Relaxed) > UNSENT {
+            let sent = self.sent.notified();
+            if self.unsent.load(Ordering::Relaxed) <= UNSENT {
+                return;
+            }
+            sent.await;
+        }
+    }
+
     /// Tells whoever collects the body that it is too late.
     pub fn give_up_body(&self) {
         self.body.store(NEVER, Ordering::Relaxed);
@@ -128,12 +173,18 @@ impl Pace {
     }
 
     fn stall(&self) {
+        if self.counts() {
+            return;
+        }
         if self.stalled.load(Ordering::Relaxed) == NEVER {
             self.stalled.store(self.now(), Ordering::Relaxed);
         }
     }
 
     fn wrote(&self) {
+        if self.counts() {
+            return;
+        }
         if self.stalled.load(Ordering::Relaxed) != NEVER {
             self.stalled.store(NEVER, Ordering::Relaxed);
         }
@@ -172,6 +223,24 @@ impl Pace {
     }
 }
 
+/// Bytes that are on their way.
+struct Unsent {
+    bytes: Bytes,
+    pace: Arc<Pace>,
+}
+
+impl AsRef<[u8]> for Unsent {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl Drop for Unsent {
+    fn drop(&mut self) {
+        self.pace.was_sent(self.bytes.len());
+    }
+}
+
 /// One request that is being answered.
 #[derive(Debug)]
 pub struct Busy(Arc<Pace>);
@@ -179,10 +248,13 @@ pub struct Busy(Arc<Pace>);
 impl Busy {
     /// Its body is under way. Whether the connection keeps the time for it: on HTTP/2, where bodies
     /// come side by side, it does not.
+    #[must_use]
     pub fn body_begins(&self) -> bool {
         if self.0.heads {
             self.0.slow.store(false, Ordering::Relaxed);
-            self.0.body.store(self.0.heard.load(Ordering::Relaxed), Ordering::Relaxed);
+            self.0
+                .body
+                .store(self.0.heard.load(Ordering::Relaxed), Ordering::Relaxed);
         }
         self.0.heads
     }
@@ -190,7 +262,11 @@ impl Busy {
     /// Whether the connection says that the body is too late; else it wakes the reader when it is.
     pub fn poll_slow(&self, cx: &mut Context<'_>) -> Poll<()> {
         self.0.reader.register(cx.waker());
-        if self.0.slow.load(Ordering::Acquire) { Poll::Ready(()) } else { Poll::Pending }
+        if self.0.slow.load(Ordering::Acquire) {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
     }
 
     /// Its body is whole: further bytes belong to the next request.
@@ -227,6 +303,11 @@ impl<S> Paced<S> {
     /// `read`: what was read of the stream before.
     pub const fn new(stream: S, read: Bytes, pace: Arc<Pace>) -> Self {
         Self { stream, read, pace }
+    }
+
+    /// The stream itself.
+    pub fn into_inner(self) -> S {
+        self.stream
     }
 
     fn written(&self, done: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
@@ -354,6 +435,26 @@ mod tests {
         done.unwrap();
         read.unwrap();
         assert_eq!(late(&pace), None);
+    }
+
+    #[tokio::test]
+    async fn answers_on_http_2_are_late_until_they_are_sent() {
+        let pace = Pace::new(false);
+        let _busy = pace.begin();
+        let (one, two) = (
+            pace.count(Bytes::from_static(b"one")),
+            pace.count(Bytes::from_static(b"two")),
+        );
+        assert_eq!((&one[..], late(&pace)), (&b"one"[..], Some(Late::Reading)));
+        drop(one);
+        assert_eq!(late(&pace), Some(Late::Reading));
+        drop(two);
+        assert_eq!(late(&pace), None);
+        let much = pace.count(Bytes::from(vec![0; UNSENT + 1]));
+        let mut waiting = Box::pin(pace.room());
+        assert!(futures_util::poll!(waiting.as_mut()).is_pending());
+        drop(much);
+        waiting.await;
     }
 
     #[tokio::test]

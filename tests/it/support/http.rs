@@ -72,7 +72,8 @@ impl Answer {
     pub fn json(&self) -> Value {
         let text = if self.header("content-type") == Some("text/event-stream") {
             let last = self.body.lines().rfind(|line| line.starts_with("data: {"));
-            last.and_then(|line| line.strip_prefix("data: ")).unwrap_or_default()
+            last.and_then(|line| line.strip_prefix("data: "))
+                .unwrap_or_default()
         } else {
             &self.body
         };
@@ -111,7 +112,10 @@ impl Events {
                 self.text = rest;
                 let mut event = Event::default();
                 for line in block.lines() {
-                    match line.split_once(": ").unwrap_or((line.trim_end_matches(':'), "")) {
+                    match line
+                        .split_once(": ")
+                        .unwrap_or((line.trim_end_matches(':'), ""))
+                    {
                         ("id", value) => event.id = Some(value.to_owned()),
                         ("retry", value) => event.retry = Some(value.to_owned()),
                         ("data", value) => event.data = Some(value.to_owned()),
@@ -123,7 +127,8 @@ impl Events {
                 }
             }
             let body = &mut self.body;
-            let frame = tokio::time::timeout(PATIENCE, poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx)));
+            let frame =
+                tokio::time::timeout(PATIENCE, poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx)));
             match frame.await.expect("an event in time") {
                 Some(Ok(frame)) => {
                     if let Ok(data) = frame.into_data() {
@@ -157,7 +162,13 @@ impl Web {
     }
 
     fn over(sender: Sender, driver: tokio::task::JoinHandle<()>) -> Self {
-        Self { sender, session: None, revision: "2025-11-25", next_id: 0, driver }
+        Self {
+            sender,
+            session: None,
+            revision: "2025-11-25",
+            next_id: 0,
+            driver,
+        }
     }
 
     /// TLS with this ALPN.
@@ -173,12 +184,6 @@ impl Web {
         stream
     }
 
-    /// Ready when the server has ended the connection.
-    pub async fn ended(self) {
-        drop(self.sender);
-        tokio::time::timeout(PATIENCE, self.driver).await.expect("ends in time").unwrap();
-    }
-
     /// Whether the connection is still there.
     pub fn is_open(&self) -> bool {
         !self.driver.is_finished()
@@ -187,7 +192,10 @@ impl Web {
     /// Waits until the server has ended the connection.
     pub async fn closed(&mut self) {
         let driver = &mut self.driver;
-        tokio::time::timeout(PATIENCE, driver).await.expect("ends in time").unwrap();
+        tokio::time::timeout(PATIENCE, driver)
+            .await
+            .expect("ends in time")
+            .unwrap();
     }
 
     pub async fn send(
@@ -206,7 +214,9 @@ impl Web {
                 }
             }
         };
-        tokio::time::timeout(PATIENCE, sent).await.expect("an answer in time")
+        tokio::time::timeout(PATIENCE, sent)
+            .await
+            .expect("an answer in time")
     }
 
     /// A second sender over the same HTTP/2 connection.
@@ -249,7 +259,12 @@ impl Web {
     pub async fn events(&mut self, request: Request<Whole>) -> Events {
         let response = self.send(request).await.expect("an answer");
         let (head, body) = response.into_parts();
-        Events { status: head.status.as_u16(), headers: head.headers, body, text: String::new() }
+        Events {
+            status: head.status.as_u16(),
+            headers: head.headers,
+            body,
+            text: String::new(),
+        }
     }
 
     /// The `POST` of a message with these fields beside the usual ones.
@@ -266,8 +281,13 @@ impl Web {
     pub fn modern(&mut self, method: &str, params: Value) -> Request<Whole> {
         self.next_id += 1;
         let message = modern(self.next_id, method, params);
-        let name = message["params"]["name"].as_str().or(message["params"]["uri"].as_str());
-        let mut fields = vec![("mcp-protocol-version", "2026-07-28"), ("mcp-method", method)];
+        let name = message["params"]["name"]
+            .as_str()
+            .or(message["params"]["uri"].as_str());
+        let mut fields = vec![
+            ("mcp-protocol-version", "2026-07-28"),
+            ("mcp-method", method),
+        ];
         fields.extend(name.map(|name| ("mcp-name", name)));
         self.post(&fields, &message)
     }
@@ -337,14 +357,21 @@ pub async fn whole(response: Response<Incoming>) -> Answer {
     let mut bytes = Vec::new();
     loop {
         let frame = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx));
-        match tokio::time::timeout(PATIENCE, frame).await.expect("a body in time") {
+        match tokio::time::timeout(PATIENCE, frame)
+            .await
+            .expect("a body in time")
+        {
             Some(Ok(frame)) => bytes.extend(frame.into_data().unwrap_or_default()),
             Some(Err(error)) => panic!("{error}"),
             None => break,
         }
     }
     let body = String::from_utf8(bytes).unwrap();
-    Answer { status: head.status.as_u16(), headers: head.headers, body }
+    Answer {
+        status: head.status.as_u16(),
+        headers: head.headers,
+        body,
+    }
 }
 
 /// A connection on which any bytes can be sent.
@@ -354,12 +381,26 @@ pub struct RawHttp {
 
 impl RawHttp {
     pub async fn open(site: &Site, served: &Served, certified: &Certified) -> Self {
-        Self { stream: Web::stream(site, served, certified, "http/1.1").await }
+        Self {
+            stream: Web::stream(site, served, certified, "http/1.1").await,
+        }
     }
 
     pub async fn send(&mut self, text: &str) {
         self.stream.write_all(text.as_bytes()).await.unwrap();
         self.stream.flush().await.unwrap();
+    }
+
+    /// Sends, and whether anything was answered.
+    pub async fn try_send(&mut self, text: &str) -> bool {
+        let sent = self.stream.write_all(text.as_bytes()).await.is_ok();
+        let mut some = [0; 512];
+        sent && self.stream.flush().await.is_ok()
+            && self
+                .stream
+                .read(&mut some)
+                .await
+                .is_ok_and(|count| count > 0)
     }
 
     /// Everything until the server closes.
@@ -371,7 +412,9 @@ impl RawHttp {
                 all.extend_from_slice(&some[..count]);
             }
         };
-        tokio::time::timeout(PATIENCE, reading).await.expect("the server closes in time");
+        tokio::time::timeout(PATIENCE, reading)
+            .await
+            .expect("the server closes in time");
         String::from_utf8_lossy(&all).into_owned()
     }
 

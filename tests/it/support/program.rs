@@ -84,16 +84,7 @@ text = "Say hello to {{{{who}}}}."
         );
         std::fs::write(at("countersign.toml"), text).unwrap();
         drop(reserved);
-        let child = Command::new(PROGRAM)
-            .arg("serve")
-            .arg("--config")
-            .arg(at("countersign.toml"))
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .unwrap();
+        let child = serve(folder.path());
         let mut program = Self {
             folder,
             root,
@@ -105,6 +96,14 @@ text = "Say hello to {{{{who}}}}."
             .await
             .expect("the server listens in time");
         program
+    }
+
+    /// Kills the server and starts it again at the same place.
+    pub async fn restart(&mut self) {
+        self.child.kill().await.unwrap();
+        self.child = serve(self.folder.path());
+        let listening = tokio::time::timeout(PATIENCE, self.listening()).await;
+        listening.expect("the server listens in time");
     }
 
     async fn listening(&mut self) {
@@ -169,6 +168,18 @@ text = "Say hello to {{{{who}}}}."
             .collect()
     }
 
+    /// Waits until so many records fit.
+    pub async fn recorded_times(&self, times: usize, fits: impl Fn(&serde_json::Value) -> bool) {
+        let wait = async {
+            while self.audit().iter().filter(|record| fits(record)).count() < times {
+                tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, wait)
+            .await
+            .expect("the records are written in time");
+    }
+
     /// Waits until a record fits.
     pub async fn recorded(&self, fits: impl Fn(&serde_json::Value) -> bool) -> serde_json::Value {
         let wait = async {
@@ -183,4 +194,17 @@ text = "Say hello to {{{{who}}}}."
             .await
             .expect("the record is written in time")
     }
+}
+
+fn serve(folder: &Path) -> Child {
+    Command::new(PROGRAM)
+        .arg("serve")
+        .arg("--config")
+        .arg(folder.join("countersign.toml"))
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap()
 }

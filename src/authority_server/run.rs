@@ -1,0 +1,164 @@
+//! Its life: listen, enrol, keep the CRL fresh, stop.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+use super::crl::{CrlOptions, Crls, refresh};
+use super::desk::{Desk, DeskParts};
+use super::http::Est;
+use super::listen;
+use super::own::{Own, OwnError};
+use crate::audit::{AuditError, Event};
+use crate::ca::CaFiles;
+use crate::clock::{UnixTime, unix_now};
+use crate::tls::{OpenTls, ServerTlsError};
+
+/// Tokens are kept for so long after they expired, so that whoever comes late is told so.
+const REMEMBER: Duration = Duration::from_secs(24 * 3600);
+/// How often they are looked through.
+const PURGE: Duration = Duration::from_secs(3600);
+
+/// Where it listens, and for whom.
+#[derive(Clone, Debug)]
+pub struct AuthorityServerOptions {
+    /// EST over TLS.
+    pub listen: SocketAddr,
+    /// CRLs over HTTP, if they are to be served.
+    pub crl_listen: Option<SocketAddr>,
+    /// What EST is dialled by: DNS names and addresses, for its certificate.
+    pub hosts: Vec<String>,
+    /// The CRL's timer.
+    pub crl: CrlOptions,
+}
+
+/// Everything that it is made of.
+pub struct AuthorityServer {
+    /// The CA's folder.
+    pub files: CaFiles,
+    /// The desk's parts.
+    pub desk: DeskParts,
+    /// Where and for whom.
+    pub options: AuthorityServerOptions,
+}
+
+/// Where it listens, with the ports that the system chose.
+#[derive(Clone, Copy, Debug)]
+pub struct Listening {
+    /// EST.
+    pub est: SocketAddr,
+    /// CRLs.
+    pub crl: Option<SocketAddr>,
+}
+
+/// Why it does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum AuthorityServerError {
+    /// An address.
+    #[error("cannot listen on {address}: {cause}")]
+    Listen {
+        /// The address that was asked for.
+        address: SocketAddr,
+        /// What the system says.
+        cause: std::io::Error,
+    },
+    /// Its own certificate.
+    #[error("no certificate for the CA's server: {0}")]
+    Own(#[from] OwnError),
+    /// TLS.
+    #[error(transparent)]
+    Tls(#[from] ServerTlsError),
+    /// The audit log.
+    #[error(transparent)]
+    Audit(#[from] AuditError),
+}
+
+/// Runs until `stop` is ready with a reason.
+///
+/// # Errors
+/// It does not start. What goes wrong later is logged, and the server goes on.
+pub async fn run(
+    server: AuthorityServer,
+    stop: impl Future<Output = &'static str> + Send,
+    ready: impl FnOnce(Listening) + Send,
+) -> Result<(), AuthorityServerError> {
+    let AuthorityServer { files, desk, options } = server;
+    let (est_socket, est_address) = bind(options.listen).await?;
+    let crl_socket = match options.crl_listen {
+        Some(address) => Some(bind(address).await?),
+        None => None,
+    };
+    let audit = desk.audit.clone();
+    let desk = Arc::new(Desk::new(desk));
+    let own = Own {
+        files: files.clone(),
+        hosts: options.hosts,
+    };
+    let identity = own.identity(&desk).await?;
+    let authority = desk.authority();
+    let alpn: &[&[u8]] = &[b"http/1.1"];
+    let tls = Arc::new(OpenTls::new(&identity, authority.roots(), &authority.path(), alpn)?);
+    let listen = est_address.to_string();
+    let version = env!("CARGO_PKG_VERSION");
+    audit
+        .event(Event::ServerStarted { version, listen: &listen })
+        .await?;
+    let (stopping, stopped) = watch::channel(false);
+    let crls = Arc::new(Crls::new(files.clone()));
+    let est = Arc::new(Est::new(Arc::clone(&desk)));
+    let mut tasks = tokio::task::JoinSet::new();
+    tasks.spawn(own.keep(Arc::clone(&desk), Arc::clone(&tls), stopped.clone()));
+    tasks.spawn(Arc::clone(&crls).follow(stopped.clone()));
+    tasks.spawn(refresh(
+        Arc::clone(&desk),
+        files,
+        Arc::clone(&crls),
+        options.crl,
+        stopped.clone(),
+    ));
+    tasks.spawn(purge(Arc::clone(&desk), stopped.clone()));
+    let crl_address = crl_socket.as_ref().map(|(_, address)| *address);
+    if let Some((socket, _)) = crl_socket {
+        tasks.spawn(listen::accept(socket, stopped.clone(), move |tcp, _, stopped| {
+            listen::crls(Arc::clone(&crls), tcp, stopped)
+        }));
+    }
+    let log = audit.clone();
+    tasks.spawn(listen::accept(est_socket, stopped, move |tcp, address, stopped| {
+        listen::est(Arc::clone(&est), Arc::clone(&tls), log.clone(), tcp, address, stopped)
+    }));
+    ready(Listening {
+        est: est_address,
+        crl: crl_address,
+    });
+    let reason = stop.await;
+    tracing::info!(reason, "stopping");
+    let _ = stopping.send(true);
+    while tasks.join_next().await.is_some() {}
+    let _ = audit.event(Event::ServerStopped { reason }).await;
+    Ok(audit.close()?)
+}
+
+async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), AuthorityServerError> {
+    let failed = |cause| AuthorityServerError::Listen { address, cause };
+    let socket = TcpListener::bind(address).await.map_err(failed)?;
+    let bound = socket.local_addr().map_err(failed)?;
+    Ok((socket, bound))
+}
+
+async fn purge(desk: Arc<Desk>, mut stopped: watch::Receiver<bool>) {
+    loop {
+        let remember = REMEMBER.as_secs().cast_signed();
+        let before = UnixTime(unix_now().0.saturating_sub(remember));
+        if let Err(error) = desk.store().purge_tokens(before).await {
+            tracing::warn!(%error, "old tokens could not be forgotten");
+        }
+        tokio::select! {
+            _ = stopped.wait_for(|stopped| *stopped) => return,
+            () = tokio::time::sleep(PURGE) => {}
+        }
+    }
+}

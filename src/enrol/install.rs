@@ -1,0 +1,104 @@
+//! Writing certificates and keys so that at every instant, also after a kill or a power cut, the
+//! certificate that is there has its key beside it.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use zeroize::Zeroizing;
+
+use super::error::EnrolError;
+use super::files::CertFiles;
+use crate::cert::{PrivateKey, write_atomic};
+use crate::tls::Identity;
+
+/// The new pair, tried out in files beside the old ones before it takes their place.
+pub(super) struct Pair<'a> {
+    /// Leaf first, DER.
+    pub chain: &'a [Vec<u8>],
+    pub key: &'a PrivateKey,
+}
+
+impl Pair<'_> {
+    /// Writes the pair under other names and loads it as a program would.
+    pub fn try_out(&self, files: &CertFiles) -> Result<(), EnrolError> {
+        let (cert, key) = (beside(&files.cert), beside(&files.key));
+        let tried = write_atomic(&key, keys_pem(&[self.key]).as_bytes(), 0o600)
+            .and_then(|()| write_atomic(&cert, chain_pem(self.chain).as_bytes(), 0o600))
+            .map_err(EnrolError::from)
+            .and_then(|()| Ok(Identity::load(&cert, &key, None).map(drop)?));
+        for path in [cert, key] {
+            // What is left over is only in the way of nobody.
+            let _ = fs::remove_file(path);
+        }
+        tried
+    }
+
+    /// For the first time: nothing is there, or it may be written over.
+    pub fn install(&self, files: &CertFiles) -> Result<(), EnrolError> {
+        write_atomic(&files.key, keys_pem(&[self.key]).as_bytes(), 0o600)?;
+        write_atomic(&files.cert, chain_pem(self.chain).as_bytes(), 0o600)?;
+        Ok(())
+    }
+
+    /// In the place of a working pair: first both keys in one file, then the new certificate, then
+    /// the new key alone. Whoever loads the pair in between takes the key that fits.
+    pub fn replace(&self, files: &CertFiles, old: &PrivateKey) -> Result<(), EnrolError> {
+        let both = keys_pem(&[old, self.key]);
+        write_atomic(&files.key, both.as_bytes(), 0o600)?;
+        self.replace_certificate(files)?;
+        write_atomic(&files.key, keys_pem(&[self.key]).as_bytes(), 0o600)?;
+        Ok(())
+    }
+
+    /// The same key, so one file.
+    pub fn replace_certificate(&self, files: &CertFiles) -> Result<(), EnrolError> {
+        let mode = fs::metadata(&files.cert).map_or(0o600, |meta| meta.permissions().mode());
+        let text = chain_pem(self.chain);
+        Ok(write_atomic(&files.cert, text.as_bytes(), mode & 0o777)?)
+    }
+}
+
+fn beside(path: &Path) -> PathBuf {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    path.with_file_name(format!(".{name}.new"))
+}
+
+pub(super) fn chain_pem(chain: &[Vec<u8>]) -> String {
+    let blocks = chain
+        .iter()
+        .map(|der| block("CERTIFICATE", der).to_string());
+    blocks.collect()
+}
+
+pub(super) fn keys_pem(keys: &[&PrivateKey]) -> Zeroizing<String> {
+    let mut text = Zeroizing::new(String::new());
+    // Reserved at once, so that no copy of a key is left where the text grew from.
+    text.reserve(keys.iter().map(|key| key.0.expose().len() * 2 + 100).sum());
+    for key in keys {
+        text.push_str(&block("PRIVATE KEY", key.0.expose()));
+    }
+    text
+}
+
+/// RFC 7468: 64 columns, LF.
+fn block(label: &str, der: &[u8]) -> Zeroizing<String> {
+    let packed = Zeroizing::new(STANDARD.encode(der));
+    let mut text = Zeroizing::new(String::with_capacity(packed.len() * 65 / 64 + 64));
+    text.push_str("-----BEGIN ");
+    text.push_str(label);
+    text.push_str("-----\n");
+    let mut rest = packed.as_str();
+    while !rest.is_empty() {
+        let (line, tail) = rest.split_at(rest.len().min(64));
+        text.push_str(line);
+        text.push('\n');
+        rest = tail;
+    }
+    text.push_str("-----END ");
+    text.push_str(label);
+    text.push_str("-----\n");
+    text
+}
