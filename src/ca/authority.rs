@@ -199,7 +199,11 @@ impl Authority {
 
     /// For messages.
     pub(super) fn common_name(&self) -> String {
-        self.parsed.common_names.first().cloned().unwrap_or_default()
+        self.parsed
+            .common_names
+            .first()
+            .cloned()
+            .unwrap_or_default()
     }
 
     /// The fingerprint of its own certificate.

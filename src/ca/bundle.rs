@@ -22,7 +22,10 @@ pub fn write_bundle(files: &CaFiles, oid: &str, now: UnixTime) -> Result<(), Fil
     let mut certificates: Vec<Vec<u8>> = Vec::new();
     let mut crls = String::new();
     for generation in files.generations().map_err(unreadable)? {
-        let [root, issuing] = [generation.root_certificate(), generation.issuing_certificate()];
+        let [root, issuing] = [
+            generation.root_certificate(),
+            generation.issuing_certificate(),
+        ];
         let before = certificates.len();
         for path in [root, issuing, generation.cross_certificate()] {
             add(&path, oid, now, &mut certificates);

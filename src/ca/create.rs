@@ -334,7 +334,11 @@ fn record(issuing: &Made, root: &Made, by: &str, now: UnixTime) -> Result<Enrolm
 }
 
 /// On record so that it can be revoked; not pinned, for that would admit everything below it.
-pub(super) fn authority_record(made: &Made, by: &str, now: UnixTime) -> Result<Enrolment, NameError> {
+pub(super) fn authority_record(
+    made: &Made,
+    by: &str,
+    now: UnixTime,
+) -> Result<Enrolment, NameError> {
     let name = made
         .parsed
         .common_names

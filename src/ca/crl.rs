@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rcgen::{
-    CertificateRevocationListParams, CrlDistributionPoint, CrlIssuingDistributionPoint, Issuer, KeyIdMethod, RevocationReason, RevokedCertParams,
-    SerialNumber,
+    CertificateRevocationListParams, CrlDistributionPoint, CrlIssuingDistributionPoint, Issuer,
+    KeyIdMethod, RevocationReason, RevokedCertParams, SerialNumber,
 };
 use rustls::pki_types::CertificateRevocationListDer;
 use rustls::pki_types::pem::PemObject;
@@ -316,23 +316,26 @@ async fn collect(
 
 /// The certificate's own end: on record it may have been brought nearer.
 fn end_of(enrolment: &Enrolment) -> UnixTime {
-    x509_parser::parse_x509_certificate(&enrolment.der).map_or(enrolment.not_after, |(_, parsed)| {
-        UnixTime(parsed.validity().not_after.timestamp()).max(enrolment.not_after)
-    })
+    x509_parser::parse_x509_certificate(&enrolment.der)
+        .map_or(enrolment.not_after, |(_, parsed)| {
+            UnixTime(parsed.validity().not_after.timestamp()).max(enrolment.not_after)
+        })
 }
 
 /// The first URI of the issuing distribution point.
 fn distribution_point(crl: &CertificateRevocationList<'_>) -> Option<String> {
-    crl.extensions().iter().find_map(|extension| match extension.parsed_extension() {
-        ParsedExtension::IssuingDistributionPoint(IssuingDistributionPoint {
-            distribution_point: Some(DistributionPointName::FullName(names)),
-            ..
-        }) => names.iter().find_map(|name| match name {
-            GeneralName::URI(uri) => Some((*uri).to_owned()),
+    crl.extensions()
+        .iter()
+        .find_map(|extension| match extension.parsed_extension() {
+            ParsedExtension::IssuingDistributionPoint(IssuingDistributionPoint {
+                distribution_point: Some(DistributionPointName::FullName(names)),
+                ..
+            }) => names.iter().find_map(|name| match name {
+                GeneralName::URI(uri) => Some((*uri).to_owned()),
+                _ => None,
+            }),
             _ => None,
-        }),
-        _ => None,
-    })
+        })
 }
 
 /// What differs from CRL to CRL.
@@ -348,7 +351,12 @@ fn encode(
     der: &[u8],
     content: &Content<'_>,
 ) -> Result<String, CrlError> {
-    let Content { entries, number, address, now } = *content;
+    let Content {
+        entries,
+        number,
+        address,
+        now,
+    } = *content;
     let revoked = entries.iter().map(|(serial, (at, reason))| {
         Ok(RevokedCertParams {
             serial_number: SerialNumber::from_slice(serial),

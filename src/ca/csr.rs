@@ -54,7 +54,9 @@ impl CertificateRequest {
     /// As [`CsrError`] says.
     pub fn parse(content: &[u8]) -> Result<Self, CsrError> {
         if content.len() > LARGEST {
-            return Err(CsrError::Malformed(String::from("it is larger than 64 KiB")));
+            return Err(CsrError::Malformed(String::from(
+                "it is larger than 64 KiB",
+            )));
         }
         // A DER sequence starts with 0x30, which no PEM text does.
         if content.first() == Some(&0x30) {
@@ -79,7 +81,9 @@ impl CertificateRequest {
         let info = &request.certification_request_info;
         // The key first: what it is decides how the signature is verified.
         subject_key::check(info.subject_pki.raw)?;
-        request.verify_signature().map_err(|_| CsrError::Signature)?;
+        request
+            .verify_signature()
+            .map_err(|_| CsrError::Signature)?;
         let mut read = Self {
             subject_key: info.subject_pki.raw.to_vec(),
             subject_der: info.subject.as_raw().to_vec(),
@@ -171,12 +175,22 @@ impl CertificateRequest {
             .map(String::as_str)
             .filter(|asked| *asked != name)
             .collect();
-        let asked = match (others.as_slice(), self.subject.as_str(), self.uris.is_empty()) {
+        let asked = match (
+            others.as_slice(),
+            self.subject.as_str(),
+            self.uris.is_empty(),
+        ) {
             ([], "", _) | ([], _, false) => return None,
             ([], subject, true) => subject.to_owned(),
             (others, ..) => others.join(", "),
         };
-        let asked: String = asked.chars().filter(|c| !c.is_control()).take(200).collect();
-        Some(format!("the request asks for `{asked}`; names come from the operator"))
+        let asked: String = asked
+            .chars()
+            .filter(|c| !c.is_control())
+            .take(200)
+            .collect();
+        Some(format!(
+            "the request asks for `{asked}`; names come from the operator"
+        ))
     }
 }

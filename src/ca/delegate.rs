@@ -49,7 +49,12 @@ impl Authority {
         rules: Rules<'_>,
         now: UnixTime,
     ) -> Result<Signed, SignError> {
-        let Delegation { name, subject_key, ceiling, ttl } = delegation;
+        let Delegation {
+            name,
+            subject_key,
+            ceiling,
+            ttl,
+        } = delegation;
         if self.parsed.path_len == Some(0) {
             return Err(SignError::PathLength(self.common_name()));
         }
@@ -60,7 +65,8 @@ impl Authority {
         self.check_name(name)?;
         self.check_ceilings(ceiling, rules.roles)?;
         let mut notes = super::sign::unknown_roles(ceiling, rules.roles);
-        let (not_before, not_after) = self.span("delegate", *ttl, LONGEST_DELEGATION, now, &mut notes)?;
+        let (not_before, not_after) =
+            self.span("delegate", *ttl, LONGEST_DELEGATION, now, &mut notes)?;
         // Two CAs never share a subject, so that a successor is not taken for the one before.
         let short = name.last_segment();
         let short = &short[..short.len().min(48)];
@@ -127,7 +133,11 @@ pub enum DelegateError {
 /// There is something.
 pub fn prepare_delegate(dir: &Path) -> Result<CaFiles, DelegateError> {
     let files = CaFiles::new(dir);
-    for path in [files.issuing_certificate(), files.issuing_key(), files.root_certificate()] {
+    for path in [
+        files.issuing_certificate(),
+        files.issuing_key(),
+        files.root_certificate(),
+    ] {
         if path.exists() {
             return Err(DelegateError::Exists(path));
         }
@@ -151,13 +161,23 @@ pub async fn write_delegate(
     key: Option<(&PrivateKey, &Secret)>,
     now: UnixTime,
 ) -> Result<(), DelegateError> {
-    let sealed = key.map(|(key, passphrase)| encrypt_pkcs8(key, passphrase)).transpose()?;
+    let sealed = key
+        .map(|(key, passphrase)| encrypt_pkcs8(key, passphrase))
+        .transpose()?;
     let write = || {
         if let Some(sealed) = &sealed {
             write_atomic(&files.issuing_key(), sealed.as_bytes(), 0o600)?;
         }
-        write_atomic(&files.root_certificate(), issued.root_pem().as_bytes(), 0o644)?;
-        write_atomic(&files.issuing_certificate(), issued.chain_pem().as_bytes(), 0o644)
+        write_atomic(
+            &files.root_certificate(),
+            issued.root_pem().as_bytes(),
+            0o644,
+        )?;
+        write_atomic(
+            &files.issuing_certificate(),
+            issued.chain_pem().as_bytes(),
+            0o644,
+        )
     };
     let Err(error) = write() else { return Ok(()) };
     let revocation = Revocation {
@@ -165,6 +185,8 @@ pub async fn write_delegate(
         reason: Reason::CessationOfOperation,
         by: issued.enrolment.created_by.clone(),
     };
-    store.revoke(issued.enrolment.fingerprint, &revocation).await?;
+    store
+        .revoke(issued.enrolment.fingerprint, &revocation)
+        .await?;
     Err(DelegateError::Write(error))
 }

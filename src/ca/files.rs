@@ -134,7 +134,9 @@ impl CaFiles {
         };
         for entry in entries {
             let path = entry?.path();
-            let hidden = path.file_name().is_some_and(|name| name.as_encoded_bytes()[0] == b'.');
+            let hidden = path
+                .file_name()
+                .is_some_and(|name| name.as_encoded_bytes()[0] == b'.');
             if path.is_dir() && !hidden {
                 all.push(Self::new(&path));
             }
@@ -165,7 +167,11 @@ impl CaFiles {
     #[must_use]
     pub fn crl_of(&self, certificate: Fingerprint) -> Option<PathBuf> {
         let (holder, root) = self.holder_of(certificate)?;
-        Some(if root { holder.root_crl() } else { holder.issuing_crl() })
+        Some(if root {
+            holder.root_crl()
+        } else {
+            holder.issuing_crl()
+        })
     }
 
     pub(super) fn next(&self) -> PathBuf {
@@ -201,7 +207,9 @@ impl CaFiles {
             fs::rename(entry.path(), self.dir.join(entry.file_name())).map_err(error)?;
         }
         fs::remove_dir(&next).map_err(error)?;
-        File::open(&self.dir).and_then(|dir| dir.sync_all()).map_err(error)
+        File::open(&self.dir)
+            .and_then(|dir| dir.sync_all())
+            .map_err(error)
     }
 
     /// What is there.
@@ -209,9 +217,9 @@ impl CaFiles {
     /// # Errors
     /// The folder cannot be read.
     pub fn state(&self) -> io::Result<State> {
-        let mut entries = match std::fs::read_dir(&self.dir) {
+        let mut entries = match fs::read_dir(&self.dir) {
             Ok(entries) => entries,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(State::Absent),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(State::Absent),
             Err(error) => return Err(error),
         };
         let missing: Vec<&str> = NEEDED

@@ -106,7 +106,9 @@ pub async fn issue(
     now: UnixTime,
 ) -> Result<Issued, IssueError> {
     let (enrolment, mut issued) = record(signed, by, now)?;
-    issued.notes.extend(namesake(store, &enrolment.name, now).await?);
+    issued
+        .notes
+        .extend(namesake(store, &enrolment.name, now).await?);
     issued.seq = store.enrol(&enrolment).await?;
     Ok(issued.with(enrolment))
 }
@@ -123,7 +125,9 @@ pub async fn issue_with_token(
     now: UnixTime,
 ) -> Result<Issued, IssueError> {
     let (enrolment, mut issued) = record(signed, by, now)?;
-    issued.notes.extend(namesake(store, &enrolment.name, now).await?);
+    issued
+        .notes
+        .extend(namesake(store, &enrolment.name, now).await?);
     issued.seq = store.take_token(token, &enrolment, now).await?;
     Ok(issued.with(enrolment))
 }
@@ -152,8 +156,21 @@ struct Unrecorded {
 
 impl Unrecorded {
     fn with(self, enrolment: Enrolment) -> Issued {
-        let Self { parsed, seq, notes, chain, root } = self;
-        Issued { enrolment, parsed, seq, notes, chain, root }
+        let Self {
+            parsed,
+            seq,
+            notes,
+            chain,
+            root,
+        } = self;
+        Issued {
+            enrolment,
+            parsed,
+            seq,
+            notes,
+            chain,
+            root,
+        }
     }
 }
 

@@ -218,7 +218,9 @@ fn write_files(
             write_atomic(&path, &der, 0o600).map_err(unwritten)?;
             Ok(vec![path])
         }
-        (Form::P12, _) => Err(pkcs12::Pkcs12Error::Encoder(String::from("it needs the key")).into()),
+        (Form::P12, _) => {
+            Err(pkcs12::Pkcs12Error::Encoder(String::from("it needs the key")).into())
+        }
         (Form::Json, holding) => {
             let path = output.at("json");
             let text = json(issued, holding);

@@ -58,7 +58,9 @@ pub enum RenewError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// It was revoked or unpinned while the new one was being made; that one is revoked too.
-    #[error("the certificate {0} was revoked or unpinned meanwhile, so the new one was revoked too")]
+    #[error(
+        "the certificate {0} was revoked or unpinned meanwhile, so the new one was revoked too"
+    )]
     Meanwhile(Fingerprint),
 }
 
@@ -112,7 +114,9 @@ impl Authority {
         // The pin's own set was narrowed by somebody: it stays narrow.
         signed.pin.clone_from(&old.grants);
         if old.not_after < now {
-            signed.notes.push(format!("the one before ended at {}", old.not_after));
+            signed
+                .notes
+                .push(format!("the one before ended at {}", old.not_after));
         }
         Ok(signed)
     }
@@ -164,9 +168,8 @@ pub async fn issue_renewal(
     let short = old.fingerprint.short();
     issued.notes.retain(|note| !note.contains(&short));
     let present = store.get(old.fingerprint).await?;
-    let stands = present.is_some_and(|present| {
-        present.revocation.is_none() && (present.pinned || !old.pinned)
-    });
+    let stands = present
+        .is_some_and(|present| present.revocation.is_none() && (present.pinned || !old.pinned));
     if stands {
         return Ok(issued);
     }
@@ -175,7 +178,9 @@ pub async fn issue_renewal(
         reason: Reason::PrivilegeWithdrawn,
         by: by.to_owned(),
     };
-    store.revoke(issued.enrolment.fingerprint, &revocation).await?;
+    store
+        .revoke(issued.enrolment.fingerprint, &revocation)
+        .await?;
     Err(RenewError::Meanwhile(old.fingerprint))
 }
 

@@ -75,11 +75,19 @@ pub async fn rotate_root(
     let cross = cross_sign(&root, old, new, now)?;
     let issuing = make_issuing(&root.certificate, &root.signer, new, now)?;
     let staged = Staged::new(files)?;
-    staged.root(&root, &live_roots(files, new.permission_oid, now)?, new, now)?;
+    staged.root(
+        &root,
+        &live_roots(files, new.permission_oid, now)?,
+        new,
+        now,
+    )?;
     staged.certificate("cross.crt", &cross)?;
     staged.issuing(&issuing, new, now)?;
     let retired = retire(files, &ALL)?;
-    for (made, issuer) in [(&cross, old.fingerprint()), (&issuing, root.parsed.fingerprint)] {
+    for (made, issuer) in [
+        (&cross, old.fingerprint()),
+        (&issuing, root.parsed.fingerprint),
+    ] {
         let mut enrolment = authority_record(made, by, now)?;
         enrolment.issuer = Some(issuer);
         store.enrol(&kept(enrolment)).await?;
@@ -121,7 +129,11 @@ fn cross_sign(
     new: NewAuthority<'_>,
     now: UnixTime,
 ) -> Result<Made, CreateError> {
-    let name = root.parsed.common_names.first().unwrap_or(&root.parsed.subject);
+    let name = root
+        .parsed
+        .common_names
+        .first()
+        .unwrap_or(&root.parsed.subject);
     let domain = new.trust_domain;
     let contents = Contents {
         common_name: name,
@@ -136,7 +148,12 @@ fn cross_sign(
     let certificate = signed_by(&contents, &root.signer, &issuer)?.der().to_vec();
     let parsed = Parsed::from_der(&certificate, new.permission_oid)?;
     let (signer, key) = root.again()?;
-    Ok(Made { signer, key, certificate, parsed })
+    Ok(Made {
+        signer,
+        key,
+        certificate,
+        parsed,
+    })
 }
 
 /// The roots that are trusted now and have not ended.
@@ -158,7 +175,12 @@ impl Staged {
         Ok(Self(dir))
     }
 
-    fn issuing(&self, made: &Made, new: NewAuthority<'_>, now: UnixTime) -> Result<(), CreateError> {
+    fn issuing(
+        &self,
+        made: &Made,
+        new: NewAuthority<'_>,
+        now: UnixTime,
+    ) -> Result<(), CreateError> {
         let at = CaFiles::new(&self.0);
         let key = encrypt_pkcs8(&made.key, new.issuing_passphrase)?;
         write_atomic(&at.issuing_key(), key.as_bytes(), 0o600)?;
@@ -222,7 +244,10 @@ fn retire(files: &CaFiles, names: &[(&str, bool)]) -> Result<CaFiles, CreateErro
     let short = crate::identity::Fingerprint::of_der(&issuing).short();
     let retired = files.retired();
     fs::create_dir_all(&retired).map_err(folder(&retired))?;
-    let (place, staged) = (retired.join(&short), retired.join(format!(".{short}.making")));
+    let (place, staged) = (
+        retired.join(&short),
+        retired.join(format!(".{short}.making")),
+    );
     remove(&staged)?;
     fs::create_dir(&staged).map_err(folder(&staged))?;
     // A passphrase that lies beside the keys (the quickstart's) goes with them.
@@ -242,7 +267,11 @@ fn copy(from: &Path, to: &Path, private: bool) -> Result<(), CreateError> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(folder(from)(error)),
     };
-    Ok(write_atomic(to, &content, if private { 0o600 } else { 0o644 })?)
+    Ok(write_atomic(
+        to,
+        &content,
+        if private { 0o600 } else { 0o644 },
+    )?)
 }
 
 fn remove(dir: &Path) -> Result<(), CreateError> {

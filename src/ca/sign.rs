@@ -218,7 +218,11 @@ impl Authority {
         Ok(())
     }
 
-    pub(super) fn check_ceilings(&self, grants: &WrittenGrants, roles: &Roles) -> Result<(), SignError> {
+    pub(super) fn check_ceilings(
+        &self,
+        grants: &WrittenGrants,
+        roles: &Roles,
+    ) -> Result<(), SignError> {
         for ceiling in &self.ceilings {
             for entry in grants.entries() {
                 check_ceiling(entry, ceiling, roles)?;

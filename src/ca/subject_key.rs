@@ -22,7 +22,9 @@ pub enum SubjectKeyError {
     #[error("the public key cannot be read: {0}")]
     Malformed(String),
     /// Another algorithm, another curve, or a curve with parameters of its own.
-    #[error("the public key's algorithm is {0}; RSA, ECDSA on P-256 or P-384, and Ed25519 are taken")]
+    #[error(
+        "the public key's algorithm is {0}; RSA, ECDSA on P-256 or P-384, and Ed25519 are taken"
+    )]
     Algorithm(String),
     /// Too short, or longer than verifiers take.
     #[error("the RSA key has {0} bits; 2048 to 8192 are taken")]
@@ -66,8 +68,12 @@ pub(super) fn check(subject_key: &[u8]) -> Result<(), SubjectKeyError> {
         return match curve {
             Some(curve) if curve == OID_EC_P256 => check_length(&info, 65),
             Some(curve) if curve == OID_NIST_EC_P384 => check_length(&info, 97),
-            Some(curve) => Err(SubjectKeyError::Algorithm(format!("ECDSA on the curve {curve}"))),
-            None => Err(SubjectKeyError::Algorithm(String::from("ECDSA on an unnamed curve"))),
+            Some(curve) => Err(SubjectKeyError::Algorithm(format!(
+                "ECDSA on the curve {curve}"
+            ))),
+            None => Err(SubjectKeyError::Algorithm(String::from(
+                "ECDSA on an unnamed curve",
+            ))),
         };
     }
     Err(SubjectKeyError::Algorithm(algorithm.to_id_string()))

@@ -153,7 +153,10 @@ impl Parsed {
     /// share its URI, so for them it is the CN.
     #[must_use]
     pub fn display_name(&self) -> String {
-        let spiffe = self.uris.iter().find(|uri| !self.is_ca && uri.starts_with("spiffe://"));
+        let spiffe = self
+            .uris
+            .iter()
+            .find(|uri| !self.is_ca && uri.starts_with("spiffe://"));
         spiffe
             .or(self.common_names.first())
             .unwrap_or(&self.subject)

@@ -18,7 +18,8 @@ use crate::registry::{self, Feed, StoreError, View};
 use crate::secret::Secret;
 use crate::session::{Service, ServiceParts};
 use crate::tls::{
-    Identity, IdentityError, ServerTls, ServerTlsError, ServerTlsOptions, Trust, TrustError, own_revocations,
+    Identity, IdentityError, ServerTls, ServerTlsError, ServerTlsOptions, Trust, TrustError,
+    own_revocations,
 };
 
 use crate::transport::choose;
@@ -166,7 +167,9 @@ fn alpn(http: bool) -> Vec<Vec<u8>> {
 
 /// What the CA's own CRL names stays revoked while this process lives, whatever the registry says.
 pub(super) fn load_own_crl(config: &Config, view: &View) -> Result<(), String> {
-    let Some(path) = &config.registry.crl_file else { return Ok(()) };
+    let Some(path) = &config.registry.crl_file else {
+        return Ok(());
+    };
     for (issuer, serials) in own_revocations(path)? {
         view.insert_revoked_serials(issuer, serials.iter().map(Vec::as_slice));
     }

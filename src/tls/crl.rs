@@ -4,8 +4,8 @@
 use std::fmt;
 use std::path::Path;
 
-use rustls::pki_types::{CertificateDer, CertificateRevocationListDer};
 use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer};
 use webpki::{CertRevocationList, OwnedCertRevocationList};
 use x509_parser::prelude::{CertificateRevocationList, FromDer, X509Certificate};
 
@@ -106,26 +106,34 @@ impl Crl {
     }
 }
 
+/// A CA certificate, and the serials (big-endian bytes) that its CRL lists.
+pub type Listed = (Fingerprint, Vec<Vec<u8>>);
+
 /// What the CRLs of a file name, by the fingerprint of the certificate that signed each: the file
 /// holds these certificates too. A CRL that none of them signed is an error, for what it names would
 /// be lost without a word.
 ///
 /// # Errors
 /// Unreadable, no CRL in it, or a CRL without its signer.
-pub fn own_revocations(path: &Path) -> Result<Vec<(Fingerprint, Vec<Vec<u8>>)>, String> {
+pub fn own_revocations(path: &Path) -> Result<Vec<Listed>, String> {
     let cannot = |cause: &dyn fmt::Display| format!("CRL `{}`: {cause}", path.display());
     let size = std::fs::metadata(path).map_err(|e| cannot(&e))?.len();
     if size > LARGEST {
         return Err(cannot(&"it is larger than 256 MiB"));
     }
     let content = std::fs::read(path).map_err(|e| cannot(&e))?;
-    let signers: Vec<_> = CertificateDer::pem_slice_iter(&content).filter_map(Result::ok).collect();
+    let signers: Vec<_> = CertificateDer::pem_slice_iter(&content)
+        .filter_map(Result::ok)
+        .collect();
     let mut found = Vec::new();
     for der in sections(&content).map_err(|e| cannot(&e))? {
         let (_, crl) = CertificateRevocationList::from_der(&der).map_err(|e| cannot(&e))?;
         let signer = signers.iter().find(|signer| signed(&crl, signer));
         let signer = signer.ok_or_else(|| {
-            cannot(&format_args!("no certificate in it signed the CRL of `{}`", crl.issuer()))
+            cannot(&format_args!(
+                "no certificate in it signed the CRL of `{}`",
+                crl.issuer()
+            ))
         })?;
         let serials = crl.iter_revoked_certificates();
         let serials = serials.map(|entry| entry.raw_serial().to_vec()).collect();

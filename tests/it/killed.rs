@@ -22,7 +22,14 @@ impl Place {
     fn ca(&self, line: &str) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_countersign"));
         command.arg("ca").args(line.split_whitespace());
-        command.args(["--ca", "ca", "--registry", "registry.db", "--passphrase-file", "word"]);
+        command.args([
+            "--ca",
+            "ca",
+            "--registry",
+            "registry.db",
+            "--passphrase-file",
+            "word",
+        ]);
         command.current_dir(self.0.path()).stdin(Stdio::null());
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         command
@@ -45,7 +52,15 @@ impl Place {
 
     fn crl(&self) -> (u64, Vec<String>) {
         let output = Command::new("openssl")
-            .args(["crl", "-in", "ca/issuing.crl", "-noout", "-text", "-CAfile", "ca/issuing.crt"])
+            .args([
+                "crl",
+                "-in",
+                "ca/issuing.crl",
+                "-noout",
+                "-text",
+                "-CAfile",
+                "ca/issuing.crt",
+            ])
             .current_dir(self.0.path())
             .output()
             .unwrap();
@@ -58,7 +73,9 @@ impl Place {
             Some(hex) => u64::from_str_radix(hex, 16).unwrap(),
             None => number.parse().unwrap(),
         };
-        let serials = text.lines().filter_map(|line| line.trim().strip_prefix("Serial Number: "));
+        let serials = text
+            .lines()
+            .filter_map(|line| line.trim().strip_prefix("Serial Number: "));
         (number, serials.map(str::to_lowercase).collect())
     }
 }
@@ -82,7 +99,9 @@ async fn what_a_killed_process_leaves_is_whole() {
         let delay = whole * (round + 1) / (ROUNDS - 4);
         let name = format!("agent{round}");
         let issued = place.killed_after(&format!("issue {name} --grant tools:* --out out"), delay);
-        let store = SqliteStore::open(&place.path("registry.db"), false).await.unwrap();
+        let store = SqliteStore::open(&place.path("registry.db"), false)
+            .await
+            .unwrap();
         let file = place.path(&format!("out/{name}.crt"));
         assert!(file.exists() || !issued);
         if file.exists() {
@@ -111,7 +130,10 @@ async fn what_a_killed_process_leaves_is_whole() {
             place.done("issue victim --grant tools:* --out out --replace");
         }
     }
-    assert!(ended > 4 && finished > 2, "{ended} were killed, {finished} came to their end");
+    assert!(
+        ended > 4 && finished > 2,
+        "{ended} were killed, {finished} came to their end"
+    );
     place.done("crl");
     let (number, _) = place.crl();
     assert!(number > last);

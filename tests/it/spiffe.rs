@@ -9,24 +9,76 @@ use crate::support::pki::{self, at, unix};
 /// URIs of a certificate; whether the specifications allow them; why.
 const TABLE: &[(&[&str], bool, &str)] = &[
     (&["spiffe://example.org/reader"], true, "one segment"),
-    (&["spiffe://example.org/ns/default/sa/web"], true, "as workload registrars name pods"),
-    (&["spiffe://example.org/Region/EU-1/a.b_c-d"], true, "a path keeps its case"),
-    (&["spiffe://example.org/..."], true, "three dots are a name, SPIFFE-ID 2.2"),
-    (&["spiffe://example.org/a..b"], true, "dots inside a segment"),
-    (&["spiffe://10.1.2.3/host"], true, "a trust domain of numbers"),
-    (&["spiffe://prod_eu.example-1.org/x"], true, "underscores and dashes"),
-    (&["spiffe://example.org/a", "spiffe://example.org/b"], false, "two URIs, X.509-SVID 2"),
-    (&["spiffe://example.org/a", "https://example.org/a"], false, "two URIs, whatever they are"),
+    (
+        &["spiffe://example.org/ns/default/sa/web"],
+        true,
+        "as workload registrars name pods",
+    ),
+    (
+        &["spiffe://example.org/Region/EU-1/a.b_c-d"],
+        true,
+        "a path keeps its case",
+    ),
+    (
+        &["spiffe://example.org/..."],
+        true,
+        "three dots are a name, SPIFFE-ID 2.2",
+    ),
+    (
+        &["spiffe://example.org/a..b"],
+        true,
+        "dots inside a segment",
+    ),
+    (
+        &["spiffe://10.1.2.3/host"],
+        true,
+        "a trust domain of numbers",
+    ),
+    (
+        &["spiffe://prod_eu.example-1.org/x"],
+        true,
+        "underscores and dashes",
+    ),
+    (
+        &["spiffe://example.org/a", "spiffe://example.org/b"],
+        false,
+        "two URIs, X.509-SVID 2",
+    ),
+    (
+        &["spiffe://example.org/a", "https://example.org/a"],
+        false,
+        "two URIs, whatever they are",
+    ),
     (&[], false, "no URI"),
-    (&["spiffe://example.org"], false, "a signer's ID, not a workload's"),
-    (&["spiffe://example.org/"], false, "a trailing slash, SPIFFE-ID 2.2"),
+    (
+        &["spiffe://example.org"],
+        false,
+        "a signer's ID, not a workload's",
+    ),
+    (
+        &["spiffe://example.org/"],
+        false,
+        "a trailing slash, SPIFFE-ID 2.2",
+    ),
     (&["spiffe://example.org/a/"], false, "a trailing slash"),
     (&["spiffe://example.org//a"], false, "an empty segment"),
     (&["spiffe://example.org/a//b"], false, "an empty segment"),
     (&["spiffe://example.org/./a"], false, "a relative segment"),
-    (&["spiffe://example.org/a/../b"], false, "a relative segment"),
-    (&["spiffe://EXAMPLE.org/a"], false, "upper case in the trust domain, SPIFFE-ID 2.1"),
-    (&["SPIFFE://example.org/a"], false, "upper case in the scheme of a certificate"),
+    (
+        &["spiffe://example.org/a/../b"],
+        false,
+        "a relative segment",
+    ),
+    (
+        &["spiffe://EXAMPLE.org/a"],
+        false,
+        "upper case in the trust domain, SPIFFE-ID 2.1",
+    ),
+    (
+        &["SPIFFE://example.org/a"],
+        false,
+        "upper case in the scheme of a certificate",
+    ),
     (&["spiffe:///a"], false, "no trust domain"),
     (&["spiffe://example.org:443/a"], false, "a port"),
     (&["spiffe://user@example.org/a"], false, "a user"),
@@ -45,8 +97,10 @@ async fn names_are_judged_as_the_specifications_say() {
     let judge = |uris: &[&str]| {
         let mut params = pki::client("reader");
         params.custom_extensions = vec![pki::permissions(&["tools:*"])];
-        params.subject_alt_names =
-            uris.iter().map(|uri| SanType::URI((*uri).try_into().unwrap())).collect();
+        params.subject_alt_names = uris
+            .iter()
+            .map(|uri| SanType::URI((*uri).try_into().unwrap()))
+            .collect();
         let leaf = house.issuing.sign(params);
         let chain: Vec<Vec<u8>> = leaf.chain().iter().map(|der| der.to_vec()).collect();
         open.trust.chain_of(&chain, unix(at(0)))

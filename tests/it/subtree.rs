@@ -20,10 +20,8 @@ fn agent(name: &str) -> rcgen::CertificateParams {
 }
 
 async fn record_ca(site: &Site, ca: &Certified, pinned: bool) {
-    let parsed = countersign::cert::Parsed::from_der(
-        &ca.der,
-        countersign::cert::DEFAULT_PERMISSION_OID,
-    );
+    let parsed =
+        countersign::cert::Parsed::from_der(&ca.der, countersign::cert::DEFAULT_PERMISSION_OID);
     let enrolment = Enrolment {
         fingerprint: ca.fingerprint(),
         kind: EnrolmentKind::Authority,
@@ -48,13 +46,18 @@ async fn works(lines: &mut Lines) {
     assert!(answer["result"]["tools"].is_array(), "{answer}");
 }
 
-async fn crowd(site: &Site, served: &Served, prefix: &str, by: &Certified) -> Vec<(Certified, Lines)> {
+async fn crowd(
+    site: &Site,
+    served: &Served,
+    prefix: &str,
+    by: &Certified,
+) -> Vec<(Certified, Lines)> {
     let mut crowd = Vec::with_capacity(CROWD);
     for number in 0..CROWD {
         let name = format!("{prefix}{number}");
         let client = by.sign(agent(&name));
         site.record(&name, &client, None).await;
-        let lines = site.connect(served, &client).await;
+        let lines = site.reach(served, &client).await;
         crowd.push((client, lines));
     }
     crowd
@@ -65,7 +68,7 @@ async fn one_of_many_is_revoked_and_the_others_go_on() {
     let site = Site::new().await;
     let served = site.serve().await;
     let mut crowd = crowd(&site, &served, "c", &site.issuing).await;
-    let mut second = site.connect(&served, &crowd[7].0).await;
+    let mut second = site.reach(&served, &crowd[7].0).await;
     works(&mut second).await;
     let confirmation = site.revoke(&crowd[7].0).await;
     assert!(confirmation.is_complete() && confirmation.live.len() == 1);
@@ -75,11 +78,13 @@ async fn one_of_many_is_revoked_and_the_others_go_on() {
     for (_, lines) in &mut crowd {
         works(lines).await;
     }
-    assert!(site.try_connect(&served, &client).await.is_err() || {
-        // In TLS 1.3 the client may think itself connected before it reads the refusal.
-        let mut late = site.try_connect(&served, &client).await.unwrap();
-        late.line().await.is_none()
-    });
+    assert!(
+        site.try_connect(&served, &client).await.is_err() || {
+            // In TLS 1.3 the client may think itself connected before it reads the refusal.
+            let mut late = site.try_connect(&served, &client).await.unwrap();
+            late.line().await.is_none()
+        }
+    );
     served.stop().await;
 }
 
@@ -87,21 +92,25 @@ async fn one_of_many_is_revoked_and_the_others_go_on() {
 async fn an_issuer_is_revoked_and_exactly_its_own_end() {
     let site = Site::with(OTHER).await;
     let other_root = pki::root("other root");
-    std::fs::write(site.path().join("other.pem"), pki::pem(&[other_root.der.clone()])).unwrap();
+    std::fs::write(
+        site.path().join("other.pem"),
+        pki::pem(std::slice::from_ref(&other_root.der)),
+    )
+    .unwrap();
     let served = site.serve().await;
     record_ca(&site, &site.issuing, false).await;
     let mut ours = crowd(&site, &served, "ours", &site.issuing).await;
     let other = other_root.sign(pki::ca("other issuing", 1));
     let bystander = other.sign(agent("bystander"));
     site.record("bystander", &bystander, None).await;
-    let mut beside = site.connect(&served, &bystander).await;
+    let mut beside = site.reach(&served, &bystander).await;
     let mut params = pki::ca("delegate", 0);
     params.custom_extensions = vec![pki::permissions(&["tools:*"])];
     let delegate = site.issuing.sign(params);
     record_ca(&site, &delegate, true).await;
     // Nobody recorded this one: the delegate's pin covers it.
     let worker = delegate.sign(agent("worker"));
-    let mut below = site.connect(&served, &worker).await;
+    let mut below = site.reach(&served, &worker).await;
     for lines in [&mut beside, &mut below] {
         works(lines).await;
     }
@@ -116,13 +125,16 @@ async fn an_issuer_is_revoked_and_exactly_its_own_end() {
     works(&mut beside).await;
     served.stop().await;
     let log = site.audit();
-    let revoked = log[before..].iter().filter(|record| record.to_string().contains("\"revoked\""));
+    let revoked = log[before..]
+        .iter()
+        .filter(|record| record.to_string().contains("\"revoked\""));
     assert!(revoked.count() >= 2, "the log says what was revoked");
 }
 
 /// The CRLs of these CAs with their certificates, as `bundle.pem` of a CA's folder has them.
 fn bundle(site: &Site, revoked: &[&Certified]) {
-    let text = pki::pem(&[site.issuing.der.clone()]) + &site.issuing.crl(revoked, -HOUR, HOUR);
+    let text =
+        pki::pem(std::slice::from_ref(&site.issuing.der)) + &site.issuing.crl(revoked, -HOUR, HOUR);
     std::fs::write(site.path().join("bundle.pem"), text).unwrap();
 }
 
@@ -130,10 +142,13 @@ fn bundle(site: &Site, revoked: &[&Certified]) {
 async fn losing_the_registry_does_not_un_revoke() {
     let mut site = Site::new().await;
     site.registry = "crl_file = \"bundle.pem\"".to_owned();
-    let (lost, kept) = (site.enrol("lost", &["tools:*"]).await, site.enrol("kept", &["tools:*"]).await);
+    let (lost, kept) = (
+        site.enrol("lost", &["tools:*"]).await,
+        site.enrol("kept", &["tools:*"]).await,
+    );
     bundle(&site, &[]);
     let served = site.serve().await;
-    works(&mut site.connect(&served, &lost).await).await;
+    works(&mut site.reach(&served, &lost).await).await;
     served.stop().await;
 
     // The registry knows nothing of a revocation; the CRL does.
@@ -144,21 +159,27 @@ async fn losing_the_registry_does_not_un_revoke() {
         Ok(mut lines) => lines.line().await.is_none(),
     };
     assert!(refused);
-    let mut lines = site.connect(&served, &kept).await;
+    let mut lines = site.reach(&served, &kept).await;
     works(&mut lines).await;
     // A new CRL ends a live connection, without a restart.
     bundle(&site, &[&lost, &kept]);
     lines.ended().await;
     served.stop().await;
     let log = site.audit();
-    let told = log.iter().any(|record| record.to_string().contains("own CRL"));
+    let told = log
+        .iter()
+        .any(|record| record.to_string().contains("own CRL"));
     assert!(told, "the log says why");
 
     // A CRL that nobody in the file signed is a refusal to start.
     let stranger = pki::root("stranger");
-    let text = pki::pem(&[stranger.der.clone()]) + &site.issuing.crl(&[], -HOUR, HOUR);
+    let text = pki::pem(std::slice::from_ref(&stranger.der)) + &site.issuing.crl(&[], -HOUR, HOUR);
     std::fs::write(site.path().join("bundle.pem"), text).unwrap();
     let found = countersign::tls::own_revocations(&site.path().join("bundle.pem"));
     assert!(found.unwrap_err().contains("no certificate in it signed"));
-    drop(SqliteStore::open(&site.path().join("registry.db"), false).await.unwrap());
+    drop(
+        SqliteStore::open(&site.path().join("registry.db"), false)
+            .await
+            .unwrap(),
+    );
 }

@@ -100,7 +100,11 @@ impl Bench {
 pub fn rules() -> Rules<'static> {
     static ROLES: std::sync::LazyLock<Roles> = std::sync::LazyLock::new(|| {
         let reader = WrittenGrants::parse(&["tools:files__read_*"]).unwrap();
-        [(String::from("reader"), reader.resolve(&Roles::new()).unwrap())].into()
+        [(
+            String::from("reader"),
+            reader.resolve(&Roles::new()).unwrap(),
+        )]
+        .into()
     });
     Rules {
         permission_oid: DEFAULT_PERMISSION_OID,

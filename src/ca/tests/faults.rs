@@ -10,7 +10,9 @@ use std::time::Duration;
 use futures_util::FutureExt;
 
 use super::bench::{Ask, Bench, NOW, new_authority, secret};
-use crate::ca::{Authority, KeyKind, issue, prepare_output, revoke, rotate_issuing, write_crl, write_out};
+use crate::ca::{
+    Authority, KeyKind, issue, prepare_output, revoke, rotate_issuing, write_crl, write_out,
+};
 use crate::cert::fault::{self, Fault};
 use crate::cert::{DEFAULT_PERMISSION_OID, load_chain, load_key};
 use crate::clock::UnixTime;
@@ -152,7 +154,11 @@ impl Store for Steps {
 }
 
 async fn steps(bench: &Bench) -> Steps {
-    Steps(SqliteStore::open(&bench.path("registry.db"), true).await.unwrap())
+    Steps(
+        SqliteStore::open(&bench.path("registry.db"), true)
+            .await
+            .unwrap(),
+    )
 }
 
 /// Runs with the fault armed; `None`: the process ended. Whether the fault came to pass, too.
@@ -175,7 +181,11 @@ async fn check_folder(dir: &Path, store: &SqliteStore) -> usize {
         left += 1;
         let leaf = load_chain(&path).unwrap().swap_remove(0);
         let known = store.get(Fingerprint::of_der(&leaf)).await.unwrap();
-        assert!(known.is_some_and(|known| known.der == leaf), "{} is not known", path.display());
+        assert!(
+            known.is_some_and(|known| known.der == leaf),
+            "{} is not known",
+            path.display()
+        );
         load_key(&path.with_extension("key"), None).unwrap();
     }
     left
@@ -190,8 +200,9 @@ async fn every_certificate_that_left_is_known() {
     for fault in [Fault::Kill, Fault::Error] {
         for at in 0.. {
             let base = format!("{fault:?}-{at}");
-            let (signed, key) =
-                Ask::agent("agent", &["tools:*"]).sign_with_key(bench.issuing()).unwrap();
+            let (signed, key) = Ask::agent("agent", &["tools:*"])
+                .sign_with_key(bench.issuing())
+                .unwrap();
             let output = prepare_output(&out, &base, bench.issuing().root_der(), false).unwrap();
             let work = async {
                 let issued = issue(&store, signed, "me", NOW).await?;
@@ -211,16 +222,28 @@ async fn every_certificate_that_left_is_known() {
         }
     }
     // Recording, and five steps of three files.
-    assert!(killed >= 17 && failed >= 17, "{killed} killed, {failed} failed");
+    assert!(
+        killed >= 17 && failed >= 17,
+        "{killed} killed, {failed} failed"
+    );
 }
 
 /// The number and the entries of a CRL that OpenSSL reads and whose signature it verifies.
 fn read_crl(bench: &Bench) -> (u64, usize) {
     let (crl, ca) = (bench.files.issuing_crl(), bench.files.issuing_certificate());
-    let arguments = ["crl", "-in", crl.to_str().unwrap(), "-noout", "-text", "-CAfile"];
+    let arguments = [
+        "crl",
+        "-in",
+        crl.to_str().unwrap(),
+        "-noout",
+        "-text",
+        "-CAfile",
+    ];
     let (_, text) = super::bench::openssl(&[&arguments[..], &[ca.to_str().unwrap()]].concat());
     assert!(text.contains("verify OK"), "{text}");
-    let read = crate::ca::crl::read(&crl, bench.issuing().der()).unwrap().unwrap();
+    let read = crate::ca::crl::read(&crl, bench.issuing().der())
+        .unwrap()
+        .unwrap();
     (read.number, text.matches("Serial Number:").count())
 }
 
@@ -233,22 +256,36 @@ async fn every_confirmed_revocation_holds_and_the_crl_s_number_never_goes_back()
     let (mut killed, mut failed) = (0, 0);
     for fault in [Fault::Kill, Fault::Error] {
         for at in 0.. {
-            let issued = Ask::agent("agent", &["tools:*"]).issue(&bench).await.unwrap();
-            let (print, key) = (issued.enrolment.fingerprint, issued.enrolment.fingerprint.to_string());
+            let issued = Ask::agent("agent", &["tools:*"])
+                .issue(&bench)
+                .await
+                .unwrap();
+            let (print, key) = (
+                issued.enrolment.fingerprint,
+                issued.enrolment.fingerprint.to_string(),
+            );
             let confirmed = std::cell::Cell::new(false);
             let work = async {
                 let wait = Duration::ZERO;
                 let reason = Reason::KeyCompromise;
-                revoke(&store, &key, reason, "me", wait, NOW).await.map_err(|e| e.to_string())?;
+                revoke(&store, &key, reason, "me", wait, NOW)
+                    .await
+                    .map_err(|e| e.to_string())?;
                 confirmed.set(true);
                 let crl = write_crl(bench.issuing(), &path, &store, NOW).await;
                 crl.map_err(|e| e.to_string())
             };
             let (result, happened) = with(at, fault, work).await;
             let record = bench.store.get(print).await.unwrap().unwrap();
-            assert!(record.revocation.is_some() || !confirmed.get(), "it was confirmed, step {at}");
+            assert!(
+                record.revocation.is_some() || !confirmed.get(),
+                "it was confirmed, step {at}"
+            );
             let (number, entries) = read_crl(&bench);
-            assert!(number >= last && entries >= listed, "{number} after {last}, step {at}");
+            assert!(
+                number >= last && entries >= listed,
+                "{number} after {last}, step {at}"
+            );
             match result {
                 Some(Ok(crl)) => assert_eq!((crl.number, crl.entries), (number, entries)),
                 Some(Err(_)) => failed += 1,
@@ -260,12 +297,21 @@ async fn every_confirmed_revocation_holds_and_the_crl_s_number_never_goes_back()
             }
         }
         // Whatever was left out because the process ended is in the next one.
-        let crl = write_crl(bench.issuing(), &path, &bench.store, NOW).await.unwrap();
-        let all = bench.store.revoked(bench.issuing().fingerprint(), NOW).await.unwrap();
+        let crl = write_crl(bench.issuing(), &path, &bench.store, NOW)
+            .await
+            .unwrap();
+        let all = bench
+            .store
+            .revoked(bench.issuing().fingerprint(), NOW)
+            .await
+            .unwrap();
         assert!(crl.number > last && crl.entries == all.len());
         (last, listed) = read_crl(&bench);
     }
-    assert!(killed >= 9 && failed >= 9, "{killed} killed, {failed} failed");
+    assert!(
+        killed >= 9 && failed >= 9,
+        "{killed} killed, {failed} failed"
+    );
 }
 
 #[tokio::test]
@@ -286,12 +332,17 @@ async fn a_rotation_leaves_a_ca_that_signs_wherever_it_ends() {
         killed += usize::from(result.is_none());
         let known = bench.store.get(ca.fingerprint()).await.unwrap();
         assert!(known.is_some(), "the CA that signs is on record, step {at}");
-        write_crl(&ca, &bench.files.issuing_crl(), &bench.store, NOW).await.unwrap();
+        write_crl(&ca, &bench.files.issuing_crl(), &bench.store, NOW)
+            .await
+            .unwrap();
         Ask::agent("agent", &["tools:*"]).sign(&ca).unwrap();
         if !happened {
             assert_ne!(ca.fingerprint(), before);
             break;
         }
     }
-    assert!(killed > 3 && kept > 3 && kept <= killed, "{killed} killed, {kept} kept");
+    assert!(
+        killed > 3 && kept > 3 && kept <= killed,
+        "{killed} killed, {kept} kept"
+    );
 }

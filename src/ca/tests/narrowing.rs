@@ -59,7 +59,9 @@ impl Chance {
     }
 
     fn target(&mut self) -> String {
-        (0..=self.below(4)).map(|_| ["a", "b", "ab"][self.below(3)]).collect()
+        (0..=self.below(4))
+            .map(|_| ["a", "b", "ab"][self.below(3)])
+            .collect()
     }
 }
 
@@ -96,7 +98,11 @@ impl Signed {
 fn made(name: &str, role: Role<'_>, grants: Option<&[String]>, by: Option<&Signed>) -> Signed {
     let (signer, _) = Signer::generate(KeyKind::P256).unwrap();
     let grants = grants.map(|grants| WrittenGrants::parse(grants).unwrap());
-    let id = if matches!(role, Role::Leaf(_)) { NAME } else { "spiffe://example.org" };
+    let id = if matches!(role, Role::Leaf(_)) {
+        NAME
+    } else {
+        "spiffe://example.org"
+    };
     let contents = Contents {
         common_name: name,
         organization: None,
@@ -104,7 +110,9 @@ fn made(name: &str, role: Role<'_>, grants: Option<&[String]>, by: Option<&Signe
         not_before: UnixTime(NOW.0 - 60),
         not_after: UnixTime(NOW.0 + 3600),
         role,
-        permissions: grants.as_ref().map(|grants| (DEFAULT_PERMISSION_OID, grants)),
+        permissions: grants
+            .as_ref()
+            .map(|grants| (DEFAULT_PERMISSION_OID, grants)),
     };
     let certificate = match by {
         None => self_signed(&contents, &signer),
@@ -114,11 +122,18 @@ fn made(name: &str, role: Role<'_>, grants: Option<&[String]>, by: Option<&Signe
             signed_by(&contents, &signer, &issuer)
         }
     };
-    Signed { der: certificate.unwrap().der().to_vec(), signer }
+    Signed {
+        der: certificate.unwrap().der().to_vec(),
+        signer,
+    }
 }
 
 fn outline(of: &Signed, kind: EnrolmentKind, grants: Option<&[String]>) -> Outline {
-    let name = if kind == EnrolmentKind::Leaf { NAME } else { "spiffe://example.org/delegate" };
+    let name = if kind == EnrolmentKind::Leaf {
+        NAME
+    } else {
+        "spiffe://example.org/delegate"
+    };
     Outline {
         fingerprint: of.print(),
         kind,
@@ -167,42 +182,81 @@ fn no_chain_lets_a_leaf_do_what_anything_above_it_does_not() {
             1 if with_delegate => Pinned::Delegate,
             _ => Pinned::Leaf,
         };
-        let mode = if pinned == Pinned::Nobody { "issued" } else { "pinned" };
+        let mode = if pinned == Pinned::Nobody {
+            "issued"
+        } else {
+            "pinned"
+        };
 
         let root = made("root", Role::Authority(2), of_root.as_deref(), None);
-        let issuing = made("issuing", Role::Authority(1), of_issuing.as_deref(), Some(&root));
+        let issuing = made(
+            "issuing",
+            Role::Authority(1),
+            of_issuing.as_deref(),
+            Some(&root),
+        );
         let mut above = vec![issuing];
         if with_delegate {
             let ceiling = of_delegate.as_deref();
-            above.insert(0, made("delegate", Role::Authority(0), ceiling, Some(&above[0])));
+            above.insert(
+                0,
+                made("delegate", Role::Authority(0), ceiling, Some(&above[0])),
+            );
         }
         let usage = [Usage::Client];
-        let leaf = made("agent", Role::Leaf(&usage), of_leaf.as_deref(), Some(&above[0]));
+        let leaf = made(
+            "agent",
+            Role::Leaf(&usage),
+            of_leaf.as_deref(),
+            Some(&above[0]),
+        );
 
         let view = View::default();
         match pinned {
             Pinned::Leaf => view.apply(&[outline(&leaf, EnrolmentKind::Leaf, of_pin.as_deref())]),
             Pinned::Delegate => {
-                view.apply(&[outline(&above[0], EnrolmentKind::Authority, of_pin.as_deref())]);
+                view.apply(&[outline(
+                    &above[0],
+                    EnrolmentKind::Authority,
+                    of_pin.as_deref(),
+                )]);
             }
             Pinned::Nobody => {}
         }
         let trust = trust(dir.path(), &root, mode, of_anchor.as_deref(), view);
 
-        let presented: Vec<Vec<u8>> =
-            [&leaf].into_iter().chain(&above).map(|one| one.der.clone()).collect();
+        let presented: Vec<Vec<u8>> = [&leaf]
+            .into_iter()
+            .chain(&above)
+            .map(|one| one.der.clone())
+            .collect();
         let chain = trust.chain_of(&presented, NOW).unwrap();
         let delegate = of_delegate.as_ref().filter(|_| with_delegate);
         let pin = of_pin.as_ref().filter(|_| pinned != Pinned::Nobody);
-        let layers = [of_leaf.as_ref(), delegate, of_issuing.as_ref(), of_root.as_ref()];
-        let layers: Vec<&Vec<String>> =
-            layers.into_iter().chain([of_anchor.as_ref(), pin]).flatten().collect();
+        let layers = [
+            of_leaf.as_ref(),
+            delegate,
+            of_issuing.as_ref(),
+            of_root.as_ref(),
+        ];
+        let layers: Vec<&Vec<String>> = layers
+            .into_iter()
+            .chain([of_anchor.as_ref(), pin])
+            .flatten()
+            .collect();
         let something_grants = of_leaf.is_some() || pin.is_some();
 
         let grounds = trust.standing(&chain, NOW).map(|pin| {
-            let agreed = Agreed { version: "", suite: "", group: "", resumed: false };
+            let agreed = Agreed {
+                version: "",
+                suite: "",
+                group: "",
+                resumed: false,
+            };
             let peer = Peer::admitted(Arc::clone(&chain), agreed, ([127, 0, 0, 1], 1).into());
-            let grants = pin.as_ref().and_then(|p| Some((p.fingerprint, p.grants.as_deref()?)));
+            let grants = pin
+                .as_ref()
+                .and_then(|p| Some((p.fingerprint, p.grants.as_deref()?)));
             Grounds::compile(&Policy::default(), &peer, grants)
         });
         match &grounds {
@@ -212,15 +266,22 @@ fn no_chain_lets_a_leaf_do_what_anything_above_it_does_not() {
         for _ in 0..40 {
             let (word, kind) = KINDS[chance.below(4)];
             let target = chance.target();
-            let expected =
-                something_grants && layers.iter().all(|set| allows(set, word, &target));
-            let decided = grounds.as_ref().is_ok_and(|grounds| grounds.allows(kind, &target));
-            assert_eq!(decided, expected, "case {case}: {word}:{target} of {layers:?}");
+            let expected = something_grants && layers.iter().all(|set| allows(set, word, &target));
+            let decided = grounds
+                .as_ref()
+                .is_ok_and(|grounds| grounds.allows(kind, &target));
+            assert_eq!(
+                decided, expected,
+                "case {case}: {word}:{target} of {layers:?}"
+            );
             allowed += usize::from(decided);
         }
     }
     // Or the loop would show nothing.
-    assert!(admitted > 100 && refused > 50, "{admitted} admitted, {refused} refused");
+    assert!(
+        admitted > 100 && refused > 50,
+        "{admitted} admitted, {refused} refused"
+    );
     assert!(allowed > 300, "{allowed} allowed");
 }
 
@@ -239,7 +300,10 @@ fn what_signing_accepts_the_ceiling_allows() {
             std::fs::write(&path, crate::ca::certificate_pem(der)).unwrap();
             path
         };
-        let files = (path("issuing.crt", &issuing.der), path("root.crt", &root.der));
+        let files = (
+            path("issuing.crt", &issuing.der),
+            path("root.crt", &root.der),
+        );
         let above = Above::load(&files.0, &files.1, DEFAULT_PERMISSION_OID).unwrap();
         let authority = Authority::of(above, issuing.signer);
         let (signer, _) = Signer::generate(KeyKind::P256).unwrap();
@@ -269,5 +333,8 @@ fn what_signing_accepts_the_ceiling_allows() {
             );
         }
     }
-    assert!(accepted > 15 && refused > 30, "{accepted} accepted, {refused} refused");
+    assert!(
+        accepted > 15 && refused > 30,
+        "{accepted} accepted, {refused} refused"
+    );
 }

@@ -15,8 +15,18 @@ use crate::registry::{Enrolment, Reason, Revocation, Store};
 
 /// A request that OpenSSL made with these arguments, PEM.
 fn request(bench: &Bench, name: &str, arguments: &[&str]) -> Vec<u8> {
-    let (csr, key) = (bench.path(&format!("{name}.csr")), bench.path(&format!("{name}.key")));
-    let mut all = vec!["req", "-new", "-nodes", "-keyout", key.to_str().unwrap(), "-out"];
+    let (csr, key) = (
+        bench.path(&format!("{name}.csr")),
+        bench.path(&format!("{name}.key")),
+    );
+    let mut all = vec![
+        "req",
+        "-new",
+        "-nodes",
+        "-keyout",
+        key.to_str().unwrap(),
+        "-out",
+    ];
     all.extend([csr.to_str().unwrap(), "-subj", "/CN=root/O=Everybody"]);
     all.extend(arguments);
     let (made, said) = openssl(&all);
@@ -56,7 +66,10 @@ async fn of_a_request_only_the_key_counts() {
     ];
     for (kind, key) in [
         ("p256", &P256[..]),
-        ("p384", &["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-384"]),
+        (
+            "p384",
+            &["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-384"],
+        ),
         ("ed25519", &["-newkey", "ed25519"]),
         ("rsa", &["-newkey", "rsa:2048"]),
         (
@@ -74,10 +87,18 @@ async fn of_a_request_only_the_key_counts() {
         let pem = request(&bench, kind, &[key, &greedy].concat());
         let csr = CertificateRequest::parse(&pem).unwrap_or_else(|e| panic!("{kind}: {e}"));
         let der = openssl_der(&bench, kind);
-        assert_eq!(CertificateRequest::parse(&der).unwrap(), csr, "{kind}: DER says the same");
+        assert_eq!(
+            CertificateRequest::parse(&der).unwrap(),
+            csr,
+            "{kind}: DER says the same"
+        );
         let issued = sign(&bench, &csr).await;
         let parsed = &issued.parsed;
-        assert_eq!(parsed.uris, ["spiffe://countersign.internal/team/bob"], "{kind}");
+        assert_eq!(
+            parsed.uris,
+            ["spiffe://countersign.internal/team/bob"],
+            "{kind}"
+        );
         assert_eq!((parsed.is_ca, parsed.dns.len()), (false, 0), "{kind}");
         assert_eq!(parsed.common_names, ["bob"]);
         let grants = WrittenGrants::parse(&["tools:files__read_*"]).unwrap();
@@ -85,7 +106,9 @@ async fn of_a_request_only_the_key_counts() {
         let file = bench.write(kind, &issued);
         let (accepted, said) = openssl_verify(&bench, &file, NOW, &["-purpose", "sslclient"]);
         assert!(accepted, "{kind}: {said}");
-        let unheard = csr.unheard("spiffe://countersign.internal/team/bob").unwrap();
+        let unheard = csr
+            .unheard("spiffe://countersign.internal/team/bob")
+            .unwrap();
         assert!(unheard.contains("evil.example"), "{unheard}");
     }
 }
@@ -106,26 +129,52 @@ async fn a_request_that_does_not_prove_its_key_is_refused() {
     assert_eq!(CertificateRequest::parse(&der), Err(CsrError::Signature));
     der[last] ^= 1;
     der.push(0);
-    assert!(matches!(CertificateRequest::parse(&der), Err(CsrError::Malformed(_))));
-    for nonsense in [&b""[..], b"0", b"-----BEGIN CERTIFICATE REQUEST-----\nAAAA\n", &pem[..200]] {
-        assert!(matches!(CertificateRequest::parse(nonsense), Err(CsrError::Malformed(_))));
+    assert!(matches!(
+        CertificateRequest::parse(&der),
+        Err(CsrError::Malformed(_))
+    ));
+    for nonsense in [
+        &b""[..],
+        b"0",
+        b"-----BEGIN CERTIFICATE REQUEST-----\nAAAA\n",
+        &pem[..200],
+    ] {
+        assert!(matches!(
+            CertificateRequest::parse(nonsense),
+            Err(CsrError::Malformed(_))
+        ));
     }
     for (name, arguments) in [
         ("rsa1024", &["-newkey", "rsa:1024"][..]),
-        ("e3", &["-newkey", "rsa:2048", "-pkeyopt", "rsa_keygen_pubexp:3"]),
-        ("p521", &["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-521"]),
-        ("k1", &["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:secp256k1"]),
+        (
+            "e3",
+            &["-newkey", "rsa:2048", "-pkeyopt", "rsa_keygen_pubexp:3"],
+        ),
+        (
+            "p521",
+            &["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-521"],
+        ),
+        (
+            "k1",
+            &["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:secp256k1"],
+        ),
         ("ed448", &["-newkey", "ed448"]),
     ] {
         let refused = CertificateRequest::parse(&request(&bench, name, arguments));
-        assert!(matches!(refused, Err(CsrError::Key(_))), "{name}: {refused:?}");
+        assert!(
+            matches!(refused, Err(CsrError::Key(_))),
+            "{name}: {refused:?}"
+        );
     }
     let sha1 = request(&bench, "sha1", &["-newkey", "rsa:2048", "-sha1"]);
     assert_eq!(CertificateRequest::parse(&sha1), Err(CsrError::Sha1));
 }
 
 fn openssl_der(bench: &Bench, name: &str) -> Vec<u8> {
-    let (pem, der) = (bench.path(&format!("{name}.csr")), bench.path(&format!("{name}.der")));
+    let (pem, der) = (
+        bench.path(&format!("{name}.csr")),
+        bench.path(&format!("{name}.der")),
+    );
     let (pem, to) = (pem.to_str().unwrap(), der.to_str().unwrap());
     assert!(openssl(&["req", "-in", pem, "-outform", "DER", "-out", to]).0);
     fs::read(der).unwrap()
@@ -151,7 +200,10 @@ async fn a_weak_key_is_refused_by_the_signing_itself() {
         ips: Vec::new(),
     };
     let refused = bench.issuing().sign(&request, rules(), NOW).unwrap_err();
-    assert!(matches!(refused, SignError::Key(SubjectKeyError::RsaBits(1024))), "{refused}");
+    assert!(
+        matches!(refused, SignError::Key(SubjectKeyError::RsaBits(1024))),
+        "{refused}"
+    );
 }
 
 async fn renew(
@@ -184,8 +236,14 @@ async fn a_renewal_keeps_the_name_and_only_narrows() {
     assert_eq!(same.enrolment.name, old.name);
     assert_ne!(same.enrolment.fingerprint, old.fingerprint);
     assert_eq!(same.enrolment.not_after, UnixTime(later.0 + 24 * HOUR));
-    assert!(same.enrolment.pinned && same.notes.is_empty(), "{:?}", same.notes);
-    let fewer = renew(&bench, &old, Some(&["tools:files__read_*"]), later).await.unwrap();
+    assert!(
+        same.enrolment.pinned && same.notes.is_empty(),
+        "{:?}",
+        same.notes
+    );
+    let fewer = renew(&bench, &old, Some(&["tools:files__read_*"]), later)
+        .await
+        .unwrap();
     assert_eq!(
         fewer.parsed.permissions,
         Some(WrittenGrants::parse(&["tools:files__read_*"]).unwrap())
@@ -201,25 +259,50 @@ async fn a_renewal_keeps_the_name_and_only_narrows() {
 #[tokio::test]
 async fn what_was_taken_from_the_old_one_stays_taken() {
     let bench = Bench::new().await;
-    let old = Ask::agent("bob", &["tools:*"]).issue(&bench).await.unwrap().enrolment;
+    let old = Ask::agent("bob", &["tools:*"])
+        .issue(&bench)
+        .await
+        .unwrap()
+        .enrolment;
     let narrow = WrittenGrants::parse(&["tools:files__*"]).unwrap();
-    bench.store.set_grants(old.fingerprint, Some(&narrow)).await.unwrap();
+    bench
+        .store
+        .set_grants(old.fingerprint, Some(&narrow))
+        .await
+        .unwrap();
     let fresh = async || bench.store.get(old.fingerprint).await.unwrap().unwrap();
     let renewed = renew(&bench, &fresh().await, None, NOW).await.unwrap();
     assert_eq!(renewed.enrolment.grants, Some(narrow), "the pin's own set");
 
     let stale = fresh().await;
-    bench.store.set_pinned(old.fingerprint, false).await.unwrap();
+    bench
+        .store
+        .set_pinned(old.fingerprint, false)
+        .await
+        .unwrap();
     let refused = renew(&bench, &fresh().await, None, NOW).await;
     assert!(matches!(refused, Err(RenewError::Unpinned(_))));
     let meanwhile = renew(&bench, &stale, None, NOW).await;
-    assert!(matches!(meanwhile, Err(RenewError::Meanwhile(_))), "it was pinned when it was read");
+    assert!(
+        matches!(meanwhile, Err(RenewError::Meanwhile(_))),
+        "it was pinned when it was read"
+    );
     bench.store.set_pinned(old.fingerprint, true).await.unwrap();
     renew(&bench, &fresh().await, None, NOW).await.unwrap();
-    let why = Revocation { at: NOW, reason: Reason::KeyCompromise, by: "me".to_owned() };
+    let why = Revocation {
+        at: NOW,
+        reason: Reason::KeyCompromise,
+        by: "me".to_owned(),
+    };
     bench.store.revoke(old.fingerprint, &why).await.unwrap();
-    assert!(matches!(renew(&bench, &stale, None, NOW).await, Err(RenewError::Meanwhile(_))));
-    assert!(matches!(renew(&bench, &fresh().await, None, NOW).await, Err(RenewError::Revoked(_))));
+    assert!(matches!(
+        renew(&bench, &stale, None, NOW).await,
+        Err(RenewError::Meanwhile(_))
+    ));
+    assert!(matches!(
+        renew(&bench, &fresh().await, None, NOW).await,
+        Err(RenewError::Revoked(_))
+    ));
     let live = bench.store.named("bob", NOW).await.unwrap();
     assert_eq!(live.len(), 2, "the two that were renewed while it stood");
 }
@@ -231,21 +314,46 @@ async fn a_server_s_names_are_kept_and_a_ca_is_not_renewed() {
     let old = old.issue(&bench).await.unwrap().enrolment;
     let renewed = renew(&bench, &old, None, NOW).await.unwrap();
     let file = bench.write("server", &renewed);
-    for host in [["-verify_hostname", "a.gw.example"], ["-verify_ip", "fd00::1"]] {
+    for host in [
+        ["-verify_hostname", "a.gw.example"],
+        ["-verify_ip", "fd00::1"],
+    ] {
         let (accepted, said) = openssl_verify(&bench, &file, NOW, &host);
         assert!(accepted, "{said}");
     }
-    let ca = bench.store.get(bench.issuing().fingerprint()).await.unwrap().unwrap();
-    let ca = Enrolment { profile: "agent".to_owned(), ..ca };
-    assert!(matches!(renew(&bench, &ca, None, NOW).await, Err(RenewError::Kind { .. })));
+    let ca = bench
+        .store
+        .get(bench.issuing().fingerprint())
+        .await
+        .unwrap()
+        .unwrap();
+    let ca = Enrolment {
+        profile: "agent".to_owned(),
+        ..ca
+    };
+    assert!(matches!(
+        renew(&bench, &ca, None, NOW).await,
+        Err(RenewError::Kind { .. })
+    ));
 }
 
 #[tokio::test]
 async fn the_old_one_can_be_given_an_end() {
     let bench = Bench::new().await;
-    let old = Ask::agent("bob", &["tools:*"]).issue(&bench).await.unwrap().enrolment;
+    let old = Ask::agent("bob", &["tools:*"])
+        .issue(&bench)
+        .await
+        .unwrap()
+        .enrolment;
     let end = UnixTime(NOW.0 + 600);
-    end_old(&bench.store, old.fingerprint, end, std::time::Duration::ZERO).await.unwrap();
+    end_old(
+        &bench.store,
+        old.fingerprint,
+        end,
+        std::time::Duration::ZERO,
+    )
+    .await
+    .unwrap();
     let record = bench.store.get(old.fingerprint).await.unwrap().unwrap();
     assert_eq!((record.not_after, record.revocation), (end, None));
 }
@@ -253,7 +361,9 @@ async fn the_old_one_can_be_given_an_end() {
 #[tokio::test]
 async fn openssl_opens_the_pkcs12_file_and_json_holds_all() {
     let bench = Bench::new().await;
-    let (signed, key) = Ask::agent("bob", &["tools:*"]).sign_with_key(bench.issuing()).unwrap();
+    let (signed, key) = Ask::agent("bob", &["tools:*"])
+        .sign_with_key(bench.issuing())
+        .unwrap();
     let issued = issue(&bench.store, signed, "me@here", NOW).await.unwrap();
     let root = bench.issuing().root_der();
     let output = |form| prepare_output_in(form, bench.dir.path(), "bob", root, false);
@@ -274,17 +384,31 @@ async fn openssl_opens_the_pkcs12_file_and_json_holds_all() {
     };
     let (opened, said) = open("correct horse");
     assert!(opened, "{said}");
-    assert_eq!(said.matches("BEGIN CERTIFICATE").count(), 3, "leaf, issuing CA, root: {said}");
-    assert!(said.contains("BEGIN PRIVATE KEY") && said.contains("AES-256-CBC"), "{said}");
+    assert_eq!(
+        said.matches("BEGIN CERTIFICATE").count(),
+        3,
+        "leaf, issuing CA, root: {said}"
+    );
+    assert!(
+        said.contains("BEGIN PRIVATE KEY") && said.contains("AES-256-CBC"),
+        "{said}"
+    );
     assert!(!open("wrong").0);
 
     let holding = Holding::Key(&key);
     let json = output(Form::Json).unwrap();
-    let json = write_in_form(&bench.store, &json, &issued, holding, NOW).await.unwrap();
+    let json = write_in_form(&bench.store, &json, &issued, holding, NOW)
+        .await
+        .unwrap();
     let whole: serde_json::Value = serde_json::from_slice(&fs::read(&json[0]).unwrap()).unwrap();
     assert_eq!(whole["chain"], issued.chain_pem());
     assert_eq!(whole["grants"], serde_json::json!(["tools:*"]));
-    assert!(whole["key"].as_str().unwrap().starts_with("-----BEGIN PRIVATE KEY-----"));
+    assert!(
+        whole["key"]
+            .as_str()
+            .unwrap()
+            .starts_with("-----BEGIN PRIVATE KEY-----")
+    );
     for path in [&p12[0], &json[0]] {
         crate::cert::check_private(path).unwrap();
     }

@@ -19,7 +19,11 @@ use crate::identity::SpiffeId;
 use crate::registry::{EnrolmentKind, Reason, Revocation, Store};
 
 fn why() -> Revocation {
-    Revocation { at: NOW, reason: Reason::CaCompromise, by: String::from("me@here") }
+    Revocation {
+        at: NOW,
+        reason: Reason::CaCompromise,
+        by: String::from("me@here"),
+    }
 }
 
 async fn delegate(bench: &Bench, ceiling: &[&str]) -> (CaFiles, Issued) {
@@ -34,7 +38,9 @@ async fn delegate(bench: &Bench, ceiling: &[&str]) -> (CaFiles, Issued) {
     let files = prepare_delegate(&bench.path("farm")).unwrap();
     let issued = issue(&bench.store, signed, "me@here", NOW).await.unwrap();
     let word = secret();
-    write_delegate(&bench.store, &files, &issued, Some((&key, &word)), NOW).await.unwrap();
+    write_delegate(&bench.store, &files, &issued, Some((&key, &word)), NOW)
+        .await
+        .unwrap();
     (files, issued)
 }
 
@@ -46,22 +52,40 @@ fn open(files: &CaFiles) -> Authority {
 async fn a_delegate_signs_offline_within_its_ceiling() {
     let bench = Bench::new().await;
     let (files, issued) = delegate(&bench, &["tools:files__*"]).await;
-    let record = bench.store.get(issued.enrolment.fingerprint).await.unwrap().unwrap();
-    assert_eq!((record.kind, record.pinned), (EnrolmentKind::Authority, true));
-    assert_eq!((issued.parsed.path_len, issued.parsed.is_ca), (Some(0), true));
+    let record = bench
+        .store
+        .get(issued.enrolment.fingerprint)
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(
+        (record.kind, record.pinned),
+        (EnrolmentKind::Authority, true)
+    );
+    assert_eq!(
+        (issued.parsed.path_len, issued.parsed.is_ca),
+        (Some(0), true)
+    );
     assert_eq!(record.name.as_str(), "spiffe://countersign.internal/farm");
 
     let farm = open(&files);
-    let signed = Ask::agent("worker", &["tools:files__read_*"]).sign(&farm).unwrap();
+    let signed = Ask::agent("worker", &["tools:files__read_*"])
+        .sign(&farm)
+        .unwrap();
     let leaf = issue_offline(signed, "farm@there", NOW).unwrap();
-    assert_eq!(leaf.enrolment.not_after, issued.enrolment.not_after, "not beyond the delegate");
+    assert_eq!(
+        leaf.enrolment.not_after, issued.enrolment.not_after,
+        "not beyond the delegate"
+    );
     let file = bench.write("worker", &leaf);
     let (accepted, said) = openssl_verify(&bench, &file, NOW, &["-purpose", "sslclient"]);
     assert!(accepted, "{said}");
     let wide = Ask::agent("worker", &["tools:*"]).sign(&farm).unwrap_err();
     assert!(matches!(wide, SignError::Ceiling { .. }), "{wide}");
 
-    let signed = Ask::agent("agent", &["tools:*"]).sign(bench.issuing()).unwrap();
+    let signed = Ask::agent("agent", &["tools:*"])
+        .sign(bench.issuing())
+        .unwrap();
     let recorded = issue_offline(signed, "me", NOW).unwrap_err();
     assert!(matches!(recorded, IssueError::MustRecord(_)), "{recorded}");
     let (signer, _) = Signer::generate(KeyKind::P256).unwrap();
@@ -73,7 +97,10 @@ async fn a_delegate_signs_offline_within_its_ceiling() {
     };
     let below = farm.delegate(&again, rules(), NOW).unwrap_err();
     assert!(matches!(below, SignError::PathLength(_)), "{below}");
-    assert!(prepare_delegate(&bench.path("farm")).is_err(), "a CA is never overwritten");
+    assert!(
+        prepare_delegate(&bench.path("farm")).is_err(),
+        "a CA is never overwritten"
+    );
 }
 
 #[tokio::test]
@@ -92,10 +119,22 @@ async fn a_delegation_is_held_against_lifetime_grants_and_key() {
     };
     let name = "spiffe://countersign.internal/farm";
     assert!(sign(name, &["tools:*"], HOUR, &key).is_ok());
-    assert!(matches!(sign(name, &[], HOUR, &key), Err(SignError::NoGrants(_))));
-    assert!(matches!(sign(name, &["tools:*"], 91 * DAY, &key), Err(SignError::Lifetime { .. })));
-    assert!(matches!(sign(name, &["tools:*"], 59, &key), Err(SignError::Lifetime { .. })));
-    assert!(matches!(sign(name, &["tools:*"], HOUR, b"junk"), Err(SignError::Key(_))));
+    assert!(matches!(
+        sign(name, &[], HOUR, &key),
+        Err(SignError::NoGrants(_))
+    ));
+    assert!(matches!(
+        sign(name, &["tools:*"], 91 * DAY, &key),
+        Err(SignError::Lifetime { .. })
+    ));
+    assert!(matches!(
+        sign(name, &["tools:*"], 59, &key),
+        Err(SignError::Lifetime { .. })
+    ));
+    assert!(matches!(
+        sign(name, &["tools:*"], HOUR, b"junk"),
+        Err(SignError::Key(_))
+    ));
     let elsewhere = sign("spiffe://example.org/farm", &["tools:*"], HOUR, &key);
     assert!(matches!(elsewhere, Err(SignError::TrustDomain { .. })));
 }
@@ -108,9 +147,17 @@ async fn an_issuing_ca_with_a_ceiling_signs_nothing_beyond_it() {
         ceiling: Some(&ceiling),
         ..new_authority(&word, KeyKind::P256)
     };
-    let created = crate::ca::create(&bench.files, new, &bench.store, "me", NOW).await.unwrap();
-    assert!(Ask::agent("a", &["tools:files__read"]).sign(&created.issuing).is_ok());
-    let refused = Ask::agent("a", &["prompts:*"]).sign(&created.issuing).unwrap_err();
+    let created = crate::ca::create(&bench.files, new, &bench.store, "me", NOW)
+        .await
+        .unwrap();
+    assert!(
+        Ask::agent("a", &["tools:files__read"])
+            .sign(&created.issuing)
+            .is_ok()
+    );
+    let refused = Ask::agent("a", &["prompts:*"])
+        .sign(&created.issuing)
+        .unwrap_err();
     assert!(matches!(refused, SignError::Ceiling { .. }), "{refused}");
 }
 
@@ -118,10 +165,18 @@ async fn an_issuing_ca_with_a_ceiling_signs_nothing_beyond_it() {
 fn judge(roots: &Path, crls: &Path, chain: &Path, at: UnixTime) -> (bool, String) {
     let at = at.0.to_string();
     openssl(&[
-        "verify", "-x509_strict", "-crl_check_all", "-attime", &at,
-        "-CAfile", roots.to_str().unwrap(),
-        "-CRLfile", crls.to_str().unwrap(),
-        "-untrusted", chain.to_str().unwrap(), chain.to_str().unwrap(),
+        "verify",
+        "-x509_strict",
+        "-crl_check_all",
+        "-attime",
+        &at,
+        "-CAfile",
+        roots.to_str().unwrap(),
+        "-CRLfile",
+        crls.to_str().unwrap(),
+        "-untrusted",
+        chain.to_str().unwrap(),
+        chain.to_str().unwrap(),
     ])
 }
 
@@ -133,14 +188,23 @@ async fn both_issuing_cas_are_good_and_both_keep_their_crls() {
     let word = secret();
     let new = new_authority(&word, KeyKind::P384);
     let root = bench.root();
-    let rotated =
-        rotate_issuing(&bench.files, &root, new, &bench.store, "me@here", NOW).await.unwrap();
+    let rotated = rotate_issuing(&bench.files, &root, new, &bench.store, "me@here", NOW)
+        .await
+        .unwrap();
     assert!(!bench.files.next().exists());
     assert_ne!(rotated.issuing.fingerprint(), bench.issuing().fingerprint());
-    assert_eq!(open(&bench.files).fingerprint(), rotated.issuing.fingerprint());
-    assert_eq!(open(&rotated.retired).fingerprint(), bench.issuing().fingerprint());
+    assert_eq!(
+        open(&bench.files).fingerprint(),
+        rotated.issuing.fingerprint()
+    );
+    assert_eq!(
+        open(&rotated.retired).fingerprint(),
+        bench.issuing().fingerprint()
+    );
 
-    let signed = Ask::agent("new", &["tools:*"]).sign(&rotated.issuing).unwrap();
+    let signed = Ask::agent("new", &["tools:*"])
+        .sign(&rotated.issuing)
+        .unwrap();
     let new = issue(&bench.store, signed, "me@here", NOW).await.unwrap();
     let new_file = bench.write("new", &new);
     let bundle = bench.files.bundle();
@@ -150,24 +214,48 @@ async fn both_issuing_cas_are_good_and_both_keep_their_crls() {
         assert!(judged(file).0, "{}", judged(file).1);
     }
     // The old one's CRL is still written, by its own key, and the bundle follows.
-    bench.store.revoke(old.enrolment.fingerprint, &why()).await.unwrap();
+    bench
+        .store
+        .revoke(old.enrolment.fingerprint, &why())
+        .await
+        .unwrap();
     let open = [open(&bench.files), open(&rotated.retired)];
     let oid = DEFAULT_PERMISSION_OID;
-    let written = refresh_crls(&bench.files, &open, &bench.store, oid, NOW).await.unwrap();
-    assert_eq!(written.len(), 1, "only one of them has something new to say");
+    let written = refresh_crls(&bench.files, &open, &bench.store, oid, NOW)
+        .await
+        .unwrap();
+    assert_eq!(
+        written.len(),
+        1,
+        "only one of them has something new to say"
+    );
     assert_eq!(written[0].path, rotated.retired.issuing_crl());
-    assert!(judged(&old_file).1.contains("certificate revoked"), "{}", judged(&old_file).1);
+    assert!(
+        judged(&old_file).1.contains("certificate revoked"),
+        "{}",
+        judged(&old_file).1
+    );
     assert!(judged(&new_file).0, "{}", judged(&new_file).1);
-    let again = refresh_crls(&bench.files, &open, &bench.store, oid, NOW).await.unwrap();
+    let again = refresh_crls(&bench.files, &open, &bench.store, oid, NOW)
+        .await
+        .unwrap();
     assert!(again.is_empty());
     // Revoking the old issuing CA takes what it signed, and nothing of the new one.
-    bench.store.revoke(bench.issuing().fingerprint(), &why()).await.unwrap();
-    write_crl(&root, &bench.files.root_crl(), &bench.store, NOW).await.unwrap();
+    bench
+        .store
+        .revoke(bench.issuing().fingerprint(), &why())
+        .await
+        .unwrap();
+    write_crl(&root, &bench.files.root_crl(), &bench.store, NOW)
+        .await
+        .unwrap();
     crate::ca::write_bundle(&bench.files, oid, NOW).unwrap();
     assert!(!judged(&old_file).0);
     assert!(judged(&new_file).0, "{}", judged(&new_file).1);
     let tomorrow = UnixTime(NOW.0 + DAY);
-    let daily = refresh_crls(&bench.files, &open, &bench.store, oid, tomorrow).await.unwrap();
+    let daily = refresh_crls(&bench.files, &open, &bench.store, oid, tomorrow)
+        .await
+        .unwrap();
     assert_eq!(daily.len(), 2, "on a timer all of them");
 }
 
@@ -181,21 +269,36 @@ async fn the_old_root_vouches_for_the_new_one() {
     let word = secret();
     let new = new_authority(&word, KeyKind::P256);
     let root = bench.root();
-    let rotated =
-        rotate_root(&bench.files, &root, new, &bench.store, "me@here", NOW).await.unwrap();
-    let signed = Ask::agent("new", &["tools:*"]).sign(&rotated.issuing).unwrap();
+    let rotated = rotate_root(&bench.files, &root, new, &bench.store, "me@here", NOW)
+        .await
+        .unwrap();
+    let signed = Ask::agent("new", &["tools:*"])
+        .sign(&rotated.issuing)
+        .unwrap();
     let issued = issue(&bench.store, signed, "me@here", NOW).await.unwrap();
     let new_file = bench.write("new", &issued);
-    assert_eq!(issued.root_pem().matches("BEGIN").count(), 2, "clients trust both for now");
+    assert_eq!(
+        issued.root_pem().matches("BEGIN").count(),
+        2,
+        "clients trust both for now"
+    );
 
     let bundle = bench.files.bundle();
     let both = bench.files.root_certificate();
     let new_root = bench.path("new-root.pem");
-    fs::write(&new_root, crate::ca::certificate_pem(rotated.issuing.root_der())).unwrap();
+    fs::write(
+        &new_root,
+        crate::ca::certificate_pem(rotated.issuing.root_der()),
+    )
+    .unwrap();
     for (who, roots, file) in [
         ("both know the old", &both, &old_file),
         ("both know the new", &both, &new_file),
-        ("who trusts only the old root accepts what comes after", &old_root, &new_file),
+        (
+            "who trusts only the old root accepts what comes after",
+            &old_root,
+            &new_file,
+        ),
         ("who trusts only the new one, too", &new_root, &new_file),
     ] {
         let (accepted, said) = judge(roots, &bundle, file, NOW);
@@ -224,14 +327,22 @@ async fn a_rotation_that_was_killed_is_finished_or_never_was() {
     let new = new_authority(&word, KeyKind::P256);
     let root = bench.root();
     for moved in 0..4 {
-        let rotated =
-            rotate_issuing(&bench.files, &root, new, &bench.store, "me", NOW).await.unwrap();
+        let rotated = rotate_issuing(&bench.files, &root, new, &bench.store, "me", NOW)
+            .await
+            .unwrap();
         let next = bench.files.next();
         fs::create_dir(&next).unwrap();
-        for name in ["issuing.key", "issuing.crt", "issuing.crl"].into_iter().skip(moved) {
+        for name in ["issuing.key", "issuing.crt", "issuing.crl"]
+            .into_iter()
+            .skip(moved)
+        {
             fs::rename(bench.files.dir().join(name), next.join(name)).unwrap();
             // What a mover finds that was killed before this file: the old one.
-            fs::copy(rotated.retired.dir().join(name), bench.files.dir().join(name)).unwrap();
+            fs::copy(
+                rotated.retired.dir().join(name),
+                bench.files.dir().join(name),
+            )
+            .unwrap();
         }
         let opened = open(&bench.files).fingerprint();
         assert_eq!(opened, rotated.issuing.fingerprint(), "after {moved} moves");
@@ -246,8 +357,13 @@ async fn an_address_for_the_crl_is_said_and_kept() {
     let url = "http://pki.example/issuing.crl";
     let first = crate::ca::write_crl_at(bench.issuing(), &path, &bench.store, url, NOW);
     let first = first.await.unwrap();
-    let second = write_crl(bench.issuing(), &path, &bench.store, NOW).await.unwrap();
+    let second = write_crl(bench.issuing(), &path, &bench.store, NOW)
+        .await
+        .unwrap();
     assert!(second.number > first.number);
     let text = openssl(&["crl", "-in", path.to_str().unwrap(), "-noout", "-text"]).1;
-    assert!(text.contains("Issuing Distribution Point: critical") && text.contains(url), "{text}");
+    assert!(
+        text.contains("Issuing Distribution Point: critical") && text.contains(url),
+        "{text}"
+    );
 }

@@ -85,7 +85,11 @@ impl Bench<'_> {
             RotateWhat::Issuing => None,
             RotateWhat::Root => {
                 let oid = &self.settings.permission_oid;
-                Some(Parsed::from_der(issuing.root_der(), oid)?.fingerprint.to_string())
+                Some(
+                    Parsed::from_der(issuing.root_der(), oid)?
+                        .fingerprint
+                        .to_string(),
+                )
             }
         };
         Ok(CaOutcome::Rotate(RotateReport {

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use crate::audit::AuditError;
 use crate::authority_server::{AuthorityServerError, OwnError};
 use crate::ca::{
-    AuthorityError, BuildError, CreateError, CrlError, CsrError, DelegateError, IssueError, PassphraseError,
-    PinError, ProfileError, RenewError, RevokeError, SignError, SignerError,
+    AuthorityError, BuildError, CreateError, CrlError, CsrError, DelegateError, IssueError,
+    PassphraseError, PinError, ProfileError, RenewError, RevokeError, SignError, SignerError,
 };
 use crate::cert::{FileError, KeyError, ParseError};
 use crate::est::InvitationError;
@@ -40,7 +40,10 @@ pub enum CaCommandError {
     #[error(transparent)]
     File(#[from] FileError),
     #[error("cannot read the request `{path}`: {cause}")]
-    ReadRequest { path: PathBuf, cause: std::io::Error },
+    ReadRequest {
+        path: PathBuf,
+        cause: std::io::Error,
+    },
     #[error("`{path}`: {error}")]
     Request { path: PathBuf, error: CsrError },
     #[error("a PKCS#12 file holds the key, and the key of a request is not here")]

@@ -4,18 +4,16 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use crate::ca::{
-    CertificateRequest, Form, Holding, Issued, Output, Renewal, Request, Rules, Signer,
-    end_old, find_newest, issue, issue_offline, issue_renewal, prepare_output_in, revoke,
-    write_in_form, write_offline,
+    CertificateRequest, Form, Holding, Issued, Output, Renewal, Request, Rules, Signer, end_old,
+    find_newest, issue, issue_offline, issue_renewal, prepare_output_in, revoke, write_in_form,
+    write_offline,
 };
 use crate::cert::PrivateKey;
 use crate::registry::{Reason, Store};
 use crate::secret::Secret;
 
 use super::actor::actor;
-use super::arguments::{
-    EndOld, IssueArguments, OutputArguments, RenewArguments, SignArguments,
-};
+use super::arguments::{EndOld, IssueArguments, OutputArguments, RenewArguments, SignArguments};
 use super::error::CaCommandError;
 use super::outcome::{CaOutcome, EndedReport, FilesReport, IssueReport};
 use super::passphrase::Passphrases;
@@ -37,12 +35,20 @@ impl Place {
         base: &str,
         root: &[u8],
     ) -> Result<Self, CaCommandError> {
-        let OutputArguments { out, format, p12_passphrase_file, replace } = arguments;
+        let OutputArguments {
+            out,
+            format,
+            p12_passphrase_file,
+            replace,
+        } = arguments;
         let output = prepare_output_in(*format, out, base, root, *replace)?;
         let passphrase = match format {
             Form::P12 => {
                 let file = out.join(format!("{base}.p12"));
-                Some(Passphrases::of_export(p12_passphrase_file.as_deref(), &file)?)
+                Some(Passphrases::of_export(
+                    p12_passphrase_file.as_deref(),
+                    &file,
+                )?)
             }
             Form::Pem | Form::Json => None,
         };
@@ -158,8 +164,12 @@ impl Bench<'_> {
         let base = old.name.short().to_owned();
         let place = Place::prepare(&arguments.output, &base, authority.root_der())?;
         let issued = issue_renewal(&*store, signed, &old, &actor(), self.now).await?;
-        let outcome = self.hand_out(&*store, &place, &issued, key.as_ref()).await?;
-        let CaOutcome::Issue(mut report) = outcome else { return Ok(outcome) };
+        let outcome = self
+            .hand_out(&*store, &place, &issued, key.as_ref())
+            .await?;
+        let CaOutcome::Issue(mut report) = outcome else {
+            return Ok(outcome);
+        };
         // Only after the new one is in its holder's hands.
         report.old = Some(self.end(&*store, &old, &arguments).await?);
         Ok(CaOutcome::Issue(report))
@@ -183,12 +193,26 @@ impl Bench<'_> {
                 let reason = Reason::Superseded;
                 let by = actor();
                 let revoked = revoke(store, &key, reason, &by, arguments.wait, self.now).await?;
-                let crl = self.crl_after(&revoked.enrolment, store).await.ok().flatten();
-                (Some(ConfirmationView::new(&revoked.confirmation)), crl.map(crl_report))
+                let crl = self
+                    .crl_after(&revoked.enrolment, store)
+                    .await
+                    .ok()
+                    .flatten();
+                (
+                    Some(ConfirmationView::new(&revoked.confirmation)),
+                    crl.map(crl_report),
+                )
             }
         };
-        let old = store.get(old.fingerprint).await?.unwrap_or_else(|| old.clone());
-        Ok(EndedReport { certificate: CertificateView::new(&old, self.now), servers, crl })
+        let old = store
+            .get(old.fingerprint)
+            .await?
+            .unwrap_or_else(|| old.clone());
+        Ok(EndedReport {
+            certificate: CertificateView::new(&old, self.now),
+            servers,
+            crl,
+        })
     }
 
     async fn hand_out(
@@ -231,15 +255,22 @@ fn refuse_p12(output: &OutputArguments) -> Result<(), CaCommandError> {
 }
 
 pub(super) fn read_request(path: &Path) -> Result<CertificateRequest, CaCommandError> {
-    let unreadable = |cause| CaCommandError::ReadRequest { path: path.to_owned(), cause };
+    let unreadable = |cause| CaCommandError::ReadRequest {
+        path: path.to_owned(),
+        cause,
+    };
     let mut content = Vec::new();
     if path == Path::new("-") {
         let mut stdin = std::io::stdin().lock().take(LARGEST_REQUEST);
         stdin.read_to_end(&mut content).map_err(unreadable)?;
     } else {
         let file = std::fs::File::open(path).map_err(unreadable)?;
-        file.take(LARGEST_REQUEST).read_to_end(&mut content).map_err(unreadable)?;
+        file.take(LARGEST_REQUEST)
+            .read_to_end(&mut content)
+            .map_err(unreadable)?;
     }
-    CertificateRequest::parse(&content)
-        .map_err(|error| CaCommandError::Request { path: path.to_owned(), error })
+    CertificateRequest::parse(&content).map_err(|error| CaCommandError::Request {
+        path: path.to_owned(),
+        error,
+    })
 }

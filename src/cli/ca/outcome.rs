@@ -246,7 +246,11 @@ impl IssueReport {
             ca,
         } = &self.files;
         let mut text = self.certificate.card();
-        let files = [("certificate", Some(certificate)), ("key", key.as_ref()), ("ca", ca.as_ref())];
+        let files = [
+            ("certificate", Some(certificate)),
+            ("key", key.as_ref()),
+            ("ca", ca.as_ref()),
+        ];
         for (label, path) in files {
             if let Some(path) = path {
                 text.push_str(&format!("{label:<12} {}\n", path.display()));
@@ -279,12 +283,20 @@ impl InviteReport {
 
 impl EndedReport {
     fn human(&self) -> String {
-        let CertificateView { fingerprint, not_after, status, .. } = &self.certificate;
+        let CertificateView {
+            fingerprint,
+            not_after,
+            status,
+            ..
+        } = &self.certificate;
         let print = &fingerprint[..12];
         let mut text = match &self.servers {
             None => format!("The one before, {print}, is {status} until {not_after}.\n"),
             Some(servers) if *status == "revoked" => {
-                format!("The one before, {print}, is revoked: {}.\n", servers.sentence())
+                format!(
+                    "The one before, {print}, is revoked: {}.\n",
+                    servers.sentence()
+                )
             }
             Some(servers) => format!(
                 "The one before, {print}, ends at {not_after}: {}.\n",
@@ -368,7 +380,9 @@ impl RotateReport {
     fn human(&self) -> String {
         let mut text = String::new();
         if let Some(root) = &self.root {
-            text.push_str(&format!("root         {root}  (signed by the one before)\n"));
+            text.push_str(&format!(
+                "root         {root}  (signed by the one before)\n"
+            ));
         }
         text.push_str(&format!(
             "issuing CA   {}  until {}\nbefore       {}\nbundle       {}\n\nThe CA before keeps \

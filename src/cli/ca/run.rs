@@ -20,9 +20,7 @@ use super::arguments::{
     CaAction, CaCommand, CrlArguments, InitArguments, ListArguments, RevokeArguments,
 };
 use super::error::CaCommandError;
-use super::outcome::{
-    CaOutcome, CrlReport, InitReport, ListReport, RevokeReport, ShowReport,
-};
+use super::outcome::{CaOutcome, CrlReport, InitReport, ListReport, RevokeReport, ShowReport};
 use super::passphrase::Passphrases;
 use super::place::Settings;
 use super::view::{AboveView, CertificateView, ConfirmationView};
@@ -143,7 +141,9 @@ impl Bench<'_> {
         let mut next = enrolment.issuer;
         // Root, issuing CA, delegate: a record that says more is not believed for ever.
         while let Some(issuer) = next.filter(|_| above.len() < 8) {
-            let Some(found) = store.get(issuer).await? else { break };
+            let Some(found) = store.get(issuer).await? else {
+                break;
+            };
             next = found.issuer.filter(|above| *above != issuer);
             above.push(AboveView::new(&found, self.now));
         }
@@ -152,7 +152,12 @@ impl Bench<'_> {
 
     async fn revoke(&self, arguments: &RevokeArguments) -> Outcome {
         let store = self.store(false).await?;
-        let RevokeArguments { key, all, reason, wait } = arguments;
+        let RevokeArguments {
+            key,
+            all,
+            reason,
+            wait,
+        } = arguments;
         if *all {
             let all = revoke_all(&*store, key, *reason, &actor(), *wait, self.now).await?;
             let mut reports = Vec::with_capacity(all.len());
@@ -164,7 +169,9 @@ impl Bench<'_> {
             return Ok(CaOutcome::RevokeAll(reports));
         }
         let revoked = revoke(&*store, key, *reason, &actor(), *wait, self.now).await?;
-        Ok(CaOutcome::Revoke(self.revoke_report(&revoked, Some(&*store)).await))
+        Ok(CaOutcome::Revoke(
+            self.revoke_report(&revoked, Some(&*store)).await,
+        ))
     }
 
     async fn revoke_report(&self, revoked: &Revoked, store: Option<&dyn Store>) -> RevokeReport {
@@ -195,7 +202,9 @@ impl Bench<'_> {
         if revoked.kind == EnrolmentKind::External {
             return Ok(None);
         }
-        let Some((holder, root)) = revoked.issuer.and_then(|issuer| self.files.holder_of(issuer))
+        let Some((holder, root)) = revoked
+            .issuer
+            .and_then(|issuer| self.files.holder_of(issuer))
         else {
             return Err(CrlError::Foreign {
                 path: self.files.issuing_crl(),
@@ -204,7 +213,11 @@ impl Bench<'_> {
         };
         let passphrases = Passphrases::new(self.passphrase_file.clone()).without_terminal();
         let authority = self.open_in(&holder, root, &passphrases)?;
-        let path = if root { holder.root_crl() } else { holder.issuing_crl() };
+        let path = if root {
+            holder.root_crl()
+        } else {
+            holder.issuing_crl()
+        };
         let written = write_crl(&authority, &path, store, self.now).await?;
         write_bundle(&self.files, &self.settings.permission_oid, self.now)?;
         Ok(Some(written))
@@ -237,7 +250,9 @@ impl Bench<'_> {
             let oid = &self.settings.permission_oid;
             match refresh_crls(&self.files, &open, &*store, oid, unix_now()).await {
                 Ok(written) => {
-                    written.into_iter().for_each(|crl| say(crl_report(crl).human()));
+                    written
+                        .into_iter()
+                        .for_each(|crl| say(crl_report(crl).human()));
                 }
                 Err(error) => say(format!("the CRLs were not written: {error}")),
             }
@@ -263,7 +278,8 @@ impl Bench<'_> {
             for root in [false, true] {
                 let opened = self.open_in(&holder, root, &unasked);
                 let new = |authority: &Authority| {
-                    open.iter().all(|other| other.fingerprint() != authority.fingerprint())
+                    open.iter()
+                        .all(|other| other.fingerprint() != authority.fingerprint())
                 };
                 open.extend(opened.ok().filter(new));
             }

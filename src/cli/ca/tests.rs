@@ -286,9 +286,15 @@ async fn signing_and_renewing() {
     let (signed, human) = folder.ca(line).await.unwrap();
     assert_eq!(signed["name"], "spiffe://example.org/team/bob");
     assert_eq!(signed["files"]["key"], Value::Null);
-    assert!(human.contains("the request asks for `other.example`"), "{human}");
+    assert!(
+        human.contains("the request asks for `other.example`"),
+        "{human}"
+    );
     assert!(!folder.path("bob/bob.key").exists());
-    let p12 = folder.ca(&format!("{line} --format p12")).await.unwrap_err();
+    let p12 = folder
+        .ca(&format!("{line} --format p12"))
+        .await
+        .unwrap_err();
     assert!(p12.hint().is_some(), "{p12}");
 
     let line = "renew bob --grant tools:files__* --out HERE/next --end-old 10m";
@@ -305,11 +311,19 @@ async fn signing_and_renewing() {
     let (again, human) = folder.ca(line).await.unwrap();
     assert_eq!(again["old"]["fingerprint"], renewed["fingerprint"]);
     assert_eq!(again["old"]["revocation"]["reason"], "superseded");
-    assert!(again["old"]["crl"]["number"].is_u64() && human.contains("is revoked"), "{human}");
+    assert!(
+        again["old"]["crl"]["number"].is_u64() && human.contains("is revoked"),
+        "{human}"
+    );
 
     let json = "renew bob --out HERE/next --format json";
     let (json, _) = folder.ca(json).await.unwrap();
-    assert!(json["files"]["certificate"].as_str().unwrap().ends_with("bob.json"));
+    assert!(
+        json["files"]["certificate"]
+            .as_str()
+            .unwrap()
+            .ends_with("bob.json")
+    );
     let p12 = "renew bob --out HERE/next --format p12 --p12-passphrase-file HERE/word";
     folder.ca(p12).await.unwrap();
     assert!(folder.path("next/bob.p12").exists());
@@ -317,5 +331,9 @@ async fn signing_and_renewing() {
     assert_eq!(all.as_array().unwrap().len(), 4);
     assert_eq!(all[3]["crl"]["entries"], 5);
     let (list, _) = folder.ca("list").await.unwrap();
-    assert_eq!(list["certificates"].as_array().unwrap().len(), 1, "the issuing CA");
+    assert_eq!(
+        list["certificates"].as_array().unwrap().len(),
+        1,
+        "the issuing CA"
+    );
 }

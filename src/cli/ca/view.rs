@@ -92,7 +92,12 @@ impl AboveView {
     /// One line of a card.
     #[must_use]
     pub fn line(&self) -> String {
-        let Self { name, fingerprint, status, revocation } = self;
+        let Self {
+            name,
+            fingerprint,
+            status,
+            revocation,
+        } = self;
         let short = &fingerprint[..12];
         let how = match revocation {
             Some(RevocationView { at, reason, by }) => {
