@@ -10,6 +10,7 @@ use countersign::tls::{Class, Identity, IdentityError, Profile, Trust};
 use tokio::process::Command;
 
 use crate::support::echo::{House, Open, anchor};
+use crate::support::program::Program;
 
 /// Runs `openssl` in this folder.
 fn openssl(folder: &Path, arguments: &str) {
@@ -224,4 +225,35 @@ async fn what_another_implementation_agrees_on_is_known() {
         );
         open.ended().await;
     }
+}
+
+#[tokio::test]
+async fn doctor_and_the_audit_log_name_the_group_and_the_suite() {
+    let program = Program::start(|_| ()).await;
+    let person = program.person("agent", &["tools:*"]);
+    let done = program
+        .command(&person, &["doctor"])
+        .output()
+        .await
+        .unwrap();
+    let said = String::from_utf8_lossy(&done.stdout);
+    assert!(done.status.success(), "{said}");
+    let admitted = program
+        .recorded(|record| record["event"] == "admitted")
+        .await;
+    let field = |name: &str| admitted[name].as_str().unwrap().to_owned();
+    let (version, suite, group) = (field("tls"), field("suite"), field("group"));
+    assert_eq!(
+        (version.as_str(), suite.starts_with("TLS_")),
+        ("TLSv1.3", true),
+        "{admitted}"
+    );
+    #[cfg(feature = "post-quantum")]
+    assert_eq!(group, "X25519MLKEM768");
+    #[cfg(not(feature = "post-quantum"))]
+    assert_eq!(group, "x25519");
+    assert!(
+        said.contains(&format!("{version}, {suite}, {group}")),
+        "{said}"
+    );
 }

@@ -1,5 +1,6 @@
 //! A registry that is out of reach: what is known is served from memory for `registry.max_staleness`
-//! and no longer, nothing is issued meanwhile, and all of it is said. With both stores.
+//! and no longer, nothing is issued meanwhile, and all of it is said. With both stores. And that a
+//! command reaches servers through the database that they share.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -10,6 +11,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
 use crate::support::pki::Certified;
+use crate::support::program::PROGRAM;
 use crate::support::served::{Lines, Served, Site, modern};
 
 /// Short enough for a test, and more than a heartbeat's two seconds.
@@ -156,26 +158,72 @@ async fn a_sqlite_file_that_is_moved_away() {
 
 #[tokio::test]
 async fn a_postgresql_that_goes_away() {
-    let server = std::env::var("COUNTERSIGN_TEST_POSTGRES").expect(
-        "this test needs a PostgreSQL: run it by `scripts/postgres run -- cargo nextest run`",
-    );
+    let server = postgres();
     let (before, after) = server.split_once('@').unwrap();
     let (address, database) = after.split_once('/').unwrap();
     let (way, cut) = way_to(address.to_owned()).await;
-    let schema = format!("outage_{}", std::process::id());
-    create_schema(&server, &schema).await;
+    let schema = create_schema(&server, "outage").await;
     let url = format!("{before}@{way}/{database}?options[search_path]={schema}");
     let place: RegistryPlace = url.parse().unwrap();
     let site = Site::with_registry(|_| (place, format!("max_staleness = '{STALENESS}'"))).await;
     an_outage_is_borne_for_so_long_and_no_longer(site, cut).await;
 }
 
-/// A registry of this test alone.
-async fn create_schema(server: &str, schema: &str) {
+#[tokio::test]
+async fn a_command_on_another_machine_revokes_through_postgresql() {
+    let server = postgres();
+    let schema = create_schema(&server, "fleet").await;
+    let url = format!("{server}?options[search_path]={schema}");
+    let place: RegistryPlace = url.parse().unwrap();
+    let site = Site::with_registry(|_| (place, String::new())).await;
+    let (one, two) = (
+        site.enrol("one", &["tools:*"]).await,
+        site.enrol("two", &["tools:*"]).await,
+    );
+    let north = site.serve().await;
+    let (mut gone, mut bystander) = (
+        site.reach(&north, &one).await,
+        site.reach(&north, &two).await,
+    );
+
+    let folder = tempfile::tempdir().unwrap();
+    let run = async |arguments: &[&str]| {
+        let mut command = tokio::process::Command::new(PROGRAM);
+        command.args(arguments).args(["--registry", &url]);
+        command
+            .env_clear()
+            .current_dir(folder.path())
+            .kill_on_drop(true);
+        let done = command.output().await.unwrap();
+        let said = String::from_utf8_lossy(&[done.stdout, done.stderr].concat()).into_owned();
+        assert!(done.status.success(), "{arguments:?}: {said}");
+        said
+    };
+    let listed = run(&["pin", "list"]).await;
+    assert!(listed.contains("one") && listed.contains("two"), "{listed}");
+    run(&["pin", "remove", "two"]).await;
+    bystander.ended().await;
+    run(&["ca", "revoke", "one"]).await;
+    gone.ended().await;
+    assert!(!knock(&site, &north, &one).await);
+    north.stop().await;
+}
+
+fn postgres() -> String {
+    std::env::var("COUNTERSIGN_TEST_POSTGRES").expect(
+        "this test needs a PostgreSQL: run it by `scripts/postgres run -- cargo nextest run`",
+    )
+}
+
+/// A schema of this test alone; its name.
+async fn create_schema(server: &str, test: &str) -> String {
     use sqlx::{Connection, Executor};
+    let schema = format!("{test}_{}", std::process::id());
     let mut connection = sqlx::PgConnection::connect(server).await.unwrap();
-    let create = sqlx::AssertSqlSafe(format!("CREATE SCHEMA {schema}"));
+    let create = format!("DROP SCHEMA IF EXISTS {schema} CASCADE; CREATE SCHEMA {schema}");
+    let create = sqlx::raw_sql(sqlx::AssertSqlSafe(create));
     connection.execute(create).await.unwrap();
+    schema
 }
 
 #[tokio::test]
