@@ -16,6 +16,7 @@ mod load;
 mod ours;
 mod pki;
 mod process;
+mod registry;
 mod report;
 mod run;
 mod served;
@@ -41,6 +42,8 @@ enum Part {
     Served(served::ServedArgs),
     /// Loads a server for a long time and looks whether it comes to rest.
     Soak(soak::SoakArgs),
+    /// One part of the measures of the registry, which `run` starts.
+    Registry(registry::RegistryArgs),
     /// Measures everything and prints the table.
     Run(run::RunArgs),
 }
@@ -49,6 +52,7 @@ fn main() -> std::process::ExitCode {
     let done = match Arguments::parse().part {
         Part::Floor(arguments) => floor::main(&arguments).map(|()| true),
         Part::Served(arguments) => served::main(&arguments).map(|()| true),
+        Part::Registry(arguments) => registry::main(&arguments).map(|()| true),
         Part::Soak(arguments) => soak::main(&arguments),
         Part::Run(arguments) => run::main(&arguments),
     };

@@ -11,6 +11,7 @@ use crate::load::{self, CallCost, Crowd, Expect, HandshakeCost, Line, Outcome};
 use crate::ours::Ours;
 use crate::pki::{self, Pki};
 use crate::process::Server;
+use crate::registry;
 use crate::report::{Report, Row, Target, median};
 
 /// How many client certificates take turns.
@@ -105,6 +106,7 @@ pub(crate) fn main(args: &RunArgs) -> Result<bool, Box<dyn Error>> {
     bench.crowd()?;
     bench.command()?;
     bench.bridge()?;
+    bench.registry()?;
     bench.finish()
 }
 
@@ -478,6 +480,17 @@ impl Bench {
             target: Target::AtMost(25.0),
             detail: json!({ "ms": took.iter().copied().map(millis).collect::<Vec<_>>() }),
         });
+        Ok(())
+    }
+
+    /// The registry, as a library.
+    fn registry(&mut self) -> Result<(), Box<dyn Error>> {
+        if !self.wanted("registry") || self.args.floor_only {
+            return Ok(());
+        }
+        let count = if self.args.quick { 20_000 } else { 1_000_000 };
+        let dir = tempfile::tempdir_in("target")?;
+        self.report.rows.extend(registry::rows(dir.path(), count)?);
         Ok(())
     }
 

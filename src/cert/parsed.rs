@@ -6,6 +6,7 @@ use std::fmt::Write;
 
 use x509_parser::der_parser::oid::Oid;
 use x509_parser::prelude::{FromDer, GeneralName, ParsedExtension, X509Certificate, X509Name};
+use x509_parser::public_key::PublicKey;
 
 use crate::clock::UnixTime;
 use crate::grant::{WrittenGrants, decode_extension};
@@ -57,6 +58,8 @@ pub struct Parsed {
     pub is_ca: bool,
     /// Basic constraints' path length: how many CAs may stand between this one and a leaf.
     pub path_len: Option<u32>,
+    /// Bits of the modulus, where the public key is an RSA key.
+    pub rsa_bits: Option<usize>,
     /// The permission extension, where it is there.
     pub permissions: Option<WrittenGrants>,
 }
@@ -95,6 +98,7 @@ impl Parsed {
             not_after: UnixTime(certificate.validity().not_after.timestamp()),
             is_ca: false,
             path_len: None,
+            rsa_bits: rsa_bits(certificate),
             permissions: None,
         })
     }
@@ -157,6 +161,13 @@ impl Parsed {
             .or(self.common_names.first())
             .unwrap_or(&self.subject)
             .clone()
+    }
+}
+
+fn rsa_bits(certificate: &X509Certificate<'_>) -> Option<usize> {
+    match certificate.public_key().parsed() {
+        Ok(PublicKey::RSA(key)) => Some(key.key_size()),
+        _ => None,
     }
 }
 

@@ -10,6 +10,7 @@ use crate::ca::CaFiles;
 use crate::cert::DEFAULT_PERMISSION_OID;
 use crate::config::{Config, Mistake};
 use crate::grant::Roles;
+use crate::registry::RegistryPlace;
 
 /// Variables of the command line. `COUNTERSIGN_SERVER` would otherwise be taken for the table
 /// `[server]`.
@@ -73,7 +74,7 @@ impl ConfigFile {
         Ok(match config {
             Some(config) => Settings {
                 certificates: super::ca::Settings {
-                    registry: config.registry.path,
+                    registry: config.registry.place,
                     permission_oid: config.permission_oid,
                     roles: config.policy.roles,
                 },
@@ -82,7 +83,7 @@ impl ConfigFile {
             },
             None => Settings {
                 certificates: super::ca::Settings {
-                    registry: "pki/registry.db".into(),
+                    registry: RegistryPlace::File("pki/registry.db".into()),
                     permission_oid: DEFAULT_PERMISSION_OID.to_owned(),
                     roles: Roles::default(),
                 },

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::ca::{NameFrom, NewPin, Pinned, pin, unpin};
 use crate::clock::UnixTime;
-use crate::registry::{Enrolment, SqliteStore};
+use crate::registry::{self, Enrolment, Store};
 
 use super::ca::run::{list, written_grants};
 use super::ca::{
@@ -116,27 +116,29 @@ impl PinCommand {
         settings: &Settings,
         now: UnixTime,
     ) -> Result<PinOutcome, CaCommandError> {
-        let registry = self.place.registry(settings);
+        let place = self.place.registry(settings);
         let create = matches!(self.action, PinAction::Add(_));
-        let store = SqliteStore::open(&registry, create).await?;
+        let store = registry::open(&place, create).await?;
         match self.action {
-            PinAction::Add(arguments) => add(&store, &arguments, settings, now).await,
+            PinAction::Add(arguments) => add(&*store, &arguments, settings, now).await,
             PinAction::List(ListArguments { all, limit }) => {
                 let wanted = |enrolment: &Enrolment| {
                     let live = enrolment.revocation.is_none() && enrolment.not_after >= now;
                     enrolment.pinned && (all || live)
                 };
-                list(&store, limit, wanted, now).await.map(PinOutcome::List)
+                list(&*store, limit, wanted, now)
+                    .await
+                    .map(PinOutcome::List)
             }
             PinAction::Remove(RemoveArguments { key, wait }) => {
-                Ok(report(&unpin(&store, &key, wait, now).await?, now))
+                Ok(report(&unpin(&*store, &key, wait, now).await?, now))
             }
         }
     }
 }
 
 async fn add(
-    store: &SqliteStore,
+    store: &dyn Store,
     arguments: &AddArguments,
     settings: &Settings,
     now: UnixTime,

@@ -15,7 +15,7 @@ use crate::grant::Kind;
 use crate::identity::Fingerprint;
 use crate::peer::Chain;
 use crate::policy::explain_chain;
-use crate::registry::{Enrolment, SqliteStore, Store, StoreError, View};
+use crate::registry::{self, Enrolment, RegistryPlace, Store, StoreError, View};
 use crate::tls::{Trust, TrustError};
 
 use super::render::table;
@@ -130,7 +130,7 @@ impl PolicyArgs {
 
 impl ExplainArgs {
     async fn run(self, config: &Config, now: UnixTime) -> Result<Explained, PolicyCommandError> {
-        let store = Registry::open(&config.registry.path).await;
+        let store = Registry::open(&config.registry.place).await;
         let presented = presented(&self.who, &store, now).await?;
         let leaf = presented.first().map(|der| Fingerprint::of_der(der));
         let view = Arc::new(View::default());
@@ -223,14 +223,14 @@ impl Explained {
 }
 
 /// The registry, or why there is none: certificates of a file may do without.
-struct Registry(Result<SqliteStore, StoreError>);
+struct Registry(Result<Arc<dyn Store>, StoreError>);
 
 impl Registry {
-    async fn open(path: &Path) -> Self {
-        Self(SqliteStore::open(path, false).await)
+    async fn open(place: &RegistryPlace) -> Self {
+        Self(registry::open(place, false).await)
     }
 
-    fn store(&self) -> Result<&SqliteStore, StoreError> {
+    fn store(&self) -> Result<&Arc<dyn Store>, StoreError> {
         self.0.as_ref().map_err(Clone::clone)
     }
 

@@ -88,7 +88,7 @@ fn hint(error: &ServerError) -> Option<&'static str> {
             _ => return None,
         },
         ServerError::Registry(_) => {
-            "`registry.path` must be a file that this user may write; `countersign up` makes everything in `pki/dev`"
+            "`registry.path` must be a file that this user may write, or `registry.url` a database that can be reached; `countersign up` makes everything in `pki/dev`"
         }
         ServerError::Trust(_) => {
             "`countersign config check` tells every mistake of the configuration"

@@ -8,12 +8,12 @@ use std::path::PathBuf;
 use crate::backend::files::FilesOptions;
 use crate::backend::prompts::{ArgumentOptions, ArgumentType, MessageOptions, PromptOptions, Role};
 use crate::policy::{Denials, PolicyOptions, RuleOptions};
-use crate::tls::{AnchorOptions, CrlMode, NameFrom};
+use crate::tls::{AnchorOptions, CrlMode, NameFrom, Profile};
 
 use super::render::render;
 use super::resolved::Config;
 use super::written::{
-    AuditSection, CaSection, HealthSection, HttpSection, LimitsSection, ListenSection, MinVersion,
+    AuditSection, CaSection, HealthSection, HttpSection, LimitsSection, ListenSection,
     RegistrySection, ServerSection, TlsSection, Written, WrittenRoles,
 };
 
@@ -67,7 +67,7 @@ pub(super) fn sample() -> Written {
             certificate: "server.pem".into(),
             key: "server.key".into(),
             key_passphrase_file: Some("server.passphrase".into()),
-            min_version: MinVersion::Tls13,
+            profile: Profile::Modern,
         },
         anchor: vec![AnchorOptions {
             name: String::from("own"),
@@ -78,7 +78,12 @@ pub(super) fn sample() -> Written {
             crl_file: Some("root.crl".into()),
             ceiling: Some(vec!["tools:*".into(), "resources:*".into()]),
         }],
-        registry: RegistrySection::default(),
+        registry: RegistrySection {
+            path: Some("registry.sqlite".into()),
+            url: some("postgres://countersign@db.example.org/registry"),
+            password_file: Some("registry.password".into()),
+            ..RegistrySection::default()
+        },
         policy: PolicyOptions {
             denials: Denials::Hide,
             roles: roles(),
@@ -131,7 +136,7 @@ fn dev(paths: &DevPaths) -> Written {
             certificate: paths.certificate.clone(),
             key: paths.key.clone(),
             key_passphrase_file: None,
-            min_version: MinVersion::Tls13,
+            profile: Profile::Modern,
         },
         anchor: vec![AnchorOptions {
             name: String::from("dev"),
@@ -143,7 +148,7 @@ fn dev(paths: &DevPaths) -> Written {
             ceiling: None,
         }],
         registry: RegistrySection {
-            path: paths.registry.clone(),
+            path: Some(paths.registry.clone()),
             ..RegistrySection::default()
         },
         // A reader should see why it was refused while somebody tries things out.

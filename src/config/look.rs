@@ -5,6 +5,7 @@ use std::io;
 use std::path::Path;
 
 use super::resolved::Config;
+use crate::registry::RegistryPlace;
 
 /// What would stop a server that started now with this configuration on this machine. Looks at
 /// files and folders only, opens no key and makes nothing.
@@ -25,7 +26,13 @@ pub fn look(config: &Config) -> Vec<String> {
     for (index, files) in config.files.iter().enumerate() {
         seen.extend(folder(&format!("files[{index}].root"), &files.root));
     }
-    seen.extend(parent("registry.path", &config.registry.path));
+    match &config.registry.place {
+        RegistryPlace::File(path) => seen.extend(parent("registry.path", path)),
+        RegistryPlace::Database { password_file, .. } => {
+            let path = password_file.as_deref();
+            seen.extend(path.and_then(|path| readable("registry.password_file", path)));
+        }
+    }
     seen.extend(parent("audit.path", &config.audit.path));
     seen
 }

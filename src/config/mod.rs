@@ -27,6 +27,6 @@ pub use reference::reference;
 pub use resolved::{CaOptions, Config, RegistryOptions, ServerInfo, TlsOptions};
 pub use schema::schema;
 pub use written::{
-    AuditSection, CaSection, LimitsSection, ListenSection, MinVersion, RegistrySection,
-    ServerSection, Sync, TlsSection, Written,
+    AuditSection, CaSection, LimitsSection, ListenSection, RegistrySection, ServerSection, Sync,
+    TlsSection, Written,
 };

@@ -11,6 +11,7 @@ use crate::backend::prompts::{PromptOptions, PromptsProvider};
 use crate::grant::{Roles, WrittenGrant, WrittenGrants};
 use crate::listener::ListenerOptions;
 use crate::policy::{Policy, PolicyOptions};
+use crate::registry::{PlaceError, RegistryPlace};
 use crate::session::HttpOptions;
 use crate::session::limits::Limits;
 use crate::tls::{AnchorOptions, CrlMode};
@@ -18,9 +19,15 @@ use crate::tls::{AnchorOptions, CrlMode};
 use super::mistake::Problem;
 use super::resolved::{CaOptions, Config, RegistryOptions, ServerInfo, TlsOptions};
 use super::written::{
-    AuditSection, HealthSection, HttpSection, LimitsSection, ListenSection, MinVersion, Sync,
+    AuditSection, HealthSection, HttpSection, LimitsSection, ListenSection, RegistrySection, Sync,
     Written,
 };
+
+/// A feed makes contact every two seconds; a server must not refuse calls in between.
+const LEAST_STALENESS: Duration = Duration::from_secs(3);
+
+/// Where the registry is when nobody says so.
+const REGISTRY: &str = "registry.sqlite";
 
 /// Gathers problems while the parts are made; what is made beside a problem is never used.
 struct Resolver<'a> {
@@ -44,16 +51,11 @@ pub(super) fn resolve(written: &Written, source: &Path) -> Result<Config, Vec<Pr
                 "/tls/key_passphrase_file",
                 written.tls.key_passphrase_file.as_deref(),
             ),
-            allow_tls12: written.tls.min_version == MinVersion::Tls12,
+            profile: written.tls.profile,
         },
         anchors: resolver.anchors(&written.anchor, &mut policy),
         permission_oid: resolver.permission_oid(&written.permission_oid),
-        registry: RegistryOptions {
-            path: resolver.path("/registry/path", &written.registry.path),
-            crl_file: resolver
-                .maybe_path("/registry/crl_file", written.registry.crl_file.as_deref()),
-            max_staleness: written.registry.max_staleness.0,
-        },
+        registry: resolver.registry(&written.registry),
         policy,
         policy_options: written.policy.clone(),
         audit: resolver.audit(&written.audit),
@@ -155,6 +157,37 @@ impl Resolver<'_> {
             connections_per_identity: to_usize(written.connections_per_identity),
             backlog: written.backlog,
             drain: written.drain.0,
+        }
+    }
+
+    fn registry(&mut self, written: &RegistrySection) -> RegistryOptions {
+        let file = written.path.as_deref().unwrap_or(Path::new(REGISTRY));
+        let mut place = RegistryPlace::File(self.path("/registry/path", file));
+        if let Some(url) = &written.url {
+            if written.path.is_some() {
+                let message =
+                    "the registry is either a file or a database, and `registry.path` names a file";
+                self.wrong(Problem::at("/registry/url", message).hint("leave one of them out"));
+            }
+            let password_file =
+                self.maybe_path("/registry/password_file", written.password_file.as_deref());
+            match RegistryPlace::database(url, password_file) {
+                Ok(database) => place = database,
+                Err(error) => self.wrong(registry_url(&error)),
+            }
+        } else if written.password_file.is_some() {
+            let message = "only the database of `registry.url` has a password";
+            self.wrong(Problem::at("/registry/password_file", message));
+        }
+        let max_staleness = written.max_staleness.0;
+        if max_staleness < LEAST_STALENESS {
+            let message = "must be at least 3s: a registry in good health is heard of every 2s";
+            self.wrong(Problem::at("/registry/max_staleness", message));
+        }
+        RegistryOptions {
+            place,
+            crl_file: self.maybe_path("/registry/crl_file", written.crl_file.as_deref()),
+            max_staleness,
         }
     }
 
@@ -469,11 +502,21 @@ impl Resolver<'_> {
 
     /// Files that a process writes must not be each other.
     fn one_file_for_one_thing(&mut self, config: &Config) {
-        if config.registry.path == config.audit.path {
+        if config.registry.place.file() == Some(config.audit.path.as_path()) {
             let message = "the audit log and the registry cannot be one file";
             self.wrong(Problem::at("/audit/path", message));
         }
     }
+}
+
+fn registry_url(error: &PlaceError) -> Problem {
+    let problem = Problem::at("/registry/url", error.to_string());
+    problem.hint(match error {
+        PlaceError::Password => {
+            "name a file with it by `registry.password_file`, or set PGPASSWORD or PGPASSFILE"
+        }
+        _ => "it is written like `postgres://user@host/database?sslmode=verify-full&sslrootcert=FILE`",
+    })
 }
 
 /// Every platform that this runs on has pointers of 32 bits or more.

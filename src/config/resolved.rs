@@ -9,9 +9,10 @@ use crate::backend::files::FilesOptions;
 use crate::backend::prompts::PromptOptions;
 use crate::listener::ListenerOptions;
 use crate::policy::{Policy, PolicyOptions};
+use crate::registry::RegistryPlace;
 use crate::session::HttpOptions;
 use crate::session::limits::Limits;
-use crate::tls::AnchorOptions;
+use crate::tls::{AnchorOptions, Profile};
 
 /// A checked configuration: every path absolute or relative to the working directory, every number
 /// in its type, every grant parsed once.
@@ -60,15 +61,15 @@ pub struct TlsOptions {
     pub key: PathBuf,
     /// Opens the key, where it is encrypted.
     pub key_passphrase_file: Option<PathBuf>,
-    /// Whether TLS 1.2 is spoken beside 1.3.
-    pub allow_tls12: bool,
+    /// What is agreed to in handshakes.
+    pub profile: Profile,
 }
 
 /// `[registry]`, checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RegistryOptions {
-    /// The SQLite file.
-    pub path: PathBuf,
+    /// A file, or a database.
+    pub place: RegistryPlace,
     /// The CA's own CRLs, with the certificates that signed them.
     pub crl_file: Option<PathBuf>,
     /// How long to decide from memory when the store cannot be read.

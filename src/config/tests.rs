@@ -66,9 +66,12 @@ fn a_good_document_is_resolved() {
     assert_eq!(config.listen.drain, Duration::from_secs(3));
     assert_eq!(config.tls.certificate, Path::new("/srv/server.pem"));
     assert_eq!(config.tls.key, Path::new("/etc/keys/server.key"));
-    assert!(!config.tls.allow_tls12);
+    assert_eq!(config.tls.profile, crate::tls::Profile::Modern);
     assert_eq!(config.anchors[0].bundle, Path::new("/srv/root.pem"));
-    assert_eq!(config.registry.path, Path::new("/srv/registry.sqlite"));
+    assert_eq!(
+        config.registry.place.file(),
+        Some(Path::new("/srv/registry.sqlite"))
+    );
     assert_eq!(config.limits.max_message_bytes, 1 << 20);
     assert_eq!(config.limits.calls_per_second, Some(5));
     assert!(config.policy.roles["reader"].allows(Kind::Tools, "read_file"));
@@ -101,7 +104,7 @@ certificate = "server.pem"
 name = "own"
 bundle = 7
 identity_from = "dsn"
-min_version = "1.2"
+profile = "compatible"
 [limits]
 max_message_bytes = "4MB"
 "#;
@@ -116,7 +119,7 @@ max_message_bytes = "4MB"
         "9:1 `tls.key` is missing",
         "13:10 must be a string, and is an integer",
         "14:17 `dsn` is not possible here",
-        "15:1 unknown key `anchor[0].min_version`",
+        "15:1 unknown key `anchor[0].profile`",
         "17:21 `4MB` is not a size",
     ];
     assert_eq!(told, expected);
@@ -138,7 +141,7 @@ max_message_bytes = "4MB"
     assert!(
         hints
             .iter()
-            .any(|said| said == "there is a key `tls.min_version`"),
+            .any(|said| said == "there is a key `tls.profile`"),
         "{hints:#?}"
     );
 }
@@ -312,8 +315,11 @@ fn the_example_is_taken_with_every_key_switched_on_and_off() {
     let switched_on: String = example
         .lines()
         .map(|line| {
+            // A registry is either a file or a database.
+            let database = line.starts_with("#url = ") || line.starts_with("#password_file = ");
             let key = line
                 .strip_prefix('#')
+                .filter(|_| !database)
                 .filter(|key| key.starts_with(|c: char| c.is_ascii_lowercase()));
             keys += usize::from(key.is_some());
             format!("{}\n", key.unwrap_or(line))
@@ -321,6 +327,42 @@ fn the_example_is_taken_with_every_key_switched_on_and_off() {
         .collect();
     assert!(keys > 25, "{keys}");
     parse(&switched_on).unwrap_or_else(|mistakes| panic!("{mistakes:#?}\n{switched_on}"));
+}
+
+#[test]
+fn a_registry_is_a_file_or_a_database() {
+    let database = |table: &str| parse(&format!("{GOOD}\n[registry]\n{table}"));
+    let url = "url = 'postgres://ca@db.example.org/registry'\n";
+    let place = database(&format!("{url}password_file = 'db.password'"))
+        .unwrap()
+        .registry
+        .place;
+    let expected = crate::registry::RegistryPlace::Database {
+        url: "postgres://ca@db.example.org/registry".into(),
+        password_file: Some("/srv/db.password".into()),
+    };
+    assert_eq!(place, expected);
+    assert_eq!(
+        told(database(&format!("path = 'r.db'\n{url}"))),
+        ["24:7 the registry is either a file or a database, and `registry.path` names a file"]
+    );
+    assert_eq!(
+        told(database("password_file = 'p'")),
+        ["23:17 only the database of `registry.url` has a password"]
+    );
+    let mistakes = told(database("url = 'postgres://ca:s3cret@db/registry'"));
+    assert_eq!(
+        mistakes,
+        ["23:7 a password does not belong in the URL of a registry"]
+    );
+    assert_eq!(
+        told(database("max_staleness = '2s'")),
+        ["23:17 must be at least 3s: a registry in good health is heard of every 2s"]
+    );
+    assert_eq!(
+        told(database("url = 'mysql://db/registry'")),
+        ["23:7 a registry's URL begins with `postgres://`"]
+    );
 }
 
 #[test]

@@ -15,7 +15,7 @@ use crate::cert::DEFAULT_PERMISSION_OID;
 use crate::policy::PolicyOptions;
 use crate::session::HttpOptions;
 use crate::session::limits::Limits;
-use crate::tls::AnchorOptions;
+use crate::tls::{AnchorOptions, Profile};
 
 use super::amount::{Period, Size};
 
@@ -118,18 +118,6 @@ impl Default for ListenSection {
     }
 }
 
-/// The lowest TLS version that is spoken.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub enum MinVersion {
-    /// TLS 1.3 only.
-    #[default]
-    #[serde(rename = "1.3")]
-    Tls13,
-    /// TLS 1.2 too, with ECDHE and AEAD suites only.
-    #[serde(rename = "1.2")]
-    Tls12,
-}
-
 /// `[tls]`: the server's own certificate. Clients must always present one of their own.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -143,25 +131,37 @@ pub struct TlsSection {
     /// is loaded.
     #[serde(default)]
     pub key_passphrase_file: Option<PathBuf>,
-    /// The lowest version of TLS that is spoken, `1.3` or `1.2`. Cost of `1.2`: certificates of
-    /// peers travel in the clear and a handshake takes one round trip more.
+    /// What is agreed to in handshakes: `modern`, TLS 1.3 only, or `compatible`, TLS 1.2 too, with
+    /// ECDHE and AEAD suites. SHA-1 and RSA keys below 2048 bits are refused by both. Cost of
+    /// `compatible`: in TLS 1.2 certificates of peers travel in the clear, nothing is post-quantum
+    /// and a handshake takes one round trip more.
     #[serde(default)]
-    pub min_version: MinVersion,
+    pub profile: Profile,
 }
 
 /// `[registry]`: where enrolments, pins and revocations are kept.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct RegistrySection {
-    /// SQLite file; made when it is not there. Cost: about 200 bytes of memory for each enrolled
+    /// SQLite file, for the servers and commands of one machine; made when it is not there. Default:
+    /// `registry.sqlite`, unless `url` is there. Cost: about 200 bytes of memory for each enrolled
     /// certificate, because a server decides from memory.
-    pub path: PathBuf,
+    pub path: Option<PathBuf>,
+    /// PostgreSQL database, for a fleet, in place of `path`: `postgres://user@host/database`. A
+    /// connection to another machine is by TLS and verified (`sslmode=verify-full`, `sslrootcert` names
+    /// the CA's file) unless the URL says otherwise. Never with a password in it. Cost: about four
+    /// connections of the database for each server.
+    pub url: Option<String>,
+    /// File whose first line is the password for `url`; others than its owner must not be able to
+    /// read it. Without it, `PGPASSWORD` and `PGPASSFILE` count as they do for every client of
+    /// PostgreSQL.
+    pub password_file: Option<PathBuf>,
     /// The CA's own CRLs beside the registry, in PEM together with the certificates that signed them
     /// (`bundle.pem` of the CA's folder). What they name stays revoked even if the registry was
     /// lost. Not set: the registry alone counts.
     pub crl_file: Option<PathBuf>,
     /// How long a server goes on deciding from memory when the registry cannot be read; then it
-    /// refuses new connections. Cost of a long one: a revocation that was made meanwhile holds only
+    /// refuses new connections and calls (code 4503). At least 3 seconds. Cost of a long one: a revocation that was made meanwhile holds only
     /// once the registry can be read again.
     pub max_staleness: Period,
 }
@@ -169,7 +169,9 @@ pub struct RegistrySection {
 impl Default for RegistrySection {
     fn default() -> Self {
         Self {
-            path: PathBuf::from("registry.sqlite"),
+            path: None,
+            url: None,
+            password_file: None,
             crl_file: None,
             max_staleness: seconds(300),
         }

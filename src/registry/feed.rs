@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use crate::clock::{self, UnixTime};
 
 use super::record::{Change, Outline};
-use super::store::{Reply, Store, StoreError};
+use super::store::{PRUNED_AT_ONCE, Reply, Store, StoreError};
 use super::view::View;
 
 /// A heartbeat at least so often; a server counts as live for two and a half of them.
@@ -22,7 +22,8 @@ const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_s
 /// Enrolments to a stretch when loading; changes to a batch when following.
 const STRETCH: u32 = 4096;
 const BATCH: u32 = 512;
-/// Certificates are forgotten when they are expired for this long (the clock may be set back).
+/// Certificates are forgotten when they are expired for this long (the clock may be set back), and
+/// changes when they are that old.
 const FORGET_AFTER: i64 = 24 * 3600;
 const SWEEP_EVERY: Duration = Duration::from_secs(3600);
 
@@ -33,8 +34,8 @@ pub struct Applied {
     pub changes: Vec<Change>,
     /// The view holds everything up to and with this `seq`.
     pub upto: u64,
-    /// The store was replaced by an older copy of itself, and the view was made anew: anything may
-    /// have changed, and `changes` is empty.
+    /// The store was replaced by an older copy of itself, or changes were pruned that were not seen,
+    /// and the view was made anew: anything may have changed, and `changes` is empty.
     pub reloaded: bool,
 }
 
@@ -131,7 +132,8 @@ impl Feed {
         let newest = within(&*self.store, self.store.changed(self.applied, patience)).await?;
         let before = self.applied;
         if newest < before {
-            self.start_over(on_applied).await?;
+            self.start_over("an older copy took its place", on_applied)
+                .await?;
         }
         while self.applied < newest {
             self.take_in(on_applied).await?;
@@ -140,14 +142,20 @@ impl Feed {
         if self.applied != before || age(self.last_beat) >= BEAT {
             self.beat().await?;
         }
-        self.sweep();
-        Ok(())
+        self.sweep().await
     }
 
     /// The next batch of changes.
     async fn take_in(&mut self, on_applied: &impl Fn(&Applied)) -> Result<(), StoreError> {
         let store = &*self.store;
         let changes = within(store, store.changes(self.applied, BATCH)).await?;
+        if changes
+            .first()
+            .is_some_and(|first| first.seq != self.applied + 1)
+        {
+            let why = "changes were pruned that this server had not seen";
+            return self.start_over(why, on_applied).await;
+        }
         let Some(upto) = changes.last().map(|change| change.seq) else {
             return Err(StoreError::Corrupt {
                 place: store.place().to_owned(),
@@ -165,12 +173,18 @@ impl Feed {
         Ok(())
     }
 
-    /// The store went back in time. Pins that it does not know are gone; revocations stay.
-    async fn start_over(&mut self, on_applied: &impl Fn(&Applied)) -> Result<(), StoreError> {
+    /// The feed does not lead from what the view holds to what the store holds. Pins that the store
+    /// does not know are gone; revocations stay.
+    async fn start_over(
+        &mut self,
+        why: &str,
+        on_applied: &impl Fn(&Applied),
+    ) -> Result<(), StoreError> {
         tracing::warn!(
             registry = self.store.place(),
             applied = self.applied,
-            "the registry was replaced by an older copy: loading it anew, keeping revocations"
+            why,
+            "the registry is loaded anew, keeping revocations"
         );
         let mut present = HashSet::new();
         let upto = self
@@ -214,12 +228,20 @@ impl Feed {
         Ok(())
     }
 
-    fn sweep(&mut self) {
-        if age(self.last_sweep) >= SWEEP_EVERY {
+    /// Forgets what expired, and shortens the feed a little. Every server of a fleet does so.
+    async fn sweep(&mut self) -> Result<(), StoreError> {
+        if age(self.last_sweep) < SWEEP_EVERY {
+            return Ok(());
+        }
+        let store = &*self.store;
+        let pruned = within(store, store.prune(forgotten_before())).await?;
+        // A long feed is shortened in many steps, each between two looks at what is new.
+        if pruned < u64::from(PRUNED_AT_ONCE) {
             self.last_sweep = clock::monotonic();
             let gone = self.view.sweep(forgotten_before());
             tracing::debug!(gone, "forgot certificates that expired");
         }
+        Ok(())
     }
 }
 

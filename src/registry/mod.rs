@@ -1,4 +1,4 @@
-//! Who is enrolled: identities, certificates, pins, revocations; one store behind one trait, and
+//! Who is enrolled: identities, certificates, pins, revocations; two stores behind one trait, and
 //! the picture of it that a server keeps in memory and decides by.
 //!
 //! It stores and tells; it refuses to judge. Whether a certificate is valid, whether an issuer may
@@ -8,7 +8,14 @@ mod contact;
 mod feed;
 mod key;
 mod offline;
+mod open;
+#[cfg(test)]
+mod outage;
+mod place;
+mod postgres;
+mod queue;
 mod record;
+mod rows;
 mod shard;
 mod sqlite;
 mod store;
@@ -18,6 +25,9 @@ mod token;
 mod view;
 
 pub use feed::{Applied, Feed};
+pub use open::open;
+pub use place::{PlaceError, RegistryPlace};
+pub use postgres::PostgresStore;
 pub use record::{
     Change, ChangeKind, Enrolment, EnrolmentKind, Outline, Page, Reason, Revocation, RevokedSerial,
     UnknownReason,

@@ -13,6 +13,12 @@ use super::token::{Token, TokenDigest, TokenRefusal};
 /// A server counts as live for so long after its last heartbeat.
 pub const LIVE_FOR: Duration = Duration::from_secs(5);
 
+/// A server that was not heard of for so long is forgotten.
+pub const FORGET_SERVER_AFTER: Duration = Duration::from_secs(24 * 3600);
+
+/// Changes that one [`Store::prune`] forgets at most: more would hold up those who write.
+pub const PRUNED_AT_ONCE: u32 = 1000;
+
 /// What a store answers with: a boxed future, so that the trait can stand behind `dyn`.
 pub type Reply<'a, T> = BoxPin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
 
@@ -99,6 +105,20 @@ pub struct Confirmation {
 }
 
 impl Confirmation {
+    /// Of live servers with the newest change that each has applied.
+    pub(super) fn of(servers: Vec<(String, i64)>, seq: u64, took: Duration) -> Self {
+        let has = |applied: i64| u64::try_from(applied).is_ok_and(|applied| applied >= seq);
+        Self {
+            confirmed: servers
+                .iter()
+                .filter(|s| has(s.1))
+                .map(|s| s.0.clone())
+                .collect(),
+            live: servers.into_iter().map(|server| server.0).collect(),
+            took,
+        }
+    }
+
     /// Every live server has applied it (also when there is none).
     #[must_use]
     pub fn is_complete(&self) -> bool {
@@ -120,7 +140,7 @@ pub trait Store: Send + Sync + 'static {
     fn enrol<'a>(&'a self, enrolment: &'a Enrolment) -> Reply<'a, u64>;
 
     /// Revokes, for good. Of one that is revoked already the first revocation stays, and its `seq`
-    /// is the answer.
+    /// is the answer (where that was pruned, the newest `seq` that was).
     ///
     /// # Errors
     /// [`StoreError::NotFound`], or an outage.
@@ -193,7 +213,8 @@ pub trait Store: Send + Sync + 'static {
     /// An outage.
     fn page(&self, from: u64, limit: u32, ending: UnixTime) -> Reply<'_, Page>;
 
-    /// Changes with `seq > after`, oldest first, at most `limit`.
+    /// Changes with `seq > after`, oldest first, at most `limit`. Numbers follow on each other: where
+    /// the first is not `after + 1`, those in between were pruned.
     ///
     /// # Errors
     /// An outage.
@@ -235,6 +256,16 @@ pub trait Store: Send + Sync + 'static {
     /// # Errors
     /// An outage.
     fn purge_tokens(&self, before: UnixTime) -> Reply<'_, ()>;
+
+    /// Shortens the change feed by at most [`PRUNED_AT_ONCE`] of its oldest changes; the answer is
+    /// how many went. What goes was recorded before `before` and applied by every server that was
+    /// heard of within [`FORGET_SERVER_AFTER`]; the newest change never goes. Servers that were not
+    /// heard of for so long go too: one that comes back finds that changes are missing and loads
+    /// anew. Enrolments and revocations stay.
+    ///
+    /// # Errors
+    /// An outage.
+    fn prune(&self, before: UnixTime) -> Reply<'_, u64>;
 
     /// The newest `seq`; 0 when nothing ever happened.
     ///

@@ -631,6 +631,98 @@ pub(super) async fn waiting_for_a_change_ends_with_it_or_with_patience(fixture: 
     );
 }
 
+pub(super) async fn old_changes_are_pruned_once_every_server_has_them(fixture: &impl Fixture) {
+    let store = fixture.handle().await;
+    let later = UnixTime(clock::unix_now().0 + 60);
+    for number in 1..=5 {
+        store.enrol(&made(number)).await.expect("enrolled");
+    }
+    let first = async || store.changes(0, 1).await.map(|changes| changes[0].seq);
+    assert_eq!(store.prune(UnixTime(0)).await, Ok(0), "none is so old");
+    store.heartbeat("north", 3).await.expect("heard");
+    assert_eq!(store.prune(later).await, Ok(3), "one server has no more");
+    assert_eq!(first().await, Ok(4));
+    store.heartbeat("north", 5).await.expect("heard");
+    assert_eq!(store.prune(later).await, Ok(1), "the newest stays");
+    assert_eq!((first().await, store.newest().await), (Ok(5), Ok(5)));
+    assert_eq!(store.prune(later).await, Ok(0));
+
+    // What is asked of a change that is gone is answered so that no server is waited for in vain.
+    let one = made(1).fingerprint;
+    assert_eq!(store.set_pinned(one, true).await, Ok(4));
+    assert_eq!(store.revoke(one, &why(Reason::Superseded)).await, Ok(6));
+    store.farewell("north").await.expect("heard");
+    store.enrol(&made(6)).await.expect("enrolled");
+    assert_eq!(store.prune(later).await, Ok(2));
+    assert_eq!(store.revoke(one, &why(Reason::Superseded)).await, Ok(6));
+    assert_eq!(
+        store.page(0, 10, NOW).await.expect("a page").outlines.len(),
+        6
+    );
+}
+
+pub(super) async fn a_server_that_missed_pruned_changes_loads_anew(fixture: &impl Fixture) {
+    let ca = fixture.handle().await;
+    ca.enrol(&made(1)).await.expect("enrolled");
+    let (feed, view) = Feed::load(fixture.handle().await, "north".to_owned())
+        .await
+        .expect("loaded");
+    // Forgotten, as after a day without a word of it.
+    ca.farewell("north").await.expect("heard");
+    ca.enrol(&made(2)).await.expect("enrolled");
+    ca.revoke(made(1).fingerprint, &why(Reason::KeyCompromise))
+        .await
+        .expect("revoked");
+    let newest = ca.enrol(&made(3)).await.expect("enrolled");
+    let later = UnixTime(clock::unix_now().0 + 60);
+    assert_eq!(ca.prune(later).await, Ok(3));
+    let (tell, mut applied) = mpsc::channel(10);
+    let running = tokio::spawn(feed.run(move |batch: &Applied| {
+        tell.try_send(batch.clone()).expect("room");
+    }));
+    let batch = tokio::time::timeout(SOON, applied.recv()).await;
+    let expected = Applied {
+        changes: Vec::new(),
+        upto: newest,
+        reloaded: true,
+    };
+    assert_eq!(batch.expect("in time"), Some(expected));
+    assert_eq!(view.standing(&made(1).fingerprint), Standing::Revoked);
+    for number in [2, 3] {
+        let standing = view.standing(&made(number).fingerprint);
+        assert!(matches!(standing, Standing::Pinned(_)), "{number}");
+    }
+    running.abort();
+}
+
+/// Follows the feed by hand while others write, and sees every number once and in order: a number
+/// that became visible before a smaller one would be passed by.
+pub(super) async fn changes_are_numbered_in_the_order_of_their_commits(fixture: &impl Fixture) {
+    const WRITERS: u32 = 4;
+    const EACH: u32 = 25;
+    let reader = fixture.handle().await;
+    let mut writing = tokio::task::JoinSet::new();
+    for writer in 0..WRITERS {
+        let store = fixture.handle().await;
+        writing.spawn(async move {
+            for number in 0..EACH {
+                let enrolment = made(writer * EACH + number);
+                store.enrol(&enrolment).await.expect("enrolled");
+            }
+        });
+    }
+    let all = u64::from(WRITERS * EACH);
+    let mut seen = 0;
+    while seen < all {
+        for change in reader.changes(seen, 1000).await.expect("read") {
+            assert_eq!(change.seq, seen + 1, "a smaller number was not there yet");
+            seen = change.seq;
+        }
+    }
+    writing.join_all().await;
+    assert_eq!(reader.newest().await, Ok(all));
+}
+
 fn token(secret: &[u8]) -> Token {
     Token {
         digest: TokenDigest::of(secret),
@@ -729,7 +821,10 @@ macro_rules! suite {
             many_changes_reach_a_server_in_batches only_live_servers_are_waited_for
             a_server_that_stops_says_so writers_do_not_get_in_each_others_way
             waiting_for_a_change_ends_with_it_or_with_patience a_token_is_good_for_one_certificate
-            a_token_expires_and_is_forgotten of_many_at_once_one_gets_the_token);
+            a_token_expires_and_is_forgotten of_many_at_once_one_gets_the_token
+            old_changes_are_pruned_once_every_server_has_them
+            a_server_that_missed_pruned_changes_loads_anew
+            changes_are_numbered_in_the_order_of_their_commits);
     };
     (@ $fixture:expr; $($name:ident)+) => {
         $(

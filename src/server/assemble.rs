@@ -14,7 +14,7 @@ use crate::config::Config;
 use crate::dispatch::{Cursors, Router, RouterOptions};
 use crate::listener::{ListenError, LiveIndex};
 use crate::mcp::ServerInfo;
-use crate::registry::{Feed, SqliteStore, Store, StoreError, View};
+use crate::registry::{self, Feed, StoreError, View};
 use crate::secret::Secret;
 use crate::session::{Service, ServiceParts};
 use crate::tls::{
@@ -103,14 +103,15 @@ pub async fn assemble(
     // revocations wait for this server.
     let identity = load_identity(config)?;
     let (audit, _) = AuditLog::open(config.audit.clone())?;
-    let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&config.registry.path, true).await?);
+    let store = registry::open(&config.registry.place, true).await?;
     let (feed, view) = Feed::load(store, server_name()).await?;
     load_own_crl(config, &view).map_err(ServerError::OwnCrl)?;
     let trust = Trust::load(&config.anchors, &config.permission_oid, Arc::clone(&view));
     let trust = Arc::new(trust.map_err(ServerError::Trust)?);
+    trust.limit_staleness(config.registry.max_staleness);
     let options = ServerTlsOptions {
         alpn: alpn(config.http.enabled),
-        allow_tls12: config.tls.allow_tls12,
+        profile: config.tls.profile,
     };
     let tls = Arc::new(ServerTls::new(&identity, Arc::clone(&trust), &options)?);
     let index = Arc::new(LiveIndex::default());

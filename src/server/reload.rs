@@ -154,14 +154,15 @@ impl Reloader {
     fn needs_restart(&self, new: &Config) -> Option<&'static str> {
         let old = &self.config;
         let listen = old.listen.address != new.listen.address;
-        let registry = old.registry.path != new.registry.path;
+        let registry = old.registry.place != new.registry.place
+            || old.registry.max_staleness != new.registry.max_staleness;
         let audit = old.audit.path != new.audit.path;
         let offers = old.files != new.files || old.prompts != new.prompts;
         let http = old.http.enabled != new.http.enabled;
         let health = old.health != new.health;
         let all = [
             ("listen", listen),
-            ("registry.path", registry),
+            ("registry", registry),
             ("audit.path", audit),
             ("files, prompt", offers),
             ("http.enabled", http),

@@ -10,6 +10,7 @@ use rustls::pki_types::{CertificateDer, TrustAnchor};
 use serde::{Deserialize, Serialize};
 
 use super::crl::Crls;
+use super::path::weakness;
 use crate::cert::{Parsed, load_chain};
 use crate::grant::WrittenGrants;
 use crate::identity::Fingerprint;
@@ -132,6 +133,9 @@ impl Anchor {
             let parsed = Parsed::from_der(&der, oid).map_err(|e| format!("`{path}`: {e}"))?;
             if !parsed.is_ca {
                 return Err(format!("`{path}`: `{}` is not a CA", parsed.subject));
+            }
+            if let Some(reason) = weakness(&parsed) {
+                return Err(format!("`{path}`: {reason}"));
             }
             if found
                 .iter()

@@ -18,6 +18,9 @@ use crate::clock::UnixTime;
 use crate::identity::{Fingerprint, Name, SpiffeId};
 use crate::peer::{Chain, Layer, Link, Source};
 
+/// Shorter RSA keys are refused whatever the profile.
+const LEAST_RSA_BITS: usize = 2048;
+
 /// What a client presented, and when.
 pub(super) struct Presented<'a> {
     pub(super) leaf: &'a CertificateDer<'a>,
@@ -235,6 +238,9 @@ fn describe(
     }
     let root = root_of(anchor, path).and_then(|at| anchor.roots.get(at));
     let root = root.ok_or_else(|| Refusal::new(Class::UnknownCa, "the anchor is gone"))?;
+    if let Some(reason) = parsed.iter().find_map(weakness) {
+        return Err(Refusal::new(Class::BadCertificate, reason));
+    }
     let chain = chain(anchor, &parsed, root)?;
     let links: Arc<[Link]> = issued.iter().map(|certificate| link(certificate)).collect();
     let until = match anchor.crl_mode {
@@ -324,6 +330,25 @@ fn unreadable(cause: &ParseError) -> Refusal {
     )
 }
 
+/// What is wrong with the public key, whoever signed the certificate. (Of other keys than RSA the
+/// provider knows only strong ones.)
+pub(super) fn weakness(certificate: &Parsed) -> Option<String> {
+    let bits = certificate.rsa_bits.filter(|bits| *bits < LEAST_RSA_BITS)?;
+    let name = certificate.display_name();
+    let name = clip(&name).escape_debug();
+    Some(format!(
+        "the RSA key of `{name}` has {bits} bits, and {LEAST_RSA_BITS} is the least"
+    ))
+}
+
+/// As [`weakness`], of everything that was presented: a signature by a weak key is not even tried.
+fn weakness_of(presented: &Presented<'_>, rules: &Rules<'_>) -> Option<String> {
+    presented.others.iter().find_map(|der| {
+        let parsed = Parsed::from_der(der, rules.permission_oid).ok()?;
+        weakness(&parsed)
+    })
+}
+
 /// The class of a path that was not found, and words for people.
 fn refuse(cause: &Error, presented: &Presented<'_>, rules: &Rules<'_>) -> Refusal {
     let leaf = Parsed::from_der(presented.leaf, rules.permission_oid).ok();
@@ -342,6 +367,18 @@ fn refuse(cause: &Error, presented: &Presented<'_>, rules: &Rules<'_>) -> Refusa
         Error::UnknownIssuer => (
             Class::UnknownCa,
             format!("no anchor leads to the issuer `{issuer}`"),
+        ),
+        Error::UnsupportedSignatureAlgorithmContext(_)
+        | Error::UnsupportedSignatureAlgorithmForPublicKeyContext(_) => (
+            Class::BadCertificate,
+            String::from(
+                "a certificate of the path is signed by an algorithm that is too weak or not known \
+                 (SHA-1 is one)",
+            ),
+        ),
+        Error::InvalidSignatureForPublicKey if weakness_of(presented, rules).is_some() => (
+            Class::BadCertificate,
+            weakness_of(presented, rules).unwrap_or_default(),
         ),
         Error::InvalidSignatureForPublicKey => (
             Class::UnknownCa,

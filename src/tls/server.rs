@@ -17,7 +17,8 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use super::identity::Identity;
-use super::provider::{ClockTime, group_name, provider, suite_name, ticketer, versions};
+use super::profile::Profile;
+use super::provider::{ClockTime, group_name, suite_name, ticketer};
 use super::refusal::{Class, Refusal};
 use super::trust::Trust;
 use super::verifier::{BoundTickets, NOTES, Notes, Verifier};
@@ -45,8 +46,8 @@ pub struct ServerTlsOptions {
     /// Offered by ALPN, in order of preference. A client that offers others only is refused; one
     /// that offers nothing is let in.
     pub alpn: Vec<Vec<u8>>,
-    /// Whether TLS 1.2 is spoken beside TLS 1.3.
-    pub allow_tls12: bool,
+    /// What a handshake may agree on.
+    pub profile: Profile,
 }
 
 /// Somebody who is in.
@@ -94,15 +95,17 @@ impl ServerTls {
         options: &ServerTlsOptions,
     ) -> Result<Self, ServerTlsError> {
         let refused = |cause: rustls::Error| ServerTlsError::Rustls(cause.to_string());
-        let provider = provider();
+        let provider = options.profile.provider();
         let certificate = Arc::new(Certificate(ArcSwap::new(identity.certified())));
         let verifier = Arc::new(Verifier::new(trust.clone(), provider.clone()));
         let mut config = ServerConfig::builder_with_details(provider, Arc::new(ClockTime))
-            .with_protocol_versions(versions(options.allow_tls12))
+            .with_protocol_versions(options.profile.versions())
             .map_err(refused)?
             .with_client_cert_verifier(verifier)
             .with_cert_resolver(certificate.clone());
         config.alpn_protocols.clone_from(&options.alpn);
+        // Without it TLS 1.2 binds neither tickets nor certificates to the whole handshake.
+        config.require_ems = true;
         // Sessions live in tickets only: nothing is kept here for who has left.
         config.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
         let sealer = ticketer().map_err(refused)?;

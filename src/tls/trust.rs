@@ -103,13 +103,14 @@ impl Trust {
     }
 
     /// As [`Self::standing`], and whether the anchors and CRLs of the present state still lead to
-    /// this peer: for live connections after a reload. No signature is verified again.
+    /// this peer: for live connections after a reload. No signature is verified again. A registry
+    /// that is not heard of closes nobody: a live connection's calls are refused until it is back.
     ///
     /// # Errors
     /// The refusal.
     pub fn recheck(&self, peer: &Peer, now: UnixTime) -> Result<Option<Pin>, Refusal> {
         self.state.load().still_leads_to(peer)?;
-        self.standing_on(peer.links(), peer.chain(), now)
+        self.look_up(peer.links(), peer.chain(), now, Duration::MAX)
     }
 
     fn standing_on(
@@ -122,6 +123,16 @@ impl Trust {
             u64::MAX => Duration::MAX,
             most => Duration::from_millis(most),
         };
+        self.look_up(links, chain, now, max_staleness)
+    }
+
+    fn look_up(
+        &self,
+        links: &[Link],
+        chain: &Chain,
+        now: UnixTime,
+        max_staleness: Duration,
+    ) -> Result<Option<Pin>, Refusal> {
         admission::standing(
             &Sources {
                 view: &self.view,

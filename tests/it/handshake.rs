@@ -1,7 +1,7 @@
 //! The handshake as a resource: deadlines, bounds, versions, ALPN, the drain.
 
 use countersign::listener::Close;
-use countersign::tls::{Class, ClientTls, ClientTlsError, explain_alert};
+use countersign::tls::{Class, ClientTls, ClientTlsError, Profile, explain_alert};
 use rustls::AlertDescription as Alert;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -167,7 +167,7 @@ async fn tls_12_is_spoken_only_where_it_is_allowed() {
             .with_client_cert_resolver(resolver);
         client
     };
-    house.tls.allow_tls12 = true;
+    house.tls.profile = Profile::Compatible;
     let mut open = house.open().await;
     let client = only_12(&house, "reader");
     assert_eq!(client.knock(open.address).await, Answer::Served);
@@ -185,7 +185,7 @@ async fn tls_12_is_spoken_only_where_it_is_allowed() {
         stranger.knock(open.address).await,
         Answer::Alert(Alert::AccessDenied)
     );
-    house.tls.allow_tls12 = false;
+    house.tls.profile = Profile::Modern;
     let mut open = house.open().await;
     let answer = only_12(&house, "reader").knock(open.address).await;
     assert_eq!(answer, Answer::Alert(Alert::ProtocolVersion));

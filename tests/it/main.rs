@@ -12,6 +12,7 @@
 mod support;
 
 mod admission;
+mod algorithms;
 mod authorization;
 mod cli;
 mod configuration;
@@ -22,6 +23,7 @@ mod handshake;
 mod http;
 mod killed;
 mod life;
+mod outage;
 mod pressure;
 mod protocol;
 mod revocation;

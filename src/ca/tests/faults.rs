@@ -125,6 +125,10 @@ impl Store for Steps {
         self.0.purge_tokens(before)
     }
 
+    fn prune(&self, before: UnixTime) -> Reply<'_, u64> {
+        self.0.prune(before)
+    }
+
     fn newest(&self) -> Reply<'_, u64> {
         self.0.newest()
     }

@@ -110,6 +110,10 @@ impl Store for Full {
         full()
     }
 
+    fn prune(&self, _: UnixTime) -> Reply<'_, u64> {
+        full()
+    }
+
     fn newest(&self) -> Reply<'_, u64> {
         full()
     }

@@ -42,9 +42,9 @@ impl Bench<'_> {
             None => None,
         };
         let store = self.store(true).await?;
-        let issued = issue(&store, signed, &actor(), self.now).await?;
+        let issued = issue(&*store, signed, &actor(), self.now).await?;
         let key = key.as_ref().zip(passphrase.as_ref());
-        write_delegate(&store, &files, &issued, key, self.now).await?;
+        write_delegate(&*store, &files, &issued, key, self.now).await?;
         Ok(CaOutcome::Delegate(DelegateReport {
             certificate: CertificateView::new(&issued.enrolment, self.now).with(&issued.parsed),
             dir: arguments.out,
@@ -75,8 +75,10 @@ impl Bench<'_> {
         let store = self.store(true).await?;
         let by = actor();
         let rotated = match arguments.what {
-            RotateWhat::Issuing => rotate_issuing(files, &root, new, &store, &by, self.now).await?,
-            RotateWhat::Root => rotate_root(files, &root, new, &store, &by, self.now).await?,
+            RotateWhat::Issuing => {
+                rotate_issuing(files, &root, new, &*store, &by, self.now).await?
+            }
+            RotateWhat::Root => rotate_root(files, &root, new, &*store, &by, self.now).await?,
         };
         let issuing = &rotated.issuing;
         let new_root = match arguments.what {

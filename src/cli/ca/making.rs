@@ -9,7 +9,7 @@ use crate::ca::{
     write_offline,
 };
 use crate::cert::PrivateKey;
-use crate::registry::{Reason, SqliteStore, Store};
+use crate::registry::{Reason, Store};
 use crate::secret::Secret;
 
 use super::actor::actor;
@@ -96,8 +96,8 @@ impl Bench<'_> {
             return self.hand_out_offline(&place, &issued, Some(&key));
         }
         let store = self.store(true).await?;
-        let issued = issue(&store, signed, &actor(), self.now).await?;
-        self.hand_out(&store, &place, &issued, Some(&key)).await
+        let issued = issue(&*store, signed, &actor(), self.now).await?;
+        self.hand_out(&*store, &place, &issued, Some(&key)).await
     }
 
     pub(super) async fn sign(&self, arguments: SignArguments) -> Outcome {
@@ -127,9 +127,9 @@ impl Bench<'_> {
             return self.hand_out_offline(&place, &issued, None);
         }
         let store = self.store(true).await?;
-        let mut issued = issue(&store, signed, &actor(), self.now).await?;
+        let mut issued = issue(&*store, signed, &actor(), self.now).await?;
         issued.notes.extend(unheard);
-        self.hand_out(&store, &place, &issued, None).await
+        self.hand_out(&*store, &place, &issued, None).await
     }
 
     pub(super) async fn renew(&self, arguments: RenewArguments) -> Outcome {
@@ -137,7 +137,7 @@ impl Bench<'_> {
             refuse_p12(&arguments.output)?;
         }
         let store = self.store(false).await?;
-        let old = find_newest(&store, &arguments.key, self.now).await?;
+        let old = find_newest(&*store, &arguments.key, self.now).await?;
         let profiles = profiles(arguments.profiles.as_deref())?;
         let profile = profiles.get(&old.profile)?;
         let pinned_end = matches!(arguments.end_old, Some(EndOld::After(_)));
@@ -163,19 +163,21 @@ impl Bench<'_> {
         let signed = authority.renew(&renewal, self.rules(), self.now)?;
         let base = old.name.short().to_owned();
         let place = Place::prepare(&arguments.output, &base, authority.root_der())?;
-        let issued = issue_renewal(&store, signed, &old, &actor(), self.now).await?;
-        let outcome = self.hand_out(&store, &place, &issued, key.as_ref()).await?;
+        let issued = issue_renewal(&*store, signed, &old, &actor(), self.now).await?;
+        let outcome = self
+            .hand_out(&*store, &place, &issued, key.as_ref())
+            .await?;
         let CaOutcome::Issue(mut report) = outcome else {
             return Ok(outcome);
         };
         // Only after the new one is in its holder's hands.
-        report.old = Some(self.end(&store, &old, &arguments).await?);
+        report.old = Some(self.end(&*store, &old, &arguments).await?);
         Ok(CaOutcome::Issue(report))
     }
 
     async fn end(
         &self,
-        store: &SqliteStore,
+        store: &dyn Store,
         old: &crate::registry::Enrolment,
         arguments: &RenewArguments,
     ) -> Result<EndedReport, CaCommandError> {

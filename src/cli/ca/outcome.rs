@@ -39,7 +39,7 @@ pub struct InitReport {
     /// RFC 3339.
     pub issuing_not_after: String,
     /// The registry that goes with it.
-    pub registry: PathBuf,
+    pub registry: String,
 }
 
 /// `ca issue`
@@ -233,7 +233,7 @@ impl InitReport {
             self.root_not_after,
             self.issuing_fingerprint,
             self.issuing_not_after,
-            self.registry.display(),
+            self.registry,
         )
     }
 }

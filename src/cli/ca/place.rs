@@ -3,12 +3,13 @@
 use std::path::{Path, PathBuf};
 
 use crate::grant::Roles;
+use crate::registry::RegistryPlace;
 
 /// What the configuration says, before the command's own arguments.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// The registry of the configuration, or `pki/registry.db`.
-    pub registry: PathBuf,
+    pub registry: RegistryPlace,
     /// The permission extension's identifier.
     pub permission_oid: String,
     /// What roles stand for.
@@ -18,18 +19,19 @@ pub struct Settings {
 /// Arguments that every command on certificates takes.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct Place {
-    /// Registry file [default: the configuration's, else pki/registry.db]
-    #[arg(long, value_name = "PATH", global = true)]
-    pub registry: Option<PathBuf>,
+    /// Registry: a file, or the URL of a PostgreSQL database [default: the configuration's, else
+    /// pki/registry.db]
+    #[arg(long, value_name = "PATH|URL", global = true)]
+    pub registry: Option<RegistryPlace>,
     /// Folder of the CA [default: pki/ca, else pki/dev/ca where only that exists]
     #[arg(long, value_name = "DIR", global = true)]
     pub ca: Option<PathBuf>,
 }
 
 impl Place {
-    /// The registry's path.
+    /// Where the registry is.
     #[must_use]
-    pub fn registry(&self, settings: &Settings) -> PathBuf {
+    pub fn registry(&self, settings: &Settings) -> RegistryPlace {
         self.registry
             .clone()
             .unwrap_or_else(|| settings.registry.clone())

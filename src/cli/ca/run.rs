@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::ca::{
@@ -12,7 +13,7 @@ use crate::cert::{FileError, Parsed};
 use crate::clock::{UnixTime, unix_now};
 use crate::grant::WrittenGrants;
 use crate::identity::{Fingerprint, SpiffeId};
-use crate::registry::{Enrolment, EnrolmentKind, SqliteStore, Store};
+use crate::registry::{Enrolment, EnrolmentKind, RegistryPlace, Store};
 
 use super::actor::actor;
 use super::arguments::{
@@ -63,7 +64,7 @@ impl CaCommand {
 
 /// What every command works with.
 pub(super) struct Bench<'a> {
-    pub registry: PathBuf,
+    pub registry: RegistryPlace,
     pub files: CaFiles,
     pub passphrase_file: Option<PathBuf>,
     pub settings: &'a Settings,
@@ -91,9 +92,11 @@ impl Bench<'_> {
             ceiling: (!ceiling.is_empty()).then_some(&ceiling),
             beside: None,
         };
-        make_folder_of(&self.registry)?;
+        if let Some(file) = self.registry.file() {
+            make_folder_of(file)?;
+        }
         let store = self.store(true).await?;
-        let created = create(&files, new, &store, &actor(), self.now).await?;
+        let created = create(&files, new, &*store, &actor(), self.now).await?;
         Ok(CaOutcome::Init(InitReport {
             dir: files.dir().to_owned(),
             trust_domain: created.issuing.trust_domain().to_owned(),
@@ -101,7 +104,7 @@ impl Bench<'_> {
             root_not_after: created.root.not_after.to_string(),
             issuing_fingerprint: created.issuing.fingerprint().to_string(),
             issuing_not_after: created.issuing.certificate().not_after.to_string(),
-            registry: self.registry.clone(),
+            registry: self.registry.to_string(),
         }))
     }
 
@@ -110,7 +113,7 @@ impl Bench<'_> {
         let wanted = |enrolment: &Enrolment| {
             arguments.all || (enrolment.revocation.is_none() && enrolment.not_after >= self.now)
         };
-        list(&store, arguments.limit, wanted, self.now)
+        list(&*store, arguments.limit, wanted, self.now)
             .await
             .map(CaOutcome::List)
     }
@@ -121,7 +124,7 @@ impl Bench<'_> {
         let enrolment = store.get(enrolment.fingerprint).await?.unwrap_or(enrolment);
         let parsed = Parsed::from_der(&enrolment.der, &self.settings.permission_oid)?;
         Ok(CaOutcome::Show(ShowReport {
-            above: self.above(&enrolment, &store).await?,
+            above: self.above(&enrolment, &*store).await?,
             certificate: CertificateView::new(&enrolment, self.now).with(&parsed),
             pem: crate::ca::certificate_pem(&enrolment.der),
         }))
@@ -132,7 +135,7 @@ impl Bench<'_> {
     async fn above(
         &self,
         enrolment: &Enrolment,
-        store: &SqliteStore,
+        store: &dyn Store,
     ) -> Result<Vec<AboveView>, CaCommandError> {
         let mut above = Vec::new();
         let mut next = enrolment.issuer;
@@ -156,22 +159,22 @@ impl Bench<'_> {
             wait,
         } = arguments;
         if *all {
-            let all = revoke_all(&store, key, *reason, &actor(), *wait, self.now).await?;
+            let all = revoke_all(&*store, key, *reason, &actor(), *wait, self.now).await?;
             let mut reports = Vec::with_capacity(all.len());
             for (at, revoked) in all.iter().enumerate() {
                 // One CRL names them all.
                 let last = at + 1 == all.len();
-                reports.push(self.revoke_report(revoked, last.then_some(&store)).await);
+                reports.push(self.revoke_report(revoked, last.then_some(&*store)).await);
             }
             return Ok(CaOutcome::RevokeAll(reports));
         }
-        let revoked = revoke(&store, key, *reason, &actor(), *wait, self.now).await?;
+        let revoked = revoke(&*store, key, *reason, &actor(), *wait, self.now).await?;
         Ok(CaOutcome::Revoke(
-            self.revoke_report(&revoked, Some(&store)).await,
+            self.revoke_report(&revoked, Some(&*store)).await,
         ))
     }
 
-    async fn revoke_report(&self, revoked: &Revoked, store: Option<&SqliteStore>) -> RevokeReport {
+    async fn revoke_report(&self, revoked: &Revoked, store: Option<&dyn Store>) -> RevokeReport {
         let crl = match store {
             Some(store) => self.crl_after(&revoked.enrolment, store).await,
             None => Ok(None),
@@ -194,7 +197,7 @@ impl Bench<'_> {
     pub(super) async fn crl_after(
         &self,
         revoked: &Enrolment,
-        store: &SqliteStore,
+        store: &dyn Store,
     ) -> Result<Option<WrittenCrl>, CaCommandError> {
         if revoked.kind == EnrolmentKind::External {
             return Ok(None);
@@ -227,8 +230,8 @@ impl Bench<'_> {
             .out
             .unwrap_or_else(|| self.crl_path(arguments.root));
         let written = match &arguments.distribution_point {
-            Some(url) => write_crl_at(&authority, &path, &store, url, self.now).await?,
-            None => write_crl(&authority, &path, &store, self.now).await?,
+            Some(url) => write_crl_at(&authority, &path, &*store, url, self.now).await?,
+            None => write_crl(&authority, &path, &*store, self.now).await?,
         };
         write_bundle(&self.files, &self.settings.permission_oid, self.now)?;
         Ok(CaOutcome::Crl(crl_report(written)))
@@ -245,7 +248,7 @@ impl Bench<'_> {
         let mut known = 0;
         loop {
             let oid = &self.settings.permission_oid;
-            match refresh_crls(&self.files, &open, &store, oid, unix_now()).await {
+            match refresh_crls(&self.files, &open, &*store, oid, unix_now()).await {
                 Ok(written) => {
                     written
                         .into_iter()
@@ -316,8 +319,8 @@ impl Bench<'_> {
         Ok(open(files, &unlock, oid)?)
     }
 
-    pub(super) async fn store(&self, create: bool) -> Result<SqliteStore, CaCommandError> {
-        Ok(SqliteStore::open(&self.registry, create).await?)
+    pub(super) async fn store(&self, create: bool) -> Result<Arc<dyn Store>, CaCommandError> {
+        Ok(crate::registry::open(&self.registry, create).await?)
     }
 }
 

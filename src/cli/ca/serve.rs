@@ -64,7 +64,7 @@ impl Serve {
             desk: DeskParts {
                 authority,
                 others: open,
-                store: Arc::new(store),
+                store: Arc::clone(&store),
                 profiles: profiles(arguments.profiles.as_deref())?,
                 permission_oid: settings.permission_oid.clone(),
                 roles: settings.roles.clone(),

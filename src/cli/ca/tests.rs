@@ -39,7 +39,7 @@ impl Folder {
 
     fn settings(&self) -> Settings {
         Settings {
-            registry: self.path("registry.db"),
+            registry: self.path("registry.db").into(),
             permission_oid: DEFAULT_PERMISSION_OID.to_owned(),
             roles: crate::grant::Roles::new(),
         }

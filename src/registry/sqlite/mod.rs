@@ -9,7 +9,6 @@ mod file;
 #[cfg(test)]
 mod measure;
 mod reader;
-mod rows;
 mod sqlite_store;
 mod statement;
 #[cfg(test)]

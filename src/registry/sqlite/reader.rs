@@ -8,9 +8,9 @@ use sqlx::{Row, SqlitePool};
 
 use super::super::key::Key;
 use super::super::record::{Change, Enrolment, Outline, Page, RevokedSerial};
+use super::super::rows::{self, RowError, whole};
 use super::super::store::StoreError;
 use super::file::Place;
-use super::rows::{self, RowError};
 use crate::clock::UnixTime;
 use crate::identity::Fingerprint;
 
@@ -285,9 +285,4 @@ fn joined(row: &SqliteRow) -> Result<(Option<i64>, Vec<Outline>), RowError> {
         row.try_get("last")?,
         rows::outlines(lines.unwrap_or_default())?,
     ))
-}
-
-/// SQLite counts to 2^63: what is beyond is beyond every number it holds.
-fn whole(number: u64) -> i64 {
-    i64::try_from(number).unwrap_or(i64::MAX)
 }

@@ -5,14 +5,15 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::super::queue::{Request, Writer};
 use super::super::record::{Change, Enrolment, Outline, Page, Revocation, RevokedSerial};
+use super::super::rows::grants_to_text;
 use super::super::store::{Confirmation, LIVE_FOR, Reply, Store, StoreError};
 use super::super::token::{Token, TokenDigest};
 use super::bell::Bell;
 use super::file::{self, Place};
 use super::reader::Reader;
-use super::rows::grants_to_text;
-use super::writer::{Request, Writer};
+use super::writer::FileHand;
 use crate::clock::{self, UnixTime};
 use crate::grant::WrittenGrants;
 use crate::identity::Fingerprint;
@@ -40,7 +41,8 @@ impl SqliteStore {
         let place = Place::prepare(path, create)?;
         let connection = file::connect(&place, create).await?;
         let bell = Arc::new(Bell::of(path));
-        let writer = Writer::start(&place, connection, Arc::clone(&bell));
+        let hand = FileHand::new(&place, connection, Arc::clone(&bell));
+        let writer = Writer::start(&place.text, hand);
         Ok(Self {
             reader: Reader::new(&place),
             place,
@@ -80,25 +82,12 @@ impl SqliteStore {
                 .servers(i64::try_from(since).unwrap_or(i64::MAX))
                 .await?;
             let took = clock::monotonic().saturating_duration_since(began);
-            let confirmation = tally(servers, seq, took);
+            let confirmation = Confirmation::of(servers, seq, took);
             if confirmation.is_complete() || took >= patience {
                 return Ok(confirmation);
             }
             tokio::time::sleep(LOOK_AGAIN.min(patience.saturating_sub(took))).await;
         }
-    }
-}
-
-fn tally(servers: Vec<(String, i64)>, seq: u64, took: Duration) -> Confirmation {
-    let has = |applied: i64| u64::try_from(applied).is_ok_and(|applied| applied >= seq);
-    Confirmation {
-        confirmed: servers
-            .iter()
-            .filter(|s| has(s.1))
-            .map(|s| s.0.clone())
-            .collect(),
-        live: servers.into_iter().map(|server| server.0).collect(),
-        took,
     }
 }
 
@@ -121,7 +110,7 @@ impl Store for SqliteStore {
             enrolment: Box::new(enrolment.clone()),
             grants,
         };
-        Box::pin(self.writer.change(request))
+        Box::pin(self.writer.number(request))
     }
 
     fn revoke<'a>(
@@ -130,14 +119,14 @@ impl Store for SqliteStore {
         revocation: &'a Revocation,
     ) -> Reply<'a, u64> {
         let revocation = revocation.clone();
-        Box::pin(self.writer.change(Request::Revoke {
+        Box::pin(self.writer.number(Request::Revoke {
             fingerprint,
             revocation,
         }))
     }
 
     fn set_pinned<'a>(&'a self, fingerprint: Fingerprint, pinned: bool) -> Reply<'a, u64> {
-        Box::pin(self.writer.change(Request::SetPinned {
+        Box::pin(self.writer.number(Request::SetPinned {
             fingerprint,
             pinned,
         }))
@@ -149,14 +138,14 @@ impl Store for SqliteStore {
         grants: Option<&'a WrittenGrants>,
     ) -> Reply<'a, u64> {
         let grants = grants.map(grants_to_text);
-        Box::pin(self.writer.change(Request::SetGrants {
+        Box::pin(self.writer.number(Request::SetGrants {
             fingerprint,
             grants,
         }))
     }
 
     fn set_end(&self, fingerprint: Fingerprint, end: UnixTime) -> Reply<'_, u64> {
-        Box::pin(self.writer.change(Request::SetEnd { fingerprint, end }))
+        Box::pin(self.writer.number(Request::SetEnd { fingerprint, end }))
     }
 
     fn get(&self, fingerprint: Fingerprint) -> Reply<'_, Option<Enrolment>> {
@@ -196,7 +185,7 @@ impl Store for SqliteStore {
             grants: grants_to_text(&token.grants),
             token: Box::new(token.clone()),
         };
-        Box::pin(async { self.writer.ask(request).await.map(drop) })
+        Box::pin(self.writer.quietly(request))
     }
 
     fn token(&self, digest: TokenDigest) -> Reply<'_, Option<Token>> {
@@ -211,7 +200,7 @@ impl Store for SqliteStore {
     ) -> Reply<'a, u64> {
         let grants = enrolment.grants.as_ref().map(grants_to_text);
         let enrolment = Box::new(enrolment.clone());
-        Box::pin(self.writer.change(Request::TakeToken {
+        Box::pin(self.writer.number(Request::TakeToken {
             digest,
             enrolment,
             grants,
@@ -221,7 +210,11 @@ impl Store for SqliteStore {
 
     fn purge_tokens(&self, before: UnixTime) -> Reply<'_, ()> {
         let request = Request::PurgeTokens { before };
-        Box::pin(async { self.writer.ask(request).await.map(drop) })
+        Box::pin(self.writer.quietly(request))
+    }
+
+    fn prune(&self, before: UnixTime) -> Reply<'_, u64> {
+        Box::pin(self.writer.number(Request::Prune { before }))
     }
 
     fn newest(&self) -> Reply<'_, u64> {
@@ -237,14 +230,14 @@ impl Store for SqliteStore {
             server: server.to_owned(),
             applied,
         };
-        Box::pin(async { self.writer.ask(request).await.map(drop) })
+        Box::pin(self.writer.quietly(request))
     }
 
     fn farewell<'a>(&'a self, server: &'a str) -> Reply<'a, ()> {
         let request = Request::Farewell {
             server: server.to_owned(),
         };
-        Box::pin(async { self.writer.ask(request).await.map(drop) })
+        Box::pin(self.writer.quietly(request))
     }
 
     fn confirmed(&self, seq: u64, patience: Duration) -> Reply<'_, Confirmation> {

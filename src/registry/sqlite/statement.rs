@@ -5,13 +5,10 @@ use ring::digest;
 use sqlx::{Row, SqliteConnection};
 
 use super::super::record::{ChangeKind, Enrolment, Revocation};
-use super::super::store::StoreError;
+use super::super::store::{FORGET_SERVER_AFTER, PRUNED_AT_ONCE, StoreError};
 use super::file::Place;
 use crate::clock::{self, UnixTime};
 use crate::identity::Fingerprint;
-
-/// Servers that were not heard of for so long (milliseconds) are forgotten.
-const FORGET_SERVER: i64 = 24 * 3600 * 1000;
 
 /// One transaction's hands.
 pub(super) struct Statements<'a> {
@@ -184,12 +181,32 @@ impl Statements<'_> {
         .execute(&mut *self.connection)
         .await
         .map_err(|error| self.place.failed(error))?;
+        Ok(())
+    }
+
+    pub async fn prune(&mut self, before: UnixTime) -> Result<u64, StoreError> {
+        let since = clock::since_epoch().saturating_sub(FORGET_SERVER_AFTER);
         sqlx::query("DELETE FROM servers WHERE beat_at < $1")
-            .bind(now.saturating_sub(FORGET_SERVER))
+            .bind(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
             .execute(&mut *self.connection)
             .await
             .map_err(|error| self.place.failed(error))?;
-        Ok(())
+        // A beginning of the feed and nothing else, whatever the clock did meanwhile: a server takes
+        // a missing number for the end of what it can follow.
+        let gone = sqlx::query(
+            "WITH oldest AS (SELECT seq, at FROM changes
+                 WHERE seq < (SELECT max(seq) FROM changes)
+                 AND seq <= coalesce((SELECT min(applied) FROM servers), 9223372036854775807)
+                 ORDER BY seq LIMIT $2)
+             DELETE FROM changes WHERE seq < (SELECT coalesce(
+                 min(CASE WHEN at >= $1 THEN seq END), max(seq) + 1, 0) FROM oldest)",
+        )
+        .bind(before.0)
+        .bind(PRUNED_AT_ONCE)
+        .execute(&mut *self.connection)
+        .await
+        .map_err(|error| self.place.failed(error))?;
+        Ok(gone.rows_affected())
     }
 
     pub async fn farewell(&mut self, server: &str) -> Result<(), StoreError> {
@@ -265,19 +282,22 @@ impl Statements<'_> {
     }
 
     async fn newest_of(&mut self, enrolment: i64) -> Result<u64, StoreError> {
-        let seq = sqlx::query_scalar("SELECT max(seq) FROM changes WHERE enrolment = $1")
-            .bind(enrolment)
-            .fetch_one(&mut *self.connection)
-            .await
-            .map_err(|error| self.place.failed(error))?;
+        let seq = sqlx::query_scalar(
+            "SELECT coalesce(max(seq), (SELECT min(seq) - 1 FROM changes)) FROM changes
+             WHERE enrolment = $1",
+        )
+        .bind(enrolment)
+        .fetch_one(&mut *self.connection)
+        .await
+        .map_err(|error| self.place.failed(error))?;
         self.number(seq)
     }
 
     /// One that was enrolled as revoked already has no other change than that.
     async fn seq_of_revocation(&mut self, enrolment: i64) -> Result<u64, StoreError> {
         let seq = sqlx::query_scalar(
-            "SELECT coalesce(min(CASE WHEN kind = $2 THEN seq END), min(seq)) FROM changes
-             WHERE enrolment = $1",
+            "SELECT coalesce(min(CASE WHEN kind = $2 THEN seq END), min(seq),
+             (SELECT min(seq) - 1 FROM changes)) FROM changes WHERE enrolment = $1",
         )
         .bind(enrolment)
         .bind(ChangeKind::Revoked.code())

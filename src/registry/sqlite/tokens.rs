@@ -1,23 +1,15 @@
 //! One-time tokens in the database.
 
-use std::time::Duration;
-
-use sqlx::Row;
-use sqlx::sqlite::SqliteRow;
-
 use super::super::record::Enrolment;
+use super::super::rows;
 use super::super::store::StoreError;
 use super::super::token::{Token, TokenDigest, TokenRefusal};
 use super::reader::Reader;
-use super::rows::{self, RowError};
 use super::statement::Statements;
 use crate::clock::UnixTime;
 
 impl Statements<'_> {
     pub async fn put_token(&mut self, token: &Token, grants: &str) -> Result<(), StoreError> {
-        let seconds = token
-            .lifetime
-            .map(|lifetime| i64::try_from(lifetime.as_secs()).unwrap_or(i64::MAX));
         sqlx::query(
             "INSERT INTO tokens (digest, name, grants, profile, hosts, lifetime, expires_at,
              created_at, created_by, used_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
@@ -27,7 +19,7 @@ impl Statements<'_> {
         .bind(grants)
         .bind(&token.profile)
         .bind(serde_json::Value::from(token.hosts.clone()).to_string())
-        .bind(seconds)
+        .bind(rows::seconds(token.lifetime))
         .bind(token.expires_at.0)
         .bind(token.created_at.0)
         .bind(&token.created_by)
@@ -92,29 +84,7 @@ impl Reader {
         .await
         .map_err(|error| self.place.failed(error))?;
         row.as_ref()
-            .map(|row| self.read(token(digest, row)))
+            .map(|row| self.read(rows::token(digest, row)))
             .transpose()
     }
-}
-
-fn token(digest: TokenDigest, row: &SqliteRow) -> Result<Token, RowError> {
-    let hosts: &str = row.try_get("hosts")?;
-    let lifetime: Option<i64> = row.try_get("lifetime")?;
-    let seconds = |value: i64| {
-        u64::try_from(value)
-            .map(Duration::from_secs)
-            .map_err(|_| rows::wrong(value, "a lifetime"))
-    };
-    Ok(Token {
-        digest,
-        name: rows::name(row.try_get("name")?)?,
-        grants: rows::grants_from_text(row.try_get("grants")?)?,
-        profile: row.try_get("profile")?,
-        hosts: serde_json::from_str(hosts).map_err(|_| rows::wrong(hosts, "a list of hosts"))?,
-        lifetime: lifetime.map(seconds).transpose()?,
-        expires_at: rows::time(row, "expires_at")?,
-        created_at: rows::time(row, "created_at")?,
-        created_by: row.try_get("created_by")?,
-        used_at: row.try_get::<Option<i64>, _>("used_at")?.map(UnixTime),
-    })
 }

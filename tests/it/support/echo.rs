@@ -12,7 +12,7 @@ use countersign::listener::{Close, Door, Listener, ListenerOptions, Live, LiveIn
 use countersign::peer::Peer;
 use countersign::registry::{EnrolmentKind, Outline, View};
 use countersign::tls::{
-    Accepted, AnchorOptions, NameFrom, Refusal, ServerTls, ServerTlsOptions, Trust,
+    Accepted, AnchorOptions, NameFrom, Profile, Refusal, ServerTls, ServerTlsOptions, Trust,
 };
 use rcgen::CertificateParams;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -130,7 +130,7 @@ impl House {
             anchors,
             tls: ServerTlsOptions {
                 alpn: vec![b"mcp".to_vec()],
-                allow_tls12: false,
+                profile: Profile::Modern,
             },
             listen: listen(),
             folder,

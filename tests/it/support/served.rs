@@ -10,7 +10,9 @@ use countersign::clock;
 use countersign::config::Config;
 use countersign::grant::WrittenGrants;
 use countersign::identity::Name;
-use countersign::registry::{Enrolment, EnrolmentKind, Reason, Revocation, SqliteStore, Store};
+use countersign::registry::{
+    self, Enrolment, EnrolmentKind, Reason, RegistryPlace, Revocation, Store,
+};
 use countersign::server;
 use rustls::pki_types::ServerName;
 use serde_json::{Value, json};
@@ -29,7 +31,9 @@ pub struct Site {
     pub folder: tempfile::TempDir,
     pub server_root: Certified,
     pub issuing: Certified,
-    pub store: SqliteStore,
+    pub store: Arc<dyn Store>,
+    /// Where `[registry]` says it is.
+    pub place: String,
     /// What is appended to the configuration.
     pub extra: String,
     /// More lines of `[registry]`.
@@ -50,6 +54,14 @@ impl Site {
 
     /// `extra`: tables that are appended to the configuration.
     pub async fn with(extra: &str) -> Self {
+        let site = Self::with_registry(|path| (path.join("registry.db").into(), String::new()));
+        Self { extra: extra.to_owned(), ..site.await }
+    }
+
+    /// Where the registry of a site in this folder is, and what else is in its table.
+    pub async fn with_registry(
+        registry: impl FnOnce(&Path) -> (RegistryPlace, String),
+    ) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let root = pki::root("root");
         let issuing = root.sign(pki::ca("issuing", 1));
@@ -69,15 +81,16 @@ impl Site {
         std::fs::create_dir_all(path.join("docs/deep")).unwrap();
         std::fs::write(path.join("docs/hello.txt"), "hello from a file\n").unwrap();
         std::fs::write(path.join("docs/deep/more.txt"), "more\n").unwrap();
-        let store = SqliteStore::open(&path.join("registry.db"), true)
-            .await
-            .unwrap();
+        let (place, more) = registry(path);
+        let store = registry::open(&place, true).await.unwrap();
+        let key = if place.file().is_some() { "path" } else { "url" };
         Self {
             server_root,
             issuing,
             store,
-            extra: extra.to_owned(),
-            registry: String::new(),
+            extra: String::new(),
+            place: format!("{key} = '{place}'"),
+            registry: more,
             folder,
         }
     }
@@ -109,7 +122,7 @@ name = "ours"
 bundle = "anchor.pem"
 
 [registry]
-path = "registry.db"
+{}
 {}
 
 [audit]
@@ -128,7 +141,7 @@ message = [{{ role = "user", text = "Say hello to {{{{who}}}}" }}]
 
 {}
 "#,
-            self.registry, self.extra
+            self.place, self.registry, self.extra
         )
     }
 
