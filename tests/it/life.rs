@@ -456,7 +456,6 @@ async fn a_changed_pin_holds_from_the_next_request_and_lists_are_told() {
     let read = json!({"name":"files__read_file","arguments":{"path":"hello.txt"}});
     assert!(lines.ask_bare("tools/call", whoami.clone()).await["result"].is_object());
     assert!(lines.ask_bare("tools/call", read.clone()).await["error"].is_object());
-    use countersign::registry::Store;
     let grants = countersign::grant::WrittenGrants::parse(&["tools:files__*"]).unwrap();
     let seq = site
         .store

@@ -3,7 +3,7 @@
 
 use countersign::clock;
 use countersign::identity::Name;
-use countersign::registry::{Enrolment, EnrolmentKind, SqliteStore, Store};
+use countersign::registry::{Enrolment, EnrolmentKind, SqliteStore};
 use serde_json::json;
 
 use crate::support::pki::{self, Certified, HOUR};

@@ -307,7 +307,11 @@ async fn the_old_root_vouches_for_the_new_one() {
     let (accepted, said) = judge(&new_root, &bundle, &old_file, NOW);
     assert!(!accepted, "the new root did not sign the old CA: {said}");
     let current = bench.root();
-    assert_eq!(current.der(), rotated.issuing.root_der(), "the new root opens and signs");
+    assert_eq!(
+        current.der(),
+        rotated.issuing.root_der(),
+        "the new root opens and signs"
+    );
     let crl = bench.files.root_crl();
     write_crl(&current, &crl, &bench.store, NOW).await.unwrap();
     // The root before keeps its key and CRL: it can still revoke what it signed, the cross too.

@@ -8,7 +8,7 @@ use super::serve::last_address;
 use crate::ca::{Facts, SignError, Usage};
 use crate::est::Invitation;
 use crate::identity::Name;
-use crate::registry::{Store, Token, TokenDigest};
+use crate::registry::{Token, TokenDigest};
 
 impl Bench<'_> {
     /// Keeps a token's digest in the registry, and tells the token.

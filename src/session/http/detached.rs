@@ -19,7 +19,6 @@ use crate::jsonrpc::code;
 use crate::transport::http::{Accepts, Busy, ReplyBody, event_stream, fault, json};
 
 use super::super::identities::Place;
-use super::super::notes::Outbox;
 use super::call::Begun;
 use super::conn::{Conn, Party};
 use super::events::Events;

@@ -11,7 +11,7 @@ use countersign::config::Config;
 use countersign::grant::WrittenGrants;
 use countersign::identity::Name;
 use countersign::registry::{
-    self, Enrolment, EnrolmentKind, Reason, RegistryPlace, Revocation, Store,
+    self, Confirmation, Enrolment, EnrolmentKind, Reason, RegistryPlace, Revocation, Store,
 };
 use countersign::server;
 use rustls::pki_types::ServerName;
@@ -55,13 +55,14 @@ impl Site {
     /// `extra`: tables that are appended to the configuration.
     pub async fn with(extra: &str) -> Self {
         let site = Self::with_registry(|path| (path.join("registry.db").into(), String::new()));
-        Self { extra: extra.to_owned(), ..site.await }
+        Self {
+            extra: extra.to_owned(),
+            ..site.await
+        }
     }
 
     /// Where the registry of a site in this folder is, and what else is in its table.
-    pub async fn with_registry(
-        registry: impl FnOnce(&Path) -> (RegistryPlace, String),
-    ) -> Self {
+    pub async fn with_registry(registry: impl FnOnce(&Path) -> (RegistryPlace, String)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let root = pki::root("root");
         let issuing = root.sign(pki::ca("issuing", 1));
@@ -83,7 +84,11 @@ impl Site {
         std::fs::write(path.join("docs/deep/more.txt"), "more\n").unwrap();
         let (place, more) = registry(path);
         let store = registry::open(&place, true).await.unwrap();
-        let key = if place.file().is_some() { "path" } else { "url" };
+        let key = if place.file().is_some() {
+            "path"
+        } else {
+            "url"
+        };
         Self {
             server_root,
             issuing,
@@ -224,7 +229,7 @@ message = [{{ role = "user", text = "Say hello to {{{{who}}}}" }}]
     }
 
     /// Revokes and waits until every live server has applied it.
-    pub async fn revoke(&self, certified: &Certified) -> countersign::registry::Confirmation {
+    pub async fn revoke(&self, certified: &Certified) -> Confirmation {
         let revocation = Revocation {
             at: clock::unix_now(),
             reason: Reason::KeyCompromise,
