@@ -14,7 +14,10 @@ struct Shout {
 async fn shout(context: Context, arguments: Arguments) -> Result<ToolResult, Failure> {
     let Shout { text } = arguments.parse()?;
     let who = context.caller.peer.name();
-    Ok(ToolResult::text(format!("{}, says {who}", text.to_uppercase())))
+    Ok(ToolResult::text(format!(
+        "{}, says {who}",
+        text.to_uppercase()
+    )))
 }
 
 #[tokio::main]

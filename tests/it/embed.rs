@@ -4,6 +4,7 @@
 
 use serde_json::{Value, json};
 
+use super::support::pki;
 use super::support::program::{Person, Program};
 use super::support::served::{Lines, modern};
 
@@ -27,10 +28,7 @@ async fn hosted(example: &str) {
 
     let mut hers = lines(&program, &ann).await;
     let answer = hers.ask("tools/call", shout.clone()).await;
-    assert_eq!(
-        said(&answer),
-        "HELLO, says spiffe://countersign.internal/ann"
-    );
+    assert_eq!(said(&answer), format!("HELLO, says {}", pki::spiffe("ann")));
     let tools = hers.ask("tools/list", json!({})).await;
     assert_eq!(tools["result"]["tools"][0]["name"], "demo__shout");
     let wrong = json!({"name":"demo__shout","arguments":{"text":1}});
@@ -41,10 +39,7 @@ async fn hosted(example: &str) {
     let mut hers = lines(&program, &ann).await;
     assert_eq!(hers.initialize("2025-11-25").await, "2025-11-25");
     let answer = hers.ask_bare("tools/call", shout.clone()).await;
-    assert_eq!(
-        said(&answer),
-        "HELLO, says spiffe://countersign.internal/ann"
-    );
+    assert_eq!(said(&answer), format!("HELLO, says {}", pki::spiffe("ann")));
 
     // The handler is the same; the certificate is another.
     let mut his = lines(&program, &bob).await;
@@ -54,7 +49,7 @@ async fn hosted(example: &str) {
     let answer = his.receive().await;
     assert_eq!(said(&answer), "unknown tool: demo__shout");
     program
-        .recorded(|one| one["decision"] == "deny" && one["target"] == "demo__shout")
+        .recorded(|one| one["target"] == "demo__shout" && one["allowed"] == false)
         .await;
 }
 
@@ -67,4 +62,21 @@ async fn a_program_serves_its_own_tools() {
 #[tokio::test]
 async fn a_program_serves_a_handler_of_the_sdk() {
     hosted("embed_rmcp").await;
+}
+
+#[test]
+fn the_document_shows_the_programs_as_they_are() {
+    let read = |path| std::fs::read_to_string(path).unwrap();
+    let document = read("docs/embed.md");
+    let programs = [read("examples/embed.rs"), read("examples/embed_rmcp.rs")];
+    let mut blocks = document
+        .split("```rust\n")
+        .skip(1)
+        .map(|rest| rest.split("```").next().unwrap());
+    for program in &programs {
+        let shown = blocks.next().expect("a block for each program");
+        assert!(program.contains(shown), "{shown}");
+        let lines = program.lines().filter(|line| !line.trim().is_empty());
+        assert!(lines.filter(|line| !line.starts_with("//")).count() < 30);
+    }
 }

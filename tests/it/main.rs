@@ -21,6 +21,8 @@ mod embed;
 mod enrol;
 mod enrol_rate;
 mod handshake;
+#[cfg(feature = "rmcp")]
+mod hosted;
 mod http;
 mod killed;
 mod life;
