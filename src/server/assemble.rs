@@ -29,6 +29,9 @@ use super::status::Counters;
 /// Why a server does not start. Every message names the file, the address or the key.
 #[derive(Debug, thiserror::Error)]
 pub enum ServerError {
+    /// Every mistake in the configuration.
+    #[error("{0}")]
+    Configuration(String),
     /// The registry.
     #[error(transparent)]
     Registry(#[from] StoreError),

@@ -17,6 +17,7 @@ mod authorization;
 mod cli;
 mod configuration;
 mod connect_listen;
+mod embed;
 mod enrol;
 mod enrol_rate;
 mod handshake;
