@@ -18,7 +18,6 @@ mod cli;
 mod configuration;
 mod connect_listen;
 mod enrol;
-mod enrol_rate;
 mod handshake;
 mod http;
 mod killed;
