@@ -12,6 +12,7 @@ use ring::rand::{SecureRandom, SystemRandom};
 use zeroize::Zeroizing;
 
 use super::files::{FileError, read_private};
+use super::pkcs11::{TokenError, UriError};
 use crate::secret::Secret;
 
 /// scrypt's cost: N = 2^14, r = 8, p = 5; about 0.2 s and 16 MiB for one try. OpenSSL 3 opens
@@ -45,6 +46,17 @@ pub enum KeyError {
         /// The file.
         path: String,
     },
+    /// A URI in the place of a path or a key.
+    #[error("`{path}`: {cause}")]
+    Uri {
+        /// The file; of a URI only its scheme.
+        path: String,
+        /// What is wrong.
+        cause: UriError,
+    },
+    /// A key in a token.
+    #[error(transparent)]
+    Token(#[from] TokenError),
     /// Not PKCS#8, or the system gives no random numbers.
     #[error("the key cannot be encrypted: {0}")]
     Encrypt(String),

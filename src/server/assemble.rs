@@ -14,7 +14,7 @@ use crate::config::Config;
 use crate::dispatch::{Cursors, Router, RouterOptions};
 use crate::listener::{ListenError, LiveIndex};
 use crate::mcp::ServerInfo;
-use crate::registry::{self, Feed, StoreError, View};
+use crate::registry::{self, Feed, Store, StoreError, View};
 use crate::secret::Secret;
 use crate::session::{Service, ServiceParts};
 use crate::tls::{
@@ -92,6 +92,7 @@ pub struct Assembled {
     pub counters: Arc<Counters>,
     pub(super) trust: Arc<Trust>,
     pub(super) view: Arc<View>,
+    pub(super) store: Arc<dyn Store>,
 }
 
 /// Puts the parts together. `extra` providers come before the built-in ones, by their names.
@@ -107,7 +108,7 @@ pub async fn assemble(
     let identity = load_identity(config)?;
     let (audit, _) = AuditLog::open(config.audit.clone())?;
     let store = registry::open(&config.registry.place, true).await?;
-    let (feed, view) = Feed::load(store, server_name()).await?;
+    let (feed, view) = Feed::load(Arc::clone(&store), server_name()).await?;
     load_own_crl(config, &view).map_err(ServerError::OwnCrl)?;
     let trust = Trust::load(&config.anchors, &config.permission_oid, Arc::clone(&view));
     let trust = Arc::new(trust.map_err(ServerError::Trust)?);
@@ -156,6 +157,7 @@ pub async fn assemble(
         counters,
         trust,
         view,
+        store,
     })
 }
 

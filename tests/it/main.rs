@@ -19,7 +19,6 @@ mod configuration;
 mod connect_listen;
 mod embed;
 mod enrol;
-mod enrol_rate;
 mod handshake;
 #[cfg(feature = "rmcp")]
 mod hosted;

@@ -187,7 +187,10 @@ impl Bench<'_> {
             Some(EndOld::After(span)) => {
                 let end = self.now.plus(span);
                 let confirmation = end_old(store, old.fingerprint, end, arguments.wait).await?;
-                (Some(ConfirmationView::new(&confirmation)), None)
+                (
+                    Some(ConfirmationView::new(&confirmation, arguments.wait)),
+                    None,
+                )
             }
             Some(EndOld::Now) => {
                 let reason = Reason::Superseded;
@@ -199,7 +202,7 @@ impl Bench<'_> {
                     .ok()
                     .flatten();
                 (
-                    Some(ConfirmationView::new(&revoked.confirmation)),
+                    Some(ConfirmationView::new(&revoked.confirmation, arguments.wait)),
                     crl.map(crl_report),
                 )
             }
