@@ -11,6 +11,4 @@ mod pkcs11;
 pub use files::{FileError, check_private, load_chain, write_atomic};
 pub use key::{KeyError, PrivateKey, decrypt_pkcs8, encrypt_pkcs8, load_key, load_keys};
 pub use parsed::{DEFAULT_PERMISSION_OID, ParseError, Parsed};
-pub use pkcs11::{
-    Curve, KeyUri, Scheme, TokenError, TokenKey, TokenKeyKind, UriError, uri_of,
-};
+pub use pkcs11::{Curve, KeyUri, Scheme, TokenError, TokenKey, TokenKeyKind, UriError, uri_of};

@@ -93,7 +93,8 @@ impl End {
             Self::Told(Close::Revoked) => Goodbye::Refused("the certificate was revoked"),
             Self::Told(Close::Expired) => Goodbye::Refused("the certificate has expired"),
             Self::Told(Close::Unpinned) => Goodbye::Refused("not admitted any more"),
-            Self::Told(Close::Draining) | Self::Idle => Goodbye::GoingAway,
+            Self::Unread => Goodbye::Refused("answers were left unread"),
+            Self::Told(Close::Draining) | Self::Idle | Self::Broken(_) => Goodbye::GoingAway,
             _ => Goodbye::Done,
         }
     }

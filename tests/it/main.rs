@@ -25,6 +25,7 @@ mod hosted;
 mod http;
 mod killed;
 mod life;
+mod memory;
 mod outage;
 mod pressure;
 mod protocol;

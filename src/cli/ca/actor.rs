@@ -43,7 +43,10 @@ mod tests {
 
     #[test]
     fn the_record_names_a_user_and_a_host() {
-        let (user, host) = actor().split_once('@').map(|(u, h)| (u.len(), h.len())).unwrap();
+        let (user, host) = actor()
+            .split_once('@')
+            .map(|(u, h)| (u.len(), h.len()))
+            .unwrap();
         assert!(user > 0 && host > 0);
     }
 }
