@@ -7,6 +7,7 @@
 //! nothing more is taken from it.
 
 use std::collections::VecDeque;
+use std::iter;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -518,7 +519,20 @@ impl<W: Wire> Session<'_, W> {
         }
         let stale = self.service.registry_is_stale();
         let mut now = clock::monotonic();
-        for pending in batch.permitted {
+        let mut permitted = batch.permitted.into_iter();
+        while let Some(pending) = permitted.next() {
+            // Answers to a peer that does not read must not pile up.
+            if self.wire.waiting() > FLUSH_AT
+                && let Err(end) = self.flush().await
+            {
+                for ticket in iter::once(pending).chain(permitted).map(|one| one.ticket()) {
+                    let outcome = Outcome::ConnectionClosed;
+                    self.service
+                        .audit
+                        .outcome(&self.facts, ticket, outcome, Duration::ZERO);
+                }
+                return Err(end);
+            }
             let (id, method, revision) = {
                 let call = pending.peek().call();
                 (call.id.clone(), call.method, call.revision)
