@@ -278,10 +278,7 @@ impl Slot {
         let beside = if id.is_empty() {
             self.named(ObjectClass::PUBLIC_KEY)
         } else {
-            vec![
-                Attribute::Class(ObjectClass::PUBLIC_KEY),
-                Attribute::Id(id),
-            ]
+            vec![Attribute::Class(ObjectClass::PUBLIC_KEY), Attribute::Id(id)]
         };
         let public = session.find_objects(&beside).map_err(failed)?;
         let public = public.first().copied();
@@ -457,8 +454,25 @@ fn prepare(scheme: Scheme, message: &[u8]) -> (Mechanism<'static>, Vec<u8>) {
     let info = |last: u8, digest: Vec<u8>| {
         let length = u8::try_from(digest.len()).unwrap_or(u8::MAX);
         let mut info = vec![
-            0x30, 0x11 + length, 0x30, 0x0d, 6, 9, 0x60, 0x86, 0x48, 1, 0x65, 3, 4, 2, last, 5, 0,
-            4, length,
+            0x30,
+            0x11 + length,
+            0x30,
+            0x0d,
+            6,
+            9,
+            0x60,
+            0x86,
+            0x48,
+            1,
+            0x65,
+            3,
+            4,
+            2,
+            last,
+            5,
+            0,
+            4,
+            length,
         ];
         info.extend(digest);
         info
@@ -586,7 +600,10 @@ mod tests {
             let (kind, read) = ec(attributes).unwrap();
             assert_eq!((kind, &read), (TokenKeyKind::Ec(Curve::P256), &point));
         }
-        let other = vec![Attribute::EcParams(P384.to_vec()), Attribute::EcPoint(point)];
+        let other = vec![
+            Attribute::EcParams(P384.to_vec()),
+            Attribute::EcPoint(point),
+        ];
         assert!(ec(other).is_none());
     }
 

@@ -283,13 +283,13 @@ mod tests {
         assert_eq!(uri.token_name(), "The CA");
         assert_eq!(uri.key_name(), "issuing");
         assert_eq!(uri.id.as_deref(), Some(&[1, 0xff][..]));
-        assert_eq!(
-            uri.module(),
-            Path::new("/usr/lib/softhsm/libsofthsm2.so")
-        );
+        assert_eq!(uri.module(), Path::new("/usr/lib/softhsm/libsofthsm2.so"));
         assert_eq!(uri.pin_source.as_deref(), Some(Path::new("/run/pin")));
         let short = KeyUri::parse("pkcs11:serial=12;id=%0A").unwrap();
-        assert_eq!((short.token_name(), short.key_name()), ("12".into(), "0a".into()));
+        assert_eq!(
+            (short.token_name(), short.key_name()),
+            ("12".into(), "0a".into())
+        );
         assert_eq!(short.module(), Path::new("p11-kit-proxy.so"));
         assert!(!short.has_pin());
         for plain in ["?pin-source=/run/pin", "?pin-source=file:///run/pin"] {
@@ -308,15 +308,30 @@ mod tests {
             ("pkcs11:token=a;object", UriError::Malformed),
             ("pkcs11:token=a;object=%4", UriError::Malformed),
             ("pkcs11:token=a;object=%zz", UriError::Malformed),
-            ("pkcs11:token=a;object=b;object=c", UriError::Twice("object".into())),
+            (
+                "pkcs11:token=a;object=b;object=c",
+                UriError::Twice("object".into()),
+            ),
             ("pkcs11:token=a;object=", UriError::Value("object")),
             ("pkcs11:token=a;object=b;type=cert", UriError::Value("type")),
-            ("pkcs11:token=a;object=b;slot=1", UriError::Unknown("slot".into())),
+            (
+                "pkcs11:token=a;object=b;slot=1",
+                UriError::Unknown("slot".into()),
+            ),
             ("pkcs11:token=a;object=b?pin-value=8642", UriError::PinValue),
             ("pkcs11:token=a;object=b;pin-value=8642", UriError::PinValue),
-            ("pkcs11:token=a;object=b?pin-source=pin", UriError::Value("pin-source")),
-            ("pkcs11:token=a;object=b?pin-source=%7ccat", UriError::Value("pin-source")),
-            ("pkcs11:token=a;object=b?module-path=x.so", UriError::Value("module-path")),
+            (
+                "pkcs11:token=a;object=b?pin-source=pin",
+                UriError::Value("pin-source"),
+            ),
+            (
+                "pkcs11:token=a;object=b?pin-source=%7ccat",
+                UriError::Value("pin-source"),
+            ),
+            (
+                "pkcs11:token=a;object=b?module-path=x.so",
+                UriError::Value("module-path"),
+            ),
         ] {
             assert_eq!(KeyUri::parse(text), Err(error), "{text}");
         }
@@ -349,7 +364,11 @@ mod tests {
         let uri = KeyUri::parse(&text).unwrap();
         write_atomic(&path, b"8642\n", 0o600).unwrap();
         assert_eq!(uri.pin().unwrap().unwrap().expose(), b"8642");
-        for (content, mode) in [(&b"8642\n"[..], 0o644), (b"\n", 0o600), (&[b'1'; 300], 0o600)] {
+        for (content, mode) in [
+            (&b"8642\n"[..], 0o644),
+            (b"\n", 0o600),
+            (&[b'1'; 300], 0o600),
+        ] {
             write_atomic(&path, content, mode).unwrap();
             let error = uri.pin().unwrap_err().to_string();
             assert!(error.contains("pin") && !error.contains("8642"), "{error}");
