@@ -16,8 +16,10 @@ mod algorithms;
 mod authorization;
 mod cli;
 mod configuration;
+mod confirmed;
 mod connect_listen;
 mod embed;
+mod crls;
 mod enrol;
 mod handshake;
 #[cfg(feature = "rmcp")]
@@ -29,6 +31,7 @@ mod memory;
 mod outage;
 mod pressure;
 mod protocol;
+mod renewal;
 mod revocation;
 mod rmcp;
 mod spiffe;
