@@ -12,6 +12,7 @@
 )]
 
 mod floor;
+mod floor_web;
 mod load;
 mod ours;
 mod pki;
@@ -21,6 +22,8 @@ mod report;
 mod run;
 mod served;
 mod soak;
+mod web;
+mod web_rows;
 
 use clap::{Parser, Subcommand};
 
