@@ -15,6 +15,7 @@
 mod est;
 mod floor;
 mod issuer;
+mod floor_web;
 mod load;
 mod ours;
 mod pki;
@@ -24,6 +25,8 @@ mod report;
 mod run;
 mod served;
 mod soak;
+mod web;
+mod web_rows;
 
 use clap::{Parser, Subcommand};
 
