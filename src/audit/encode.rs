@@ -11,6 +11,7 @@ use time::OffsetDateTime;
 pub(super) const TEXT_MAX: usize = 4096;
 
 /// Appends `n` in decimal.
+#[inline]
 pub(super) fn uint(out: &mut Vec<u8>, mut n: u64) {
     let mut digits = [0_u8; 20];
     let mut at = digits.len();
@@ -93,18 +94,21 @@ pub fn misleading(c: char) -> bool {
 }
 
 /// Appends `,"key":"text"`; `key` must be clean.
+#[inline]
 pub(super) fn field(out: &mut Vec<u8>, key: &str, text: &str) {
     name(out, key);
     string(out, text);
 }
 
 /// Appends `,"key":n`.
+#[inline]
 pub(super) fn number(out: &mut Vec<u8>, key: &str, n: u64) {
     name(out, key);
     uint(out, n);
 }
 
-/// Appends `,"key":` for a clean key.
+/// Appends `,"key":` for a clean key. Inlined, a key that is a constant is a store or two.
+#[inline]
 pub(super) fn name(out: &mut Vec<u8>, key: &str) {
     out.extend_from_slice(b",\"");
     out.extend_from_slice(key.as_bytes());
