@@ -9,6 +9,7 @@ use std::borrow::Cow;
 
 use super::id::RequestId;
 use super::object::{key_bytes, string_value};
+use super::plain::plain;
 
 /// A message, borrowed from its bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -219,18 +220,6 @@ struct Reader<'a> {
     max_depth: usize,
 }
 
-/// What ends or interrupts the run of ordinary bytes in a string: quote, backslash, control. Without
-/// short circuits, so that a loop over many bytes has no branches.
-const fn is_special(byte: u8) -> bool {
-    (byte < 0x20) | (byte == b'"') | (byte == b'\\')
-}
-
-fn is_plain(chunk: &[u8; 64]) -> bool {
-    !chunk
-        .iter()
-        .fold(false, |found, byte| found | is_special(*byte))
-}
-
 impl<'a> Reader<'a> {
     fn peek(&self) -> Option<u8> {
         self.bytes.get(self.at).copied()
@@ -397,7 +386,7 @@ impl<'a> Reader<'a> {
     fn string(&mut self) -> Result<(), Fault> {
         self.take(b'"')?;
         loop {
-            self.ordinary();
+            self.at += plain(&self.bytes[self.at..]);
             match self.peek() {
                 Some(b'"') => {
                     self.at += 1;
@@ -406,53 +395,6 @@ impl<'a> Reader<'a> {
                 Some(b'\\') => self.escape()?,
                 _ => return Err(self.fault()),
             }
-        }
-    }
-
-    /// Moves to the next quote, backslash or control character: eight bytes at a time where strings
-    /// are short, and behind that many at once, which the compiler compares side by side.
-    fn ordinary(&mut self) {
-        const NEAR: usize = 8;
-        const CHUNK: usize = 64;
-        for _ in 0..NEAR {
-            match self.word() {
-                Some(0) => self.at += 8,
-                Some(found) => {
-                    self.at += (found.trailing_zeros() / 8) as usize;
-                    return;
-                }
-                None => return self.ordinary_bytes(),
-            }
-        }
-        let (chunks, _) = self.bytes[self.at..].as_chunks::<CHUNK>();
-        let plain = chunks.iter().take_while(|chunk| is_plain(chunk)).count();
-        self.at += plain * CHUNK;
-        while let Some(found) = self.word() {
-            if found != 0 {
-                self.at += (found.trailing_zeros() / 8) as usize;
-                return;
-            }
-            self.at += 8;
-        }
-        self.ordinary_bytes();
-    }
-
-    /// Looks at the next eight bytes, if there are as many: the lowest bit that is set marks the
-    /// first byte that is not ordinary. Borrows only disturb higher bytes, so the lowest is exact.
-    fn word(&self) -> Option<u64> {
-        const ONES: u64 = 0x0101_0101_0101_0101;
-        const HIGH: u64 = 0x8080_8080_8080_8080;
-        let zero = |word: u64| word.wrapping_sub(ONES) & !word & HIGH;
-        let word = u64::from_le_bytes(*self.bytes.get(self.at..)?.first_chunk()?);
-        let quote = zero(word ^ (ONES * u64::from(b'"')));
-        let slash = zero(word ^ (ONES * u64::from(b'\\')));
-        let control = word.wrapping_sub(ONES * 0x20) & !word & HIGH;
-        Some(quote | slash | control)
-    }
-
-    fn ordinary_bytes(&mut self) {
-        while self.peek().is_some_and(|byte| !is_special(byte)) {
-            self.at += 1;
         }
     }
 
