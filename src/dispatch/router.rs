@@ -111,12 +111,10 @@ impl Router {
         (ticket, self.route(permitted.into_call(), context))
     }
 
-    fn route(self: &Arc<Self>, call: Call, mut context: Context) -> Dispatched {
+    fn route(self: &Arc<Self>, mut call: Call, mut context: Context) -> Dispatched {
         let (method, revision) = (call.method, call.revision);
         if revision.is_modern() {
-            context
-                .client_capabilities
-                .clone_from(&call.meta.capabilities);
+            context.client_capabilities = call.meta.capabilities.take();
         }
         match call.detail {
             Detail::Nothing => self.own(method, &call.name, revision),

@@ -3,6 +3,8 @@
 
 use std::borrow::Cow;
 
+use super::plain::plain;
+
 /// Why an object cannot be walked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ObjectError {
@@ -94,7 +96,11 @@ impl<'a> Iterator for Fields<'a> {
 /// not looked at any further: the scan found it to be UTF-8.
 pub(super) fn key_bytes(raw: &[u8]) -> Option<Cow<'_, [u8]>> {
     let inner = raw.strip_prefix(b"\"")?.strip_suffix(b"\"")?;
-    if !inner.contains(&b'\\') {
+    // Keys are short; a loop without an early exit is looked at many bytes at a time.
+    if !inner
+        .iter()
+        .fold(false, |found, byte| found | (*byte == b'\\'))
+    {
         return Some(Cow::Borrowed(inner));
     }
     string_value(raw).map(|text| Cow::Owned(text.into_owned().into_bytes()))
@@ -160,26 +166,18 @@ impl<'a> Walk<'a> {
         &self.bytes[from..self.at.min(self.bytes.len())]
     }
 
-    /// Keys and most values are short: a search that begins with many bytes at once would cost more
-    /// than it saves.
+    /// Keys and most values are short: a search that is quick over kilobytes costs more than it
+    /// saves there.
     fn string(&mut self) {
-        const NEAR: usize = 24;
+        const NEAR: usize = 32;
         self.at += 1;
-        let near = self.bytes.len().min(self.at.saturating_add(NEAR));
-        while self.at < near {
-            match self.bytes[self.at] {
-                b'"' => {
-                    self.at += 1;
-                    return;
-                }
-                b'\\' => self.at += 2,
-                _ => self.at += 1,
-            }
+        let rest = self.bytes.get(self.at..).unwrap_or_default();
+        let near = &rest[..rest.len().min(NEAR)];
+        self.at += plain(near);
+        if self.peek() == Some(b'"') {
+            self.at += 1;
+            return;
         }
-        self.long_string();
-    }
-
-    fn long_string(&mut self) {
         while let Some(found) =
             memchr::memchr2(b'"', b'\\', self.bytes.get(self.at..).unwrap_or_default())
         {
