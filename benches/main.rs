@@ -14,8 +14,8 @@
 
 mod est;
 mod floor;
-mod issuer;
 mod floor_web;
+mod issuer;
 mod load;
 mod ours;
 mod pki;

@@ -8,8 +8,8 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::est::{self, Coming};
-use crate::issuer;
 use crate::floor::Speech;
+use crate::issuer;
 use crate::load::{self, CallCost, Crowd, Expect, HandshakeCost, Line, Outcome};
 use crate::ours::Ours;
 use crate::pki::{self, Pki};

@@ -18,8 +18,8 @@ mod cli;
 mod configuration;
 mod confirmed;
 mod connect_listen;
-mod embed;
 mod crls;
+mod embed;
 mod enrol;
 mod handshake;
 #[cfg(feature = "rmcp")]
