@@ -7,11 +7,8 @@
 //! nothing more is taken from it.
 
 use std::collections::VecDeque;
-<<<<<<< HEAD
-use std::iter;
-=======
 use std::future::poll_fn;
->>>>>>> hot
+use std::iter;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -547,7 +544,8 @@ impl<W: Wire> Session<'_, W> {
             );
         }
         let mut now = clock::monotonic();
-<<<<<<< HEAD
+        self.hear(now);
+        let stale = self.service.registry_is_stale(now);
         let mut permitted = batch.permitted.into_iter();
         while let Some(pending) = permitted.next() {
             // Answers to a peer that does not read must not pile up.
@@ -562,11 +560,6 @@ impl<W: Wire> Session<'_, W> {
                 }
                 return Err(end);
             }
-=======
-        self.hear(now);
-        let stale = self.service.registry_is_stale(now);
-        for pending in batch.permitted {
->>>>>>> hot
             let (id, method, revision) = {
                 let call = pending.peek().call();
                 (call.id.clone(), call.method, call.revision)
