@@ -6,6 +6,7 @@ mod encode;
 pub mod files;
 mod header;
 mod offer;
+mod outline;
 pub mod own;
 pub mod prompts;
 mod provider;

@@ -243,6 +243,14 @@ impl Cancel {
         Self(Some(Arc::default()))
     }
 
+    /// Itself, where nobody else holds it and nobody has cancelled: it can serve another call.
+    #[must_use]
+    pub fn unused(self) -> Option<Self> {
+        let inner = self.0.as_ref()?;
+        let unused = Arc::strong_count(inner) == 1 && !inner.cancelled.load(Ordering::Acquire);
+        unused.then_some(self)
+    }
+
     /// Cancels; again does nothing.
     pub fn cancel(&self) {
         if let Some(inner) = &self.0 {

@@ -169,6 +169,22 @@ impl ToolResult {
         }
     }
 
+    /// About how many bytes [`Self::encode_members`] appends.
+    #[must_use]
+    pub fn size_hint(&self) -> usize {
+        match self {
+            Self::Encoded(members) => members.len(),
+            Self::Parts {
+                content,
+                structured,
+                ..
+            } => {
+                let blocks = content.iter().map(Content::size_hint).sum::<usize>();
+                blocks + structured.as_ref().map_or(0, String::len) + 64
+            }
+        }
+    }
+
     /// Appends the members of the result object, without braces.
     pub fn encode_members(&self, out: &mut Vec<u8>) {
         match self {
@@ -199,6 +215,24 @@ impl ToolResult {
 }
 
 impl Content {
+    /// About how many bytes it takes as JSON.
+    fn size_hint(&self) -> usize {
+        let payload = match self {
+            Self::Raw(block) => block.len(),
+            Self::Text(text) => text.len(),
+            Self::Image { data, .. } | Self::Audio { data, .. } => data.len() / 3 * 4,
+            Self::ResourceLink { uri, name, .. } => uri.len() + name.len(),
+            Self::Resource { uri, body, .. } => {
+                uri.len()
+                    + match body {
+                        Body::Text(text) => text.len(),
+                        Body::Blob(data) => data.len() / 3 * 4,
+                    }
+            }
+        };
+        payload + 96
+    }
+
     /// Appends the block as a JSON object.
     pub fn encode(&self, out: &mut Vec<u8>) {
         match self {

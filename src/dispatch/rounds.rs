@@ -29,11 +29,11 @@ const STATE_SECONDS: i64 = 3600;
 /// What a provider is called for.
 pub(super) enum What {
     /// A tool by the provider's own name.
-    Tool(String, Arguments),
+    Tool(Arc<str>, Arguments),
     /// A resource.
     Resource,
     /// A prompt by the provider's own name.
-    Prompt(String, Vec<(String, String)>),
+    Prompt(Arc<str>, Vec<(String, String)>),
 }
 
 /// One call of a method that may take several rounds.
