@@ -28,8 +28,11 @@ mod pressure;
 mod protocol;
 mod revocation;
 mod rmcp;
+mod secrets;
 mod spiffe;
 mod streams;
 mod subtree;
+#[cfg(feature = "cryptoki")]
+mod token;
 mod transports;
 mod websocket;
