@@ -1,4 +1,5 @@
 //! The load: connections, lines in flight, handshakes, idle crowds; and what each cost the server.
+//! `web.rs` does the same over WebSocket and HTTP.
 
 use std::error::Error;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -44,6 +45,24 @@ impl Line {
         }
     }
 
+    /// A `tools/call` of an older revision.
+    pub(crate) fn legacy_call(tool: &str, arguments: &str) -> Self {
+        let tail = format!(
+            r#","method":"tools/call","params":{{"name":"{tool}","arguments":{arguments}}}}}"#
+        );
+        Self {
+            head: br#"{"jsonrpc":"2.0","id":"#.to_vec(),
+            tail: (tail + "\n").into_bytes(),
+        }
+    }
+
+    /// The message without the end of the line.
+    pub(crate) fn message(&self, id: u64) -> Vec<u8> {
+        let mut out = self.bytes(id);
+        out.pop();
+        out
+    }
+
     /// The whole line.
     pub(crate) fn bytes(&self, id: u64) -> Vec<u8> {
         let mut out = Vec::new();
@@ -70,7 +89,7 @@ pub(crate) enum Expect {
 
 impl Expect {
     /// The first answer of a connection is read whole, the others at their beginning.
-    fn check(self, line: &[u8], first: bool) -> Outcome<()> {
+    pub(crate) fn check(self, line: &[u8], first: bool) -> Outcome<()> {
         if self == Self::Echo {
             return Ok(());
         }
@@ -150,10 +169,10 @@ pub(crate) struct CallCost {
 }
 
 #[derive(Default)]
-struct Counts {
-    calls: AtomicU64,
-    received: AtomicU64,
-    stop: AtomicBool,
+pub(crate) struct Counts {
+    pub(crate) calls: AtomicU64,
+    pub(crate) received: AtomicU64,
+    pub(crate) stop: AtomicBool,
 }
 
 /// `connections` with `in_flight` requests each, for `window` after a warm-up of a quarter of it.
@@ -178,6 +197,18 @@ pub(crate) async fn calls(
             counts.clone(),
         ));
     }
+    let request = line.bytes(100_000).len();
+    watched(server, &counts, tasks, request, window).await
+}
+
+/// What the calls of these tasks cost the server in `window`, after a warm-up of a quarter of it.
+pub(crate) async fn watched(
+    server: &Server,
+    counts: &Counts,
+    mut tasks: tokio::task::JoinSet<Outcome<()>>,
+    request_bytes: usize,
+    window: Duration,
+) -> Outcome<CallCost> {
     let watched = async {
         tokio::time::sleep(window / 4).await;
         let read = || -> Outcome<_> {
@@ -206,13 +237,11 @@ pub(crate) async fn calls(
         ended??;
     }
     let calls = (after.2 - before.2).max(1);
-    let mut sample = Vec::new();
-    line.write(100_000, &mut sample);
     #[allow(clippy::cast_precision_loss, reason = "a rate for people")]
     Ok(CallCost {
         cpu: Duration::from_nanos(u64::try_from((after.0 - before.0).as_nanos())? / calls),
         per_second: calls as f64 / (after.1 - before.1).as_secs_f64(),
-        request_bytes: sample.len() as u64,
+        request_bytes: request_bytes as u64,
         answer_bytes: (after.3 - before.3) / calls,
     })
 }
@@ -374,9 +403,9 @@ pub(crate) async fn crowd(
 ) -> Outcome<Crowd> {
     let weigh = || server.settled_memory().map_err(|e| e.to_string());
     // Thread stacks, allocator arenas and lazily made tables are not the connections' cost.
-    drop(open(server, pki, line, expect, 200).await?);
+    drop(open(server.address, pki, line, expect, 200).await?);
     let before = weigh()?;
-    let streams = open(server, pki, line, expect, size).await?;
+    let streams = open(server.address, pki, line, expect, size).await?;
     let after = weigh()?;
     let share = |before: u64, after: u64| after.saturating_sub(before) / size as u64;
     Ok(Crowd {
@@ -388,8 +417,8 @@ pub(crate) async fn crowd(
     })
 }
 
-async fn open(
-    server: &Server,
+pub(crate) async fn open(
+    address: SocketAddr,
     pki: &Pki,
     line: &Line,
     expect: Expect,
@@ -403,8 +432,7 @@ async fn open(
     let next = Arc::new(AtomicUsize::new(0));
     let mut tasks = tokio::task::JoinSet::new();
     for _ in 0..WIDTH {
-        let (configs, next, line, address) =
-            (configs.clone(), next.clone(), line.clone(), server.address);
+        let (configs, next, line) = (configs.clone(), next.clone(), line.clone());
         tasks.spawn(async move {
             let mut mine = Vec::new();
             loop {

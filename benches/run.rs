@@ -7,12 +7,16 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use crate::est::{self, Coming};
+use crate::floor::Speech;
+use crate::issuer;
 use crate::load::{self, CallCost, Crowd, Expect, HandshakeCost, Line, Outcome};
 use crate::ours::Ours;
 use crate::pki::{self, Pki};
 use crate::process::Server;
 use crate::registry;
 use crate::report::{Report, Row, Target, median};
+use crate::web_rows;
 
 /// How many client certificates take turns.
 const CLIENTS: usize = 64;
@@ -31,7 +35,7 @@ pub(crate) struct RunArgs {
     only: Option<String>,
     /// The size of the idle crowd; lowered to what the descriptor limit allows.
     #[arg(long, default_value_t = 10_000)]
-    crowd: usize,
+    pub(crate) crowd: usize,
     /// Measures the floor and nothing else.
     #[arg(long)]
     floor_only: bool,
@@ -43,20 +47,20 @@ pub(crate) struct RunArgs {
     program: Option<PathBuf>,
 }
 
-struct Bench {
-    args: RunArgs,
-    window: Duration,
+pub(crate) struct Bench {
+    pub(crate) args: RunArgs,
+    pub(crate) window: Duration,
     turns: usize,
-    pki: Pki,
+    pub(crate) pki: Pki,
     ours: Option<Ours>,
-    runtime: tokio::runtime::Runtime,
-    report: Report,
+    pub(crate) runtime: tokio::runtime::Runtime,
+    pub(crate) report: Report,
 }
 
 /// What was measured, turn by turn.
-struct Turns<T> {
+pub(crate) struct Turns<T> {
     floor: Vec<T>,
-    ours: Vec<T>,
+    pub(crate) ours: Vec<T>,
 }
 
 impl<T> Turns<T> {
@@ -98,6 +102,7 @@ pub(crate) fn main(args: &RunArgs) -> Result<bool, Box<dyn Error>> {
     bench.limit_crowd()?;
     bench.calls("calls-1", 1, Target::Ratio(1.5))?;
     bench.calls("calls-16", 16, Target::Above(3.5))?;
+    web_rows::run(&mut bench)?;
     bench.large("large-arguments", LARGE, 1)?;
     bench.large("large-results", 1, LARGE)?;
     bench.handshakes("handshakes-full", false)?;
@@ -107,6 +112,8 @@ pub(crate) fn main(args: &RunArgs) -> Result<bool, Box<dyn Error>> {
     bench.command()?;
     bench.bridge()?;
     bench.registry()?;
+    bench.issuances()?;
+    bench.issuer()?;
     bench.finish()
 }
 
@@ -119,12 +126,12 @@ fn millis(span: Duration) -> f64 {
 }
 
 /// Errors that crossed threads, for those that do not.
-fn here<T>(outcome: Outcome<T>) -> Result<T, Box<dyn Error>> {
+pub(crate) fn here<T>(outcome: Outcome<T>) -> Result<T, Box<dyn Error>> {
     outcome.map_err(|error| error.to_string().into())
 }
 
 impl Bench {
-    fn wanted(&self, key: &str) -> bool {
+    pub(crate) fn wanted(&self, key: &str) -> bool {
         let wanted = self
             .args
             .only
@@ -161,9 +168,23 @@ impl Bench {
     }
 
     fn floor(&self, crl: bool, answer: Option<usize>) -> Result<Server, Box<dyn Error>> {
+        self.floor_of(Speech::Lines, crl, answer)
+    }
+
+    pub(crate) fn floor_of(
+        &self,
+        speech: Speech,
+        crl: bool,
+        answer: Option<usize>,
+    ) -> Result<Server, Box<dyn Error>> {
         let mut command = Command::new(std::env::current_exe()?);
         let file = |flag: &str, path: &Path| [flag.into(), path.as_os_str().to_owned()];
-        command.arg("floor");
+        command.arg("floor").arg("--speak").arg(match speech {
+            Speech::Lines => "lines",
+            Speech::Websocket => "websocket",
+            Speech::Http1 => "http1",
+            Speech::Http2 => "http2",
+        });
         command.args(file("--cert", &self.pki.server_cert));
         command.args(file("--key", &self.pki.server_key));
         command.args(file("--roots", &self.pki.root));
@@ -179,7 +200,7 @@ impl Bench {
     }
 
     /// Floor and ours, one after the other, as often as asked.
-    fn in_turns<T>(
+    pub(crate) fn in_turns<T>(
         &self,
         floor: &Server,
         ours: Option<&Server>,
@@ -202,11 +223,11 @@ impl Bench {
         Ok(turns)
     }
 
-    fn serve(&self) -> Result<Option<Server>, Box<dyn Error>> {
+    pub(crate) fn serve(&self) -> Result<Option<Server>, Box<dyn Error>> {
         self.ours.as_ref().map(Ours::serve).transpose()
     }
 
-    fn call_row(
+    pub(crate) fn call_row(
         &mut self,
         key: &'static str,
         measure: String,
@@ -491,6 +512,86 @@ impl Bench {
         let count = if self.args.quick { 20_000 } else { 1_000_000 };
         let dir = tempfile::tempdir_in("target")?;
         self.report.rows.extend(registry::rows(dir.path(), count)?);
+        Ok(())
+    }
+
+    /// `ca serve`: certificates a second.
+    fn issuances(&mut self) -> Result<(), Box<dyn Error>> {
+        if !self.wanted("est") {
+            return Ok(());
+        }
+        let Some(ours) = &self.ours else {
+            return Ok(());
+        };
+        let count = if self.args.quick { 400 } else { 4_000 };
+        let server = ours.serve_ca()?;
+        for (key, coming, how) in [
+            ("est", Coming::Afresh, "a connection each"),
+            ("est-kept", Coming::Kept, "connections kept"),
+        ] {
+            let (root, registry) = (&self.pki.root, ours.registry());
+            let rate = est::rate(&server, root, &registry, coming, count);
+            self.report.rows.push(Row {
+                key,
+                measure: format!("certificates by EST, each on disk before its answer, {how}"),
+                unit: "a second",
+                floor: None,
+                ours: Some(here(self.runtime.block_on(rate))?),
+                target: Target::AtLeast(400.0),
+                detail: json!({ "certificates": count }),
+            });
+        }
+        Ok(())
+    }
+
+    /// An issuer is revoked with the crowd under it.
+    fn issuer(&mut self) -> Result<(), Box<dyn Error>> {
+        if !self.wanted("issuer") {
+            return Ok(());
+        }
+        let Some(ours) = &self.ours else {
+            return Ok(());
+        };
+        let size = self.args.crowd;
+        let mut all = Vec::new();
+        for turn in 0..if self.args.quick { 1 } else { 3 } {
+            let name = format!("farm-{turn}");
+            let members = ours.delegate(&name, 16)?;
+            let server = ours.serve()?;
+            let revoke = || ours.revoke(&name);
+            all.push(issuer::revoked(&server, &members, &self.pki, size, revoke)?);
+        }
+        let of = |read: fn(&issuer::Closed) -> f64| median(all.iter().map(read).collect());
+        let each = |read: fn(&issuer::Closed) -> f64| all.iter().map(read).collect::<Vec<_>>();
+        let detail = json!({
+            "close_ms": each(|one| millis(one.took)),
+            "usual_us": each(|one| micros(one.usual)),
+            "meanwhile_us": each(|one| micros(one.meanwhile)),
+            "calls": all.iter().map(|one| one.calls).collect::<Vec<_>>(),
+        });
+        let rows = [
+            Row {
+                key: "issuer-close",
+                measure: format!(
+                    "from the start of `ca revoke` of an issuer to the close of the last of {size}"
+                ),
+                unit: "ms",
+                floor: None,
+                ours: of(|one| millis(one.took)),
+                target: Target::AtMost(500.0),
+                detail: detail.clone(),
+            },
+            Row {
+                key: "issuer-bystander",
+                measure: "99th percentile of calls beside it; floor: before".to_owned(),
+                unit: "µs",
+                floor: of(|one| micros(one.usual)),
+                ours: of(|one| micros(one.meanwhile)),
+                target: Target::Ratio(2.0),
+                detail,
+            },
+        ];
+        self.report.rows.extend(rows);
         Ok(())
     }
 

@@ -14,7 +14,7 @@ use crate::config::Config;
 use crate::dispatch::{Cursors, Router, RouterOptions};
 use crate::listener::{ListenError, LiveIndex};
 use crate::mcp::ServerInfo;
-use crate::registry::{self, Feed, StoreError, View};
+use crate::registry::{self, Feed, Store, StoreError, View};
 use crate::secret::Secret;
 use crate::session::{Service, ServiceParts};
 use crate::tls::{
@@ -29,6 +29,9 @@ use super::status::Counters;
 /// Why a server does not start. Every message names the file, the address or the key.
 #[derive(Debug, thiserror::Error)]
 pub enum ServerError {
+    /// Every mistake in the configuration.
+    #[error("{0}")]
+    Configuration(String),
     /// The registry.
     #[error(transparent)]
     Registry(#[from] StoreError),
@@ -84,6 +87,7 @@ pub struct Assembled {
     pub counters: Arc<Counters>,
     pub(super) trust: Arc<Trust>,
     pub(super) view: Arc<View>,
+    pub(super) store: Arc<dyn Store>,
 }
 
 /// Puts the parts together. `extra` providers come before the built-in ones, by their names.
@@ -99,7 +103,7 @@ pub async fn assemble(
     let identity = load_identity(config)?;
     let (audit, _) = AuditLog::open(config.audit.clone())?;
     let store = registry::open(&config.registry.place, true).await?;
-    let (feed, view) = Feed::load(store, server_name()).await?;
+    let (feed, view) = Feed::load(Arc::clone(&store), server_name()).await?;
     load_own_crl(config, &view).map_err(ServerError::OwnCrl)?;
     let trust = Trust::load(&config.anchors, &config.permission_oid, Arc::clone(&view));
     let trust = Arc::new(trust.map_err(ServerError::Trust)?);
@@ -140,6 +144,7 @@ pub async fn assemble(
         http: config.http.clone(),
         max_staleness: config.registry.max_staleness,
     });
+    counters.watch(&service);
     Ok(Assembled {
         service,
         tls,
@@ -148,6 +153,7 @@ pub async fn assemble(
         counters,
         trust,
         view,
+        store,
     })
 }
 

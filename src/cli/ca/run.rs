@@ -174,17 +174,25 @@ impl Bench<'_> {
             for (at, revoked) in all.iter().enumerate() {
                 // One CRL names them all.
                 let last = at + 1 == all.len();
-                reports.push(self.revoke_report(revoked, last.then_some(&*store)).await);
+                reports.push(
+                    self.revoke_report(revoked, last.then_some(&*store), *wait)
+                        .await,
+                );
             }
             return Ok(CaOutcome::RevokeAll(reports));
         }
         let revoked = revoke(&*store, key, *reason, &actor(), *wait, self.now).await?;
         Ok(CaOutcome::Revoke(
-            self.revoke_report(&revoked, Some(&*store)).await,
+            self.revoke_report(&revoked, Some(&*store), *wait).await,
         ))
     }
 
-    async fn revoke_report(&self, revoked: &Revoked, store: Option<&dyn Store>) -> RevokeReport {
+    async fn revoke_report(
+        &self,
+        revoked: &Revoked,
+        store: Option<&dyn Store>,
+        wait: Duration,
+    ) -> RevokeReport {
         let crl = match store {
             Some(store) => self.crl_after(&revoked.enrolment, store).await,
             None => Ok(None),
@@ -196,7 +204,7 @@ impl Bench<'_> {
         RevokeReport {
             certificate: CertificateView::new(&revoked.enrolment, self.now),
             already: revoked.already,
-            servers: ConfirmationView::new(&revoked.confirmation),
+            servers: ConfirmationView::new(&revoked.confirmation, wait),
             crl,
             no_crl,
         }
