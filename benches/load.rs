@@ -374,9 +374,9 @@ pub(crate) async fn crowd(
 ) -> Outcome<Crowd> {
     let weigh = || server.settled_memory().map_err(|e| e.to_string());
     // Thread stacks, allocator arenas and lazily made tables are not the connections' cost.
-    drop(open(server, pki, line, expect, 200).await?);
+    drop(open(server.address, pki, line, expect, 200).await?);
     let before = weigh()?;
-    let streams = open(server, pki, line, expect, size).await?;
+    let streams = open(server.address, pki, line, expect, size).await?;
     let after = weigh()?;
     let share = |before: u64, after: u64| after.saturating_sub(before) / size as u64;
     Ok(Crowd {
@@ -388,8 +388,8 @@ pub(crate) async fn crowd(
     })
 }
 
-async fn open(
-    server: &Server,
+pub(crate) async fn open(
+    address: SocketAddr,
     pki: &Pki,
     line: &Line,
     expect: Expect,
@@ -403,8 +403,7 @@ async fn open(
     let next = Arc::new(AtomicUsize::new(0));
     let mut tasks = tokio::task::JoinSet::new();
     for _ in 0..WIDTH {
-        let (configs, next, line, address) =
-            (configs.clone(), next.clone(), line.clone(), server.address);
+        let (configs, next, line) = (configs.clone(), next.clone(), line.clone());
         tasks.spawn(async move {
             let mut mine = Vec::new();
             loop {

@@ -1,8 +1,9 @@
 //! What Countersign costs, against a floor that lives beside it. `scripts/bench` runs this.
 //!
-//! One program with four parts: `run` (the load and the table), `floor` (the floor's server, which
+//! One program with several parts: `run` (the load and the table), `floor` (the floor's server, which
 //! `run` starts), `served` (Countersign as a library, with a tool that moves as many bytes as it is
-//! told to) and `soak` (the load for a long time). Floor and server are measured in turns within one run, so that a machine that
+//! told to), `registry` and `crowd` (parts that need a process of their own) and `soak` (the load for
+//! a long time). Floor and server are measured in turns within one run, so that a machine that
 //! changes its speed changes it for both; of the turns the median counts.
 #![allow(
     clippy::disallowed_methods,
@@ -11,7 +12,9 @@
     reason = "a load generator reads the clock and the environment, and its output is a table"
 )]
 
+mod est;
 mod floor;
+mod issuer;
 mod load;
 mod ours;
 mod pki;
@@ -44,6 +47,8 @@ enum Part {
     Soak(soak::SoakArgs),
     /// One part of the measures of the registry, which `run` starts.
     Registry(registry::RegistryArgs),
+    /// A crowd of idle connections, which `run` starts.
+    Crowd(issuer::CrowdArgs),
     /// Measures everything and prints the table.
     Run(run::RunArgs),
 }
@@ -53,6 +58,7 @@ fn main() -> std::process::ExitCode {
         Part::Floor(arguments) => floor::main(&arguments).map(|()| true),
         Part::Served(arguments) => served::main(&arguments).map(|()| true),
         Part::Registry(arguments) => registry::main(&arguments).map(|()| true),
+        Part::Crowd(arguments) => issuer::main(&arguments).map(|()| true),
         Part::Soak(arguments) => soak::main(&arguments),
         Part::Run(arguments) => run::main(&arguments),
     };

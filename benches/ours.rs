@@ -62,16 +62,26 @@ impl Ours {
     }
 
     fn ca(&self, arguments: &[&str]) -> Result<(), Box<dyn Error>> {
+        let mut command = self.ca_command("ca", arguments);
+        if arguments[0] == "issue" {
+            command.arg("--out").arg(self.dir.join("clients"));
+        }
+        Self::done(command)
+    }
+
+    /// A command of the CA in this folder.
+    fn ca_command(&self, folder: &str, arguments: &[&str]) -> Command {
         let mut command = Command::new(&self.program);
         command.arg("ca").args(arguments);
-        command.arg("--ca").arg(self.dir.join("ca"));
+        command.arg("--ca").arg(self.dir.join(folder));
         command.arg("--registry").arg(self.registry());
         command
             .arg("--passphrase-file")
             .arg(self.dir.join("passphrase"));
-        if arguments[0] == "issue" {
-            command.arg("--out").arg(self.dir.join("clients"));
-        }
+        command
+    }
+
+    fn done(mut command: Command) -> Result<(), Box<dyn Error>> {
         let done = command.stdin(Stdio::null()).output()?;
         if !done.status.success() {
             return Err(format!("{command:?}: {}", String::from_utf8_lossy(&done.stderr)).into());
@@ -79,7 +89,7 @@ impl Ours {
         Ok(())
     }
 
-    fn registry(&self) -> PathBuf {
+    pub(crate) fn registry(&self) -> PathBuf {
         self.dir.join("registry.sqlite")
     }
 
@@ -88,6 +98,43 @@ impl Ours {
         let file = |end: &str| self.dir.join("clients").join(format!("{name}.{end}"));
         self.pki.clients.push((file("crt"), file("key")));
         Ok(())
+    }
+
+    /// A delegate of this name, and so many certificates that it signed.
+    pub(crate) fn delegate(&self, name: &str, members: usize) -> Result<Pki, Box<dyn Error>> {
+        let ttl = ["--grant", "*", "--ttl", "12h"];
+        let mut command = self.ca_command("ca", &["delegate", name]);
+        command.args(ttl).arg("--out").arg(self.dir.join(name));
+        Self::done(command)?;
+        let out = self.dir.join(format!("{name}-members"));
+        let mut pki = Pki {
+            clients: Vec::new(),
+            ..self.pki.clone()
+        };
+        for n in 0..members {
+            let member = format!("{name}-{n:02}");
+            let mut command = self.ca_command(name, &["issue", &member, "--offline"]);
+            command.args(["--grant", "*"]).arg("--out").arg(&out);
+            Self::done(command)?;
+            let file = |end: &str| out.join(format!("{member}.{end}"));
+            pki.clients.push((file("crt"), file("key")));
+        }
+        Ok(pki)
+    }
+
+    /// Until every live server has applied it.
+    pub(crate) fn revoke(&self, name: &str) -> Result<(), Box<dyn Error>> {
+        self.ca(&["revoke", name])
+    }
+
+    /// The CA's own server, for whoever comes as often as they like.
+    pub(crate) fn serve_ca(&self) -> Result<Server, Box<dyn Error>> {
+        let address = TcpListener::bind(("127.0.0.1", 0))?.local_addr()?;
+        let listen = address.to_string();
+        let free = ["--no-crl", "--per-source", "1000000"];
+        let mut command = self.ca_command("ca", &["serve", "--listen", &listen]);
+        command.args(free);
+        Server::start_at(&mut command, address)
     }
 
     fn config(&self) -> Result<(PathBuf, SocketAddr), Box<dyn Error>> {

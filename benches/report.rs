@@ -13,6 +13,8 @@ pub(crate) enum Target {
     Above(f64),
     /// Ours at most this, in the row's unit.
     AtMost(f64),
+    /// Ours at least this, in the row's unit.
+    AtLeast(f64),
     /// Not judged.
     None,
 }
@@ -38,6 +40,7 @@ impl Row {
             Target::Ratio(most) => Some(ours <= most * self.floor?),
             Target::Above(most) => Some(ours <= most + self.floor?),
             Target::AtMost(most) => Some(ours <= most),
+            Target::AtLeast(least) => Some(ours >= least),
             Target::None => None,
         }
     }
@@ -51,6 +54,7 @@ impl Row {
             Target::Ratio(most) => format!("at most {most} × floor"),
             Target::Above(most) => format!("at most floor + {most} {}", self.unit),
             Target::AtMost(most) => format!("at most {most} {}", self.unit),
+            Target::AtLeast(least) => format!("at least {least} {}", self.unit),
             Target::None => String::new(),
         }
     }

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use crate::est::{self, Coming};
+use crate::issuer;
 use crate::load::{self, CallCost, Crowd, Expect, HandshakeCost, Line, Outcome};
 use crate::ours::Ours;
 use crate::pki::{self, Pki};
@@ -107,6 +109,8 @@ pub(crate) fn main(args: &RunArgs) -> Result<bool, Box<dyn Error>> {
     bench.command()?;
     bench.bridge()?;
     bench.registry()?;
+    bench.issuances()?;
+    bench.issuer()?;
     bench.finish()
 }
 
@@ -491,6 +495,86 @@ impl Bench {
         let count = if self.args.quick { 20_000 } else { 1_000_000 };
         let dir = tempfile::tempdir_in("target")?;
         self.report.rows.extend(registry::rows(dir.path(), count)?);
+        Ok(())
+    }
+
+    /// `ca serve`: certificates a second.
+    fn issuances(&mut self) -> Result<(), Box<dyn Error>> {
+        if !self.wanted("est") {
+            return Ok(());
+        }
+        let Some(ours) = &self.ours else {
+            return Ok(());
+        };
+        let count = if self.args.quick { 400 } else { 4_000 };
+        let server = ours.serve_ca()?;
+        for (key, coming, how) in [
+            ("est", Coming::Afresh, "a connection each"),
+            ("est-kept", Coming::Kept, "connections kept"),
+        ] {
+            let (root, registry) = (&self.pki.root, ours.registry());
+            let rate = est::rate(&server, root, &registry, coming, count);
+            self.report.rows.push(Row {
+                key,
+                measure: format!("certificates by EST, each on disk before its answer, {how}"),
+                unit: "a second",
+                floor: None,
+                ours: Some(here(self.runtime.block_on(rate))?),
+                target: Target::AtLeast(400.0),
+                detail: json!({ "certificates": count }),
+            });
+        }
+        Ok(())
+    }
+
+    /// An issuer is revoked with the crowd under it.
+    fn issuer(&mut self) -> Result<(), Box<dyn Error>> {
+        if !self.wanted("issuer") {
+            return Ok(());
+        }
+        let Some(ours) = &self.ours else {
+            return Ok(());
+        };
+        let size = self.args.crowd;
+        let mut all = Vec::new();
+        for turn in 0..if self.args.quick { 1 } else { 3 } {
+            let name = format!("farm-{turn}");
+            let members = ours.delegate(&name, 16)?;
+            let server = ours.serve()?;
+            let revoke = || ours.revoke(&name);
+            all.push(issuer::revoked(&server, &members, &self.pki, size, revoke)?);
+        }
+        let of = |read: fn(&issuer::Closed) -> f64| median(all.iter().map(read).collect());
+        let each = |read: fn(&issuer::Closed) -> f64| all.iter().map(read).collect::<Vec<_>>();
+        let detail = json!({
+            "close_ms": each(|one| millis(one.took)),
+            "usual_us": each(|one| micros(one.usual)),
+            "meanwhile_us": each(|one| micros(one.meanwhile)),
+            "calls": all.iter().map(|one| one.calls).collect::<Vec<_>>(),
+        });
+        let rows = [
+            Row {
+                key: "issuer-close",
+                measure: format!(
+                    "from the start of `ca revoke` of an issuer to the close of the last of {size}"
+                ),
+                unit: "ms",
+                floor: None,
+                ours: of(|one| millis(one.took)),
+                target: Target::AtMost(500.0),
+                detail: detail.clone(),
+            },
+            Row {
+                key: "issuer-bystander",
+                measure: "99th percentile of calls beside it; floor: before".to_owned(),
+                unit: "µs",
+                floor: of(|one| micros(one.usual)),
+                ours: of(|one| micros(one.meanwhile)),
+                target: Target::Ratio(2.0),
+                detail,
+            },
+        ];
+        self.report.rows.extend(rows);
         Ok(())
     }
 

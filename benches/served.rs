@@ -54,6 +54,7 @@ impl Provider for Mover {
                 idempotent: true,
                 open_world: false,
             },
+            more: String::new(),
         }]
     }
 

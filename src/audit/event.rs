@@ -192,7 +192,23 @@ pub enum Event<'a> {
         kind: &'a str,
         /// The certificate that it is about.
         fingerprint: Fingerprint,
+        /// Of a revocation: whose it was, and who revoked it, when and why. None where the registry
+        /// could not be asked.
+        revocation: Option<Revoked<'a>>,
     },
+}
+
+/// A revocation as the registry has it.
+#[derive(Clone, Copy, Debug)]
+pub struct Revoked<'a> {
+    /// The name that was enrolled.
+    pub name: &'a str,
+    /// Who did it: `user@host`.
+    pub by: &'a str,
+    /// Why, by its name in RFC 5280.
+    pub reason: &'a str,
+    /// When.
+    pub at: UnixTime,
 }
 
 /// An enrolment through the CA's own server.
@@ -294,11 +310,18 @@ impl Event<'_> {
                 seq,
                 kind,
                 fingerprint,
+                revocation,
             } => {
                 field(out, "event", "registry_changed");
                 number(out, "change", *seq);
                 field(out, "kind", kind);
                 field(out, "fingerprint", &fingerprint.to_string());
+                if let Some(revoked) = revocation {
+                    field(out, "identity", revoked.name);
+                    field(out, "by", revoked.by);
+                    field(out, "reason", revoked.reason);
+                    field(out, "revoked_at", &revoked.at.to_string());
+                }
             }
         }
     }

@@ -22,7 +22,7 @@ mod writer;
 pub use checker::{Edge, Finding};
 pub use committer::OUTCOME_DELAY;
 pub use encode::misleading;
-pub use event::{ConnectionFacts, Enrolled, Event, Outcome};
+pub use event::{ConnectionFacts, Enrolled, Event, Outcome, Revoked};
 pub use files::log_files;
 pub use follow::{Follow, last_lines};
 pub use gather::Ticket;

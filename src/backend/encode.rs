@@ -77,6 +77,16 @@ pub fn optional(out: &mut Vec<u8>, name: &str, text: Option<&str>) {
     }
 }
 
+/// Appends members that are written already, with the comma where one is needed.
+pub fn members(out: &mut Vec<u8>, raw: &str) {
+    if !raw.is_empty() {
+        if !matches!(out.last(), None | Some(b'{')) {
+            out.push(b',');
+        }
+        raw_json(out, raw.as_bytes());
+    }
+}
+
 /// Appends a whole number.
 pub fn number(out: &mut Vec<u8>, value: u64) {
     let mut digits = [0u8; 20];

@@ -11,6 +11,8 @@ pub mod own;
 pub mod prompts;
 mod provider;
 mod result;
+#[cfg(feature = "rmcp")]
+pub mod rmcp;
 mod schema;
 #[cfg(test)]
 mod testing;

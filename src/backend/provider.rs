@@ -10,7 +10,7 @@ use std::sync::{Arc, OnceLock};
 use bytes::Bytes;
 use tokio::sync::Notify;
 
-use crate::mcp::Severity;
+use crate::mcp::{Revision, Severity};
 use crate::peer::Peer;
 use crate::policy::Grounds;
 
@@ -143,6 +143,8 @@ impl Caller {
 pub struct Context {
     /// Who is calling.
     pub caller: Arc<Caller>,
+    /// The revision that the call came in.
+    pub revision: Revision,
     /// Where notes go; none where nobody asked for any.
     pub notes: Option<Arc<dyn Notes>>,
     /// Says when nobody waits any more.
@@ -156,7 +158,7 @@ pub struct Context {
     /// The state that was given out with them; the session checked that it is ours and this
     /// caller's.
     pub request_state: Option<String>,
-    /// Asks a client of the older revisions; taken out by the router.
+    /// Asks a client of the older revisions, in the middle of a call.
     pub(crate) asker: Option<Arc<dyn Asker>>,
 }
 
@@ -166,6 +168,7 @@ impl Context {
     pub fn new(caller: Arc<Caller>) -> Self {
         Self {
             caller,
+            revision: Revision::V2026_07_28,
             notes: None,
             cancel: Cancel::default(),
             client_capabilities: None,

@@ -3,6 +3,8 @@
 
 use bytes::Bytes;
 
+use crate::jsonrpc::RpcError;
+
 use super::encode;
 
 /// One content block of a tool result or a prompt message.
@@ -42,6 +44,8 @@ pub enum Content {
         /// Its contents.
         body: Body,
     },
+    /// A whole block that is written already, raw JSON of an object.
+    Raw(Bytes),
 }
 
 /// Text, or bytes that go out as base64.
@@ -115,6 +119,9 @@ pub enum Failure {
         /// There is at least one request or a state.
         state: Option<String>,
     },
+    /// An error of the provider's own: the peer gets code, message and data as they are.
+    #[error("{}", .0.message)]
+    Error(RpcError),
     /// -32021: the client lacks what this call needs; raw JSON of a `ClientCapabilities`.
     #[error("the client lacks capabilities: {0}")]
     MissingCapability(String),
@@ -212,6 +219,7 @@ impl Content {
     fn size_hint(&self) -> usize {
         let payload = match self {
             Self::Text(text) => text.len(),
+            Self::Raw(json) => json.len(),
             Self::Image { data, .. } | Self::Audio { data, .. } => data.len() / 3 * 4,
             Self::ResourceLink { uri, name, .. } => uri.len() + name.len(),
             Self::Resource { uri, body, .. } => {
@@ -228,6 +236,7 @@ impl Content {
     /// Appends the block as a JSON object.
     pub fn encode(&self, out: &mut Vec<u8>) {
         match self {
+            Self::Raw(block) => return encode::raw_json(out, block),
             Self::Text(text) => {
                 out.extend_from_slice(b"{\"type\":\"text\",\"text\":");
                 encode::json_string(out, text);

@@ -91,24 +91,20 @@ async fn revoke_one(
     patience: Duration,
     now: UnixTime,
 ) -> Result<Revoked, RevokeError> {
-    if enrolment.revocation.is_some() {
-        return Ok(Revoked {
-            enrolment,
-            already: true,
-            confirmation: Confirmation::default(),
-        });
-    }
+    let already = enrolment.revocation.is_some();
     let revocation = Revocation {
         at: now,
         reason,
         by: by.to_owned(),
     };
+    // Of one that is revoked already the first revocation stays, and it is waited for again: who
+    // asks a second time may do so because the first did not reach every server in time.
     let seq = store.revoke(enrolment.fingerprint, &revocation).await?;
-    enrolment.revocation = Some(revocation);
+    enrolment.revocation.get_or_insert(revocation);
     let confirmation = store.confirmed(seq, patience).await?;
     Ok(Revoked {
         enrolment,
-        already: false,
+        already,
         confirmation,
     })
 }

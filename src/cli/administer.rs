@@ -67,7 +67,8 @@ impl CaArgs {
         let answer = on_this_thread(async {
             Ok(self.command.run(&settings.certificates, unix_now()).await?)
         })?;
-        show(out, self.json, &answer, || answer.human())
+        show(out, self.json, &answer, || answer.human())?;
+        all_have_it(&answer.missing())
     }
 }
 
@@ -93,7 +94,8 @@ impl PinArgs {
         let answer = on_this_thread(async {
             Ok(self.command.run(&settings.certificates, unix_now()).await?)
         })?;
-        show(out, self.json, &answer, || answer.human())
+        show(out, self.json, &answer, || answer.human())?;
+        all_have_it(&answer.missing())
     }
 }
 
@@ -204,6 +206,22 @@ fn show(
         out.line(&human())?
     }
     Ok(Exit::Success)
+}
+
+/// What was asked for is done and recorded; but who waits for every server to know of it and goes on
+/// because of the exit code must not be misled.
+fn all_have_it(missing: &[&str]) -> Result<Exit, Failure> {
+    if missing.is_empty() {
+        return Ok(Exit::Success);
+    }
+    let names = missing.join("`, `");
+    Err(Failure::new(
+        Exit::Found,
+        format!("it is recorded, but these servers have not applied it yet: `{names}`"),
+    )
+    .with_hint(
+        "each does as soon as it hears of it; run this again with a longer `--wait`, and look          whether those servers reach the registry",
+    ))
 }
 
 fn found(code: u8) -> Exit {

@@ -131,7 +131,7 @@ impl PinCommand {
                     .map(PinOutcome::List)
             }
             PinAction::Remove(RemoveArguments { key, wait }) => {
-                Ok(report(&unpin(&*store, &key, wait, now).await?, now))
+                Ok(report(&unpin(&*store, &key, wait, now).await?, wait, now))
             }
         }
     }
@@ -152,18 +152,38 @@ async fn add(
         ttl: arguments.ttl,
         permission_oid: &settings.permission_oid,
     };
-    Ok(report(&pin(store, &new, &actor(), now).await?, now))
+    Ok(report(
+        &pin(store, &new, &actor(), now).await?,
+        Duration::ZERO,
+        now,
+    ))
 }
 
-fn report(pinned: &Pinned, now: UnixTime) -> PinOutcome {
+fn report(pinned: &Pinned, wait: Duration, now: UnixTime) -> PinOutcome {
     PinOutcome::Changed(Box::new(PinReport {
         certificate: CertificateView::new(&pinned.enrolment, now),
         known: pinned.known,
-        servers: pinned.confirmation.as_ref().map(ConfirmationView::new),
+        servers: pinned
+            .confirmation
+            .as_ref()
+            .map(|confirmation| ConfirmationView::new(confirmation, wait)),
     }))
 }
 
 impl PinOutcome {
+    /// The servers that were waited for and have not applied the change in time.
+    #[must_use]
+    pub fn missing(&self) -> Vec<&str> {
+        match self {
+            Self::List(_) => Vec::new(),
+            Self::Changed(report) => report
+                .servers
+                .iter()
+                .flat_map(ConfirmationView::missing)
+                .collect(),
+        }
+    }
+
     /// For people.
     #[must_use]
     pub fn human(&self) -> String {

@@ -92,6 +92,7 @@ impl Reply {
             }
             Failure::Cancelled => Self::error(code::INTERNAL, "cancelled"),
             Failure::InputRequired { requests, state } => Self::InputRequired(requests, state),
+            Failure::Error(error) => Self::Error(error),
             Failure::MissingCapability(capabilities) => Self::Error(RpcError {
                 code: code::MISSING_CAPABILITY,
                 message: "the client did not declare a capability that this call needs".into(),

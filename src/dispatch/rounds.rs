@@ -177,7 +177,7 @@ impl Router {
         {
             return Dispatched::Now(bad_state());
         }
-        let asker = context.asker.take();
+        let asker = context.asker.clone();
         let capabilities = context.client_capabilities.clone();
         let caller = Arc::clone(&context.caller);
         let again = asker.map(|asker| Again {

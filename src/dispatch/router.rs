@@ -113,6 +113,7 @@ impl Router {
 
     fn route(self: &Arc<Self>, mut call: Call, mut context: Context) -> Dispatched {
         let (method, revision) = (call.method, call.revision);
+        context.revision = revision;
         if revision.is_modern() {
             context.client_capabilities = call.meta.capabilities.take();
         }

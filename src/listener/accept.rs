@@ -104,6 +104,12 @@ impl Listener {
         stop: impl Future<Output = ()> + Send,
     ) {
         let house = Arc::new(House::new(tls, index.clone(), door, &self.options));
+        // Ends with this function, however that ends.
+        let mut waking = JoinSet::new();
+        waking.spawn({
+            let index = Arc::clone(&index);
+            async move { match index.wake_by_and_by().await {} }
+        });
         let mut guests = JoinSet::new();
         self.accept_until(&house, &mut guests, stop).await;
         let drain = self.options.drain;

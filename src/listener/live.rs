@@ -3,16 +3,17 @@
 
 use std::collections::hash_map::Entry as Slot;
 use std::collections::{HashMap, HashSet};
+use std::convert::Infallible;
 use std::fmt;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll};
 
-use futures_util::task::AtomicWaker;
 use tokio::sync::Notify;
 
 use crate::identity::{Fingerprint, Name};
 use crate::peer::Peer;
+
+use super::waking::Waking;
 
 /// Why a connection is told to end; the later in this list, the sterner.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -60,22 +61,22 @@ impl Close {
 }
 
 /// One connection as the index holds it.
-struct Entry {
+pub(super) struct Entry {
     id: u64,
     peer: Peer,
     /// [`Close::code`], 0 while nothing was said. Only grows.
     told: AtomicU8,
     bell: Notify,
-    /// The task that the connection belongs to, which asks with every event: to register here
-    /// costs it a tenth of what a place among the bell's waiters does.
-    owner: AtomicWaker,
 }
 
 impl Entry {
+    /// Seen by whoever looks; who waits is woken by [`Self::wake`].
     fn tell(&self, why: Close) {
         self.told.fetch_max(why.code(), Ordering::AcqRel);
+    }
+
+    pub(super) fn wake(&self) {
         self.bell.notify_waiters();
-        self.owner.wake();
     }
 
     fn reason(&self) -> Option<Close> {
@@ -121,23 +122,6 @@ impl Live {
         self.entry.wait(Close::Expired).await
     }
 
-    /// As [`Self::told_to_close`], or as [`Self::told_to_stop`] for a connection that is `draining`,
-    /// for the one task that the connection belongs to: of several that ask this way only the last
-    /// is woken.
-    pub fn poll_told(&self, cx: &Context<'_>, draining: bool) -> Poll<Close> {
-        let least = if draining {
-            Close::Expired
-        } else {
-            Close::Draining
-        };
-        // Listens before it looks: what is said in between is not missed.
-        self.entry.owner.register(cx.waker());
-        match self.entry.reason().filter(|why| *why >= least) {
-            Some(why) => Poll::Ready(why),
-            None => Poll::Pending,
-        }
-    }
-
     /// Without waiting.
     #[must_use]
     pub fn close_reason(&self) -> Option<Close> {
@@ -164,6 +148,7 @@ impl fmt::Debug for Live {
 pub struct LiveIndex {
     /// Locked for a few map operations at a time, never across an await.
     book: Mutex<Book>,
+    waking: Waking,
 }
 
 impl LiveIndex {
@@ -195,10 +180,11 @@ impl LiveIndex {
         })
     }
 
-    /// Closes exactly the connections whose path holds this fingerprint; returns how many.
+    /// Closes exactly the connections whose path holds this fingerprint; returns how many. All are
+    /// told at once; of very many the most are woken by and by (see [`Self::wake_by_and_by`]).
     pub fn close(&self, fingerprint: &Fingerprint, why: Close) -> usize {
         let touched = self.book().under(fingerprint);
-        tell_all(&touched, why)
+        self.tell(touched, why)
     }
 
     /// Tells all; returns how many. After [`Close::Draining`], whoever still registers (its handshake
@@ -208,20 +194,33 @@ impl LiveIndex {
         book.draining |= why == Close::Draining;
         let all: Vec<_> = book.entries.values().cloned().collect();
         drop(book);
-        tell_all(&all, why)
+        self.tell(all, why)
     }
 
     /// Asks of every connection whether it must close, after a reload of what they were admitted
     /// by; returns how many must. The lock is not held meanwhile.
     pub fn recheck(&self, judge: impl Fn(&Peer) -> Option<Close>) -> usize {
-        let all: Vec<_> = self.book().entries.values().cloned().collect();
-        let mut told = 0;
-        for entry in all {
-            if let Some(why) = judge(&entry.peer) {
-                entry.tell(why);
-                told += 1;
-            }
-        }
+        let mut all: Vec<_> = self.book().entries.values().cloned().collect();
+        all.retain(|entry| {
+            let why = judge(&entry.peer);
+            why.inspect(|why| entry.tell(*why)).is_some()
+        });
+        let told = all.len();
+        self.waking.wake(all);
+        told
+    }
+
+    /// Wakes those of a large crowd who were told to close and are not woken yet, so many at a time
+    /// that who stays is served meanwhile. Runs for as long as somebody listens; what a connection
+    /// that is not woken yet asks for is refused all the same.
+    pub async fn wake_by_and_by(&self) -> Infallible {
+        self.waking.run().await
+    }
+
+    fn tell(&self, entries: Vec<Arc<Entry>>, why: Close) -> usize {
+        entries.iter().for_each(|entry| entry.tell(why));
+        let told = entries.len();
+        self.waking.wake(entries);
         told
     }
 
@@ -249,11 +248,6 @@ impl fmt::Debug for LiveIndex {
     }
 }
 
-fn tell_all(entries: &[Arc<Entry>], why: Close) -> usize {
-    entries.iter().for_each(|entry| entry.tell(why));
-    entries.len()
-}
-
 #[derive(Default)]
 struct Book {
     last: u64,
@@ -276,7 +270,6 @@ impl Book {
                 0
             }),
             bell: Notify::new(),
-            owner: AtomicWaker::new(),
         });
         self.entries.insert(entry.id, entry.clone());
         for print in path(peer) {
@@ -361,6 +354,7 @@ mod tests {
     use std::future::Future;
     use std::net::SocketAddr;
     use std::task::{Context, Poll, Waker};
+    use std::time::Duration;
 
     use super::*;
     use crate::clock::UnixTime;
@@ -465,6 +459,46 @@ mod tests {
             waiting.as_mut().poll(&mut context),
             Poll::Ready(Close::Unpinned)
         );
+    }
+
+    /// A crowd is told at once and woken by and by; who is not woken yet and looks, sees it.
+    #[tokio::test(start_paused = true)]
+    async fn of_a_crowd_all_are_told_at_once_and_woken_in_time() {
+        const CROWD: usize = 10_000;
+        let index = Arc::new(LiveIndex::default());
+        let crowd: Vec<_> = (0..CROWD)
+            .map(|n| index.register(&peer(&n.to_string(), &["issuing"])))
+            .collect();
+        let beside = index.register(&peer("beside", &["other"]));
+        let mut waiting: Vec<_> = crowd
+            .iter()
+            .map(|live| Box::pin(live.told_to_close()))
+            .collect();
+        let mut context = Context::from_waker(Waker::noop());
+        let mut woken = |context: &mut Context<'_>| {
+            waiting.retain_mut(|one| one.as_mut().poll(context).is_pending());
+            CROWD - waiting.len()
+        };
+        assert_eq!(woken(&mut context), 0);
+        assert_eq!(index.close(&print("issuing"), Close::Revoked), CROWD);
+        assert!(
+            crowd
+                .iter()
+                .all(|live| live.close_reason() == Some(Close::Revoked))
+        );
+        let first = woken(&mut context);
+        assert!(first > 0 && first < CROWD / 10, "{first}");
+        let waker = tokio::spawn({
+            let index = Arc::clone(&index);
+            async move { match index.wake_by_and_by().await {} }
+        });
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let some = woken(&mut context);
+        assert!(some > first && some < CROWD, "{some}");
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        assert_eq!(woken(&mut context), CROWD);
+        assert_eq!(beside.close_reason(), None);
+        waker.abort();
     }
 
     #[test]

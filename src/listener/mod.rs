@@ -4,6 +4,7 @@
 mod accept;
 mod guest;
 mod live;
+mod waking;
 
 pub use accept::{Door, ListenError, Listener, ListenerOptions};
 pub use live::{Close, Live, LiveIndex};

@@ -1,7 +1,6 @@
 //! From a checked configuration to the parts of a server, in the order in which they need each
 //! other. Nothing listens yet, and nothing was admitted.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use crate::audit::{AuditError, AuditLog};
@@ -9,12 +8,13 @@ use crate::backend::files::{FilesProvider, OpenError};
 use crate::backend::own::{self, OwnProvider};
 use crate::backend::prompts::{self, PromptsProvider};
 use crate::backend::{Catalogue, CatalogueError, Provider};
+use crate::cert::{PassphraseError, read_passphrase};
 use crate::clock;
 use crate::config::Config;
 use crate::dispatch::{Cursors, Router, RouterOptions};
 use crate::listener::{ListenError, LiveIndex};
 use crate::mcp::ServerInfo;
-use crate::registry::{self, Feed, StoreError, View};
+use crate::registry::{self, Feed, Store, StoreError, View};
 use crate::secret::Secret;
 use crate::session::{Service, ServiceParts};
 use crate::tls::{
@@ -29,6 +29,9 @@ use super::status::Counters;
 /// Why a server does not start. Every message names the file, the address or the key.
 #[derive(Debug, thiserror::Error)]
 pub enum ServerError {
+    /// Every mistake in the configuration.
+    #[error("{0}")]
+    Configuration(String),
     /// The registry.
     #[error(transparent)]
     Registry(#[from] StoreError),
@@ -42,13 +45,8 @@ pub enum ServerError {
     #[error(transparent)]
     Identity(#[from] IdentityError),
     /// The passphrase of the key.
-    #[error("cannot read the passphrase file `{path}`: {cause}")]
-    Passphrase {
-        /// The file.
-        path: String,
-        /// What the system says.
-        cause: std::io::Error,
-    },
+    #[error(transparent)]
+    Passphrase(#[from] PassphraseError),
     /// TLS.
     #[error(transparent)]
     Tls(#[from] ServerTlsError),
@@ -89,6 +87,7 @@ pub struct Assembled {
     pub counters: Arc<Counters>,
     pub(super) trust: Arc<Trust>,
     pub(super) view: Arc<View>,
+    pub(super) store: Arc<dyn Store>,
 }
 
 /// Puts the parts together. `extra` providers come before the built-in ones, by their names.
@@ -104,7 +103,7 @@ pub async fn assemble(
     let identity = load_identity(config)?;
     let (audit, _) = AuditLog::open(config.audit.clone())?;
     let store = registry::open(&config.registry.place, true).await?;
-    let (feed, view) = Feed::load(store, server_name()).await?;
+    let (feed, view) = Feed::load(Arc::clone(&store), server_name()).await?;
     load_own_crl(config, &view).map_err(ServerError::OwnCrl)?;
     let trust = Trust::load(&config.anchors, &config.permission_oid, Arc::clone(&view));
     let trust = Arc::new(trust.map_err(ServerError::Trust)?);
@@ -153,6 +152,7 @@ pub async fn assemble(
         counters,
         trust,
         view,
+        store,
     })
 }
 
@@ -189,16 +189,7 @@ pub(super) fn load_identity(config: &Config) -> Result<Identity, ServerError> {
 /// What opens the server's key.
 pub(super) fn passphrase(config: &Config) -> Result<Option<Secret>, ServerError> {
     let file = config.tls.key_passphrase_file.as_deref();
-    file.map(read_passphrase).transpose()
-}
-
-fn read_passphrase(path: &Path) -> Result<Secret, ServerError> {
-    let failed = |cause| ServerError::Passphrase {
-        path: path.display().to_string(),
-        cause,
-    };
-    let text = std::fs::read_to_string(path).map_err(failed)?;
-    Ok(Secret::from(text.trim_end_matches(['\r', '\n']).to_owned()))
+    Ok(file.map(read_passphrase).transpose()?)
 }
 
 /// Providers by their names.

@@ -1,19 +1,21 @@
 //! A server's life: listen, serve, follow the registry, reload, drain, stop.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
-use crate::audit::{AuditLog, Event};
+use crate::audit::{AuditLog, Event, Revoked};
 use crate::backend::Provider;
 use crate::clock::UnixTime;
 use crate::config::Config;
 use crate::enrol::{CertFiles, EnrolError, keep};
 use crate::listener::{Close, Listener, LiveIndex};
-use crate::registry::{Applied, Change, ChangeKind};
+use crate::registry::{Applied, Change, ChangeKind, Enrolment, Store};
 
 use super::assemble::{Assembled, ServerError, assemble, passphrase};
 use super::door::Entrance;
@@ -22,6 +24,8 @@ use super::reload::Reloader;
 
 /// Changes of the registry that may wait to be recorded.
 const CHANGES: usize = 1024;
+/// How long the record of a revocation waits for what the registry says of it.
+const ASK: Duration = Duration::from_secs(2);
 
 /// Said once the server listens.
 #[derive(Debug, Clone)]
@@ -45,6 +49,27 @@ pub async fn run(
 ) -> Result<(), ServerError> {
     let signals = Signals::new()?;
     serve(config, Vec::new(), again, signals.wait(), ready).await
+}
+
+/// Serves a program's own providers with the configuration in this file, as `countersign serve`
+/// would: [`serve`] with the file read again on SIGHUP and on changes, until SIGINT or SIGTERM.
+///
+/// # Errors
+/// Mistakes in the configuration, or the server does not start.
+pub async fn host(
+    file: impl Into<PathBuf>,
+    providers: Vec<(String, Arc<dyn Provider>)>,
+) -> Result<(), ServerError> {
+    let file = file.into();
+    let read = move || {
+        Config::load(&file, std::iter::empty()).map_err(|mistakes| {
+            let lines: Vec<_> = mistakes.iter().map(ToString::to_string).collect();
+            lines.join("; ")
+        })
+    };
+    let config = read().map_err(ServerError::Configuration)?;
+    let stop = Signals::new()?.wait();
+    serve(config, providers, Box::new(read), stop, |_| ()).await
 }
 
 /// As [`run`], until `stop` is ready with a reason; `providers` come before the configured ones.
@@ -164,10 +189,11 @@ async fn follow(parts: Assembled, stopped: watch::Receiver<bool>) {
         feed,
         counters,
         trust,
+        store,
         ..
     } = parts;
     let (sender, receiver) = mpsc::channel(CHANGES);
-    let recording = tokio::spawn(record_changes(service.audit().clone(), receiver));
+    let recording = tokio::spawn(record_changes(service.audit().clone(), store, receiver));
     let on_applied = move |applied: &Applied| {
         if applied.reloaded {
             recheck_all(&index, &trust);
@@ -216,13 +242,43 @@ const fn closes(kind: ChangeKind) -> Option<Close> {
     }
 }
 
-async fn record_changes(audit: AuditLog, mut changes: mpsc::Receiver<Change>) {
+async fn record_changes(
+    audit: AuditLog,
+    store: Arc<dyn Store>,
+    mut changes: mpsc::Receiver<Change>,
+) {
     while let Some(change) = changes.recv().await {
+        let revoked = match change.kind {
+            ChangeKind::Revoked => about(&*store, &change).await,
+            _ => None,
+        };
+        let revocation = revoked.as_ref().and_then(|of| {
+            let revocation = of.revocation.as_ref()?;
+            Some(Revoked {
+                name: of.name.as_str(),
+                by: &revocation.by,
+                reason: revocation.reason.as_str(),
+                at: revocation.at,
+            })
+        });
         let event = Event::RegistryChanged {
             seq: change.seq,
             kind: change.kind.as_str(),
             fingerprint: change.fingerprint,
+            revocation,
         };
         let _ = audit.event(event).await;
+    }
+}
+
+/// Who revoked it, when and why is in the registry; that it was is in force already.
+async fn about(store: &dyn Store, change: &Change) -> Option<Enrolment> {
+    match tokio::time::timeout(ASK, store.get(change.fingerprint)).await {
+        Ok(Ok(found)) => found,
+        Ok(Err(error)) => {
+            tracing::warn!(%error, seq = change.seq, "a revocation is recorded without its reason");
+            None
+        }
+        Err(_) => None,
     }
 }

@@ -7,7 +7,7 @@
 //! nothing more is taken from it.
 
 use std::collections::VecDeque;
-use std::future::poll_fn;
+use std::iter;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -94,7 +94,8 @@ impl End {
             Self::Told(Close::Revoked) => Goodbye::Refused("the certificate was revoked"),
             Self::Told(Close::Expired) => Goodbye::Refused("the certificate has expired"),
             Self::Told(Close::Unpinned) => Goodbye::Refused("not admitted any more"),
-            Self::Told(Close::Draining) | Self::Idle => Goodbye::GoingAway,
+            Self::Unread => Goodbye::Refused("answers were left unread"),
+            Self::Told(Close::Draining) | Self::Idle | Self::Broken(_) => Goodbye::GoingAway,
             _ => Goodbye::Done,
         }
     }
@@ -544,7 +545,20 @@ impl<W: Wire> Session<'_, W> {
         let mut now = clock::monotonic();
         self.hear(now);
         let stale = self.service.registry_is_stale(now);
-        for pending in batch.permitted {
+        let mut permitted = batch.permitted.into_iter();
+        while let Some(pending) = permitted.next() {
+            // Answers to a peer that does not read must not pile up.
+            if self.wire.waiting() > FLUSH_AT
+                && let Err(end) = self.flush().await
+            {
+                for ticket in iter::once(pending).chain(permitted).map(|one| one.ticket()) {
+                    let outcome = Outcome::ConnectionClosed;
+                    self.service
+                        .audit
+                        .outcome(&self.facts, ticket, outcome, Duration::ZERO);
+                }
+                return Err(end);
+            }
             let (id, method, revision) = {
                 let call = pending.peek().call();
                 (call.id.clone(), call.method, call.revision)
@@ -866,10 +880,13 @@ struct Begun {
     cancel: Cancel,
 }
 
-/// Ready when the connection must end; while it drains already, only for a sterner reason. For the
-/// connection's own task.
+/// Ready when the connection must end; while it drains already, only for a sterner reason.
 pub(super) async fn told(live: &Live, draining: bool) -> Close {
-    poll_fn(|cx| live.poll_told(cx, draining)).await
+    if draining {
+        live.told_to_stop().await
+    } else {
+        live.told_to_close().await
+    }
 }
 
 async fn next_event(all: &mut Subscriptions) -> Event {

@@ -17,12 +17,15 @@ mod authorization;
 mod cli;
 mod configuration;
 mod connect_listen;
+mod embed;
 mod enrol;
-mod enrol_rate;
 mod handshake;
+#[cfg(feature = "rmcp")]
+mod hosted;
 mod http;
 mod killed;
 mod life;
+mod memory;
 mod outage;
 mod pressure;
 mod protocol;

@@ -137,6 +137,12 @@ async fn every_event_is_one_whole_record() {
             seq: 4,
             kind: "revoked",
             fingerprint: print,
+            revocation: Some(crate::audit::Revoked {
+                name: "spiffe://example.org/a",
+                by: "ops@host",
+                reason: "key_compromise",
+                at: crate::clock::UnixTime(1),
+            }),
         },
         Event::Reloaded {
             what: "configuration",

@@ -204,6 +204,23 @@ pub struct InviteReport {
 }
 
 impl CaOutcome {
+    /// The servers that were waited for and have not applied a revocation in time.
+    #[must_use]
+    pub fn missing(&self) -> Vec<&str> {
+        let all: Vec<&ConfirmationView> = match self {
+            Self::Revoke(report) => vec![&report.servers],
+            Self::RevokeAll(all) => all.iter().take(1).map(|one| &one.servers).collect(),
+            Self::Issue(report) => {
+                let old = report.old.iter();
+                old.filter_map(|old| old.servers.as_ref()).collect()
+            }
+            _ => Vec::new(),
+        };
+        all.into_iter()
+            .flat_map(ConfirmationView::missing)
+            .collect()
+    }
+
     /// For people.
     #[must_use]
     pub fn human(&self) -> String {
@@ -331,9 +348,10 @@ impl RevokeReport {
         let certificate = &self.certificate;
         let mut text = if self.already {
             format!(
-                "{} ({}) was revoked before.\n",
+                "{} ({}) was revoked before: {}.\n",
                 certificate.name,
-                &certificate.fingerprint[..12]
+                &certificate.fingerprint[..12],
+                self.servers.sentence()
             )
         } else {
             format!(

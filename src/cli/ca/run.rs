@@ -20,6 +20,7 @@ use super::arguments::{
     CaAction, CaCommand, CrlArguments, InitArguments, ListArguments, RevokeArguments,
 };
 use super::error::CaCommandError;
+use super::keeping::Kept;
 use super::outcome::{CaOutcome, CrlReport, InitReport, ListReport, RevokeReport, ShowReport};
 use super::passphrase::Passphrases;
 use super::place::Settings;
@@ -77,17 +78,26 @@ impl Bench<'_> {
             .dir
             .map_or_else(|| self.files.clone(), |dir| CaFiles::new(&dir));
         let passphrases = Passphrases::new(self.passphrase_file.clone());
-        let issuing_passphrase = passphrases.fresh(&files.issuing_key())?;
-        let root_passphrase = match arguments.root_passphrase_file {
-            Some(file) => Passphrases::new(Some(file)).of(&files.root_key())?,
-            None => issuing_passphrase.clone(),
+        let (in_token, root_in_token) = (&arguments.issuing_key, &arguments.root_key);
+        let issuing = Kept::of(in_token.as_deref(), &passphrases, &files.issuing_key())?;
+        let root = match (arguments.root_passphrase_file, &issuing) {
+            (Some(file), _) => Kept::of(
+                root_in_token.as_deref(),
+                &Passphrases::new(Some(file)),
+                &files.root_key(),
+            )?,
+            // One passphrase for both is asked for once.
+            (None, Kept::Sealed(passphrase)) if root_in_token.is_none() => {
+                Kept::Sealed(passphrase.clone())
+            }
+            (None, _) => Kept::of(root_in_token.as_deref(), &passphrases, &files.root_key())?,
         };
         let ceiling = written_grants(&arguments.ceiling, &[])?;
         let new = NewAuthority {
             trust_domain: &arguments.trust_domain,
             key: arguments.key,
-            root_passphrase: &root_passphrase,
-            issuing_passphrase: &issuing_passphrase,
+            root: root.keeping(),
+            issuing: issuing.keeping(),
             permission_oid: &self.settings.permission_oid,
             ceiling: (!ceiling.is_empty()).then_some(&ceiling),
             beside: None,
@@ -164,17 +174,25 @@ impl Bench<'_> {
             for (at, revoked) in all.iter().enumerate() {
                 // One CRL names them all.
                 let last = at + 1 == all.len();
-                reports.push(self.revoke_report(revoked, last.then_some(&*store)).await);
+                reports.push(
+                    self.revoke_report(revoked, last.then_some(&*store), *wait)
+                        .await,
+                );
             }
             return Ok(CaOutcome::RevokeAll(reports));
         }
         let revoked = revoke(&*store, key, *reason, &actor(), *wait, self.now).await?;
         Ok(CaOutcome::Revoke(
-            self.revoke_report(&revoked, Some(&*store)).await,
+            self.revoke_report(&revoked, Some(&*store), *wait).await,
         ))
     }
 
-    async fn revoke_report(&self, revoked: &Revoked, store: Option<&dyn Store>) -> RevokeReport {
+    async fn revoke_report(
+        &self,
+        revoked: &Revoked,
+        store: Option<&dyn Store>,
+        wait: Duration,
+    ) -> RevokeReport {
         let crl = match store {
             Some(store) => self.crl_after(&revoked.enrolment, store).await,
             None => Ok(None),
@@ -186,7 +204,7 @@ impl Bench<'_> {
         RevokeReport {
             certificate: CertificateView::new(&revoked.enrolment, self.now),
             already: revoked.already,
-            servers: ConfirmationView::new(&revoked.confirmation),
+            servers: ConfirmationView::new(&revoked.confirmation, wait),
             crl,
             no_crl,
         }

@@ -1,5 +1,7 @@
 //! What is shown of a certificate: one shape for JSON, one table for people.
 
+use std::time::Duration;
+
 use comfy_table::{Table, presets};
 use serde::Serialize;
 
@@ -130,6 +132,9 @@ pub struct ConfirmationView {
     pub waiting_for: Vec<String>,
     /// Milliseconds.
     pub took_ms: f64,
+    /// Whether anybody wanted to wait for them.
+    #[serde(skip)]
+    pub asked: bool,
 }
 
 impl CertificateView {
@@ -211,16 +216,23 @@ impl CertificateView {
 }
 
 impl ConfirmationView {
-    /// From the registry's answer.
+    /// From the registry's answer; `wait` is how long it could take.
     #[must_use]
-    pub fn new(confirmation: &Confirmation) -> Self {
+    pub fn new(confirmation: &Confirmation, wait: Duration) -> Self {
         let late = |server: &&String| !confirmation.confirmed.contains(server);
         Self {
             live: confirmation.live.len(),
             confirmed: confirmation.confirmed.len(),
             waiting_for: confirmation.live.iter().filter(late).cloned().collect(),
             took_ms: (confirmation.took.as_secs_f64() * 1e5).round() / 100.0,
+            asked: !wait.is_zero(),
         }
+    }
+
+    /// The servers that were waited for and did not come forward in time.
+    pub fn missing(&self) -> impl Iterator<Item = &str> {
+        let all = self.waiting_for.iter().map(String::as_str);
+        all.filter(|_| self.asked)
     }
 
     /// One sentence.

@@ -1,0 +1,249 @@
+//! An issuer is revoked while thousands of connections hang on it: how long until the last is closed,
+//! and what those notice whose issuer is another.
+//!
+//! The crowd is a process of its own with the lowest priority: in life its members are on machines
+//! of their own, and what they do when they are closed must not count as the server's delay. Those
+//! beside it are threads that call at a fixed pace, so that a call that is held up does not hold up
+//! the counting.
+
+use std::error::Error;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::path::PathBuf;
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant, SystemTime};
+
+use rustls::pki_types::ServerName;
+use rustls::{ClientConnection, StreamOwned};
+use serde_json::{Value, json};
+use tokio::io::AsyncReadExt as _;
+
+use crate::load::{self, Expect, Line, Outcome};
+use crate::pki::Pki;
+use crate::process::Server;
+
+/// Connections beside the crowd…
+const BESIDE: usize = 4;
+/// …each of which calls so often.
+const PACE: Duration = Duration::from_millis(2);
+/// How long they call before anything happens.
+const CALM: Duration = Duration::from_secs(3);
+
+#[derive(clap::Args, Debug)]
+pub(crate) struct CrowdArgs {
+    #[arg(long)]
+    address: SocketAddr,
+    #[arg(long)]
+    roots: PathBuf,
+    #[arg(long)]
+    size: usize,
+    /// Chain and key of each member, in pairs.
+    files: Vec<PathBuf>,
+}
+
+/// What one revocation came to.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Closed {
+    /// From the start of the command to the end of the last connection.
+    pub(crate) took: Duration,
+    /// The 99th percentile of the calls beside it before, and meanwhile.
+    pub(crate) usual: Duration,
+    pub(crate) meanwhile: Duration,
+    /// Calls that were counted meanwhile.
+    pub(crate) calls: usize,
+}
+
+/// The crowd's process: connects, says `ready`, waits until all are closed, says when.
+pub(crate) fn main(args: &CrowdArgs) -> Result<(), Box<dyn Error>> {
+    let clients = args.files.chunks_exact(2);
+    let pki = Pki {
+        root: args.roots.clone(),
+        server_cert: PathBuf::new(),
+        server_key: PathBuf::new(),
+        crls: Vec::new(),
+        clients: clients
+            .map(|two| (two[0].clone(), two[1].clone()))
+            .collect(),
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
+    let told = runtime.block_on(stay(args, &pki));
+    println!("{}", told.map_err(|error| error.to_string())?);
+    Ok(())
+}
+
+async fn stay(args: &CrowdArgs, pki: &Pki) -> Outcome<Value> {
+    let line = Line::call("self__whoami", "{}");
+    let streams = load::open(args.address, pki, &line, Expect::Result, args.size).await?;
+    println!("ready");
+    let mut open = tokio::task::JoinSet::new();
+    for mut stream in streams {
+        open.spawn(async move {
+            let mut rest = [0u8; 64];
+            while matches!(stream.read(&mut rest).await, Ok(n) if n > 0) {}
+            SystemTime::now()
+        });
+    }
+    let mut last = SystemTime::UNIX_EPOCH;
+    while let Some(ended) = open.join_next().await {
+        last = last.max(ended?);
+    }
+    let nanos = last.duration_since(SystemTime::UNIX_EPOCH)?.as_nanos();
+    Ok(json!({ "closed": args.size, "last": u64::try_from(nanos)? }))
+}
+
+struct Crowd {
+    child: Child,
+    out: BufReader<ChildStdout>,
+}
+
+impl Crowd {
+    fn start(server: &Server, pki: &Pki, size: usize) -> Result<Self, Box<dyn Error>> {
+        let mut command = Command::new("nice");
+        command.args(["-n", "19"]).arg(std::env::current_exe()?);
+        command
+            .args(["crowd", "--address", &server.address.to_string()])
+            .arg("--roots")
+            .arg(&pki.root)
+            .args(["--size", &size.to_string()]);
+        for (cert, key) in &pki.clients {
+            command.arg(cert).arg(key);
+        }
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()?;
+        let out = BufReader::new(child.stdout.take().expect("stdout is piped"));
+        let mut crowd = Self { child, out };
+        let said = crowd.line()?;
+        if said.trim() != "ready" {
+            return Err(format!("the crowd did not get in: `{said}`").into());
+        }
+        Ok(crowd)
+    }
+
+    fn line(&mut self) -> Result<String, Box<dyn Error>> {
+        let mut line = String::new();
+        self.out.read_line(&mut line)?;
+        Ok(line)
+    }
+
+    /// When the last of them was closed.
+    fn closed(&mut self) -> Result<SystemTime, Box<dyn Error>> {
+        let told: Value = serde_json::from_str(&self.line()?)?;
+        let last = told["last"].as_u64().ok_or("the crowd did not say when")?;
+        Ok(SystemTime::UNIX_EPOCH + Duration::from_nanos(last))
+    }
+}
+
+impl Drop for Crowd {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A call beside the crowd: when it was due, and how long it took from then on.
+type Call = (Instant, Duration);
+
+fn beside(
+    server: &Server,
+    pki: &Pki,
+    n: usize,
+    stop: Arc<AtomicBool>,
+) -> Result<JoinHandle<Outcome<Vec<Call>>>, Box<dyn Error>> {
+    let tcp = TcpStream::connect(server.address)?;
+    tcp.set_nodelay(true)?;
+    let name = ServerName::try_from("localhost")?;
+    let tls = ClientConnection::new(pki.client(n, false)?, name)?;
+    let mut stream = StreamOwned::new(tls, tcp);
+    let line = Line::call("self__whoami", "{}");
+    let mut once = move |id: u64| -> Outcome<()> {
+        stream.write_all(&line.bytes(id))?;
+        stream.flush()?;
+        let (mut got, mut buffer) = (Vec::new(), [0u8; 4096]);
+        while got.last() != Some(&b'\n') {
+            match stream.read(&mut buffer)? {
+                0 => return Err("one beside the crowd was closed".into()),
+                count => got.extend_from_slice(&buffer[..count]),
+            }
+        }
+        let answer: Value = serde_json::from_slice(&got)?;
+        if answer.get("result").is_none() {
+            return Err(format!("the server answered: {answer}").into());
+        }
+        Ok(())
+    };
+    once(0).map_err(|error| error.to_string())?;
+    Ok(std::thread::spawn(move || {
+        let mut calls = Vec::new();
+        // Not all at the same instant.
+        let mut due = Instant::now() + PACE / 4 * u32::try_from(n)?;
+        let mut id = 1;
+        while !stop.load(Ordering::Relaxed) {
+            let now = Instant::now();
+            let from = if now < due {
+                std::thread::sleep(due - now);
+                Instant::now()
+            } else {
+                // The one before was held up, and this one with it.
+                due
+            };
+            once(id)?;
+            calls.push((from, from.elapsed()));
+            id += 1;
+            due += PACE;
+        }
+        Ok(calls)
+    }))
+}
+
+/// The 99th percentile of the calls that were due in this span, and how many there were.
+fn percentile(calls: &[Call], from: Instant, to: Instant) -> (Duration, usize) {
+    let within = calls.iter().filter(|(due, _)| (from..=to).contains(due));
+    let mut all: Vec<Duration> = within.map(|(_, took)| *took).collect();
+    all.sort_unstable();
+    let at = all.len() * 99 / 100;
+    let found = all.get(at.min(all.len().saturating_sub(1)));
+    (found.copied().unwrap_or_default(), all.len())
+}
+
+/// `size` connections of `crowd`, whose issuer `revoke` revokes; `others` have another.
+pub(crate) fn revoked(
+    server: &Server,
+    crowd: &Pki,
+    others: &Pki,
+    size: usize,
+    revoke: impl FnOnce() -> Result<(), Box<dyn Error>>,
+) -> Result<Closed, Box<dyn Error>> {
+    let mut crowd = Crowd::start(server, crowd, size)?;
+    let stop = Arc::new(AtomicBool::new(false));
+    let calling = (0..BESIDE)
+        .map(|n| beside(server, others, n, stop.clone()))
+        .collect::<Result<Vec<_>, _>>()?;
+    // The first calls warm things up.
+    std::thread::sleep(CALM / 4);
+    let calm = Instant::now();
+    std::thread::sleep(CALM);
+    let (began, clock) = (Instant::now(), SystemTime::now());
+    revoke()?;
+    let took = crowd.closed()?.duration_since(clock)?;
+    stop.store(true, Ordering::Relaxed);
+    let mut calls = Vec::new();
+    for thread in calling {
+        let ended = thread.join().map_err(|_| "a thread panicked")?;
+        calls.extend(ended.map_err(|error| error.to_string())?);
+    }
+    let (usual, _) = percentile(&calls, calm, began);
+    let (meanwhile, calls) = percentile(&calls, began, began + took);
+    Ok(Closed {
+        took,
+        usual,
+        meanwhile,
+        calls,
+    })
+}
