@@ -253,14 +253,17 @@ async fn revoked(desk: &Desk, mut known: u64) -> u64 {
             continue;
         };
         let newest = changes.last().map_or(0, |change| change.seq);
-        // A store that went back is looked at from its end on, and its revocations are written.
+        // A store that went back is looked at from its end on, and its revocations are written; so
+        // are those that may have been among changes that were pruned before they were seen.
         let back = newest == 0;
+        let gap = changes.first().is_some_and(|first| first.seq > known + 1);
         known = if back {
             desk.store().newest().await.unwrap_or(known)
         } else {
             newest
         };
         if back
+            || gap
             || changes
                 .iter()
                 .any(|change| change.kind == ChangeKind::Revoked)

@@ -174,12 +174,23 @@ async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), Authorit
     Ok((socket, bound))
 }
 
+/// Old tokens, and old changes: also where no server runs that would forget them.
 async fn purge(desk: Arc<Desk>, mut stopped: watch::Receiver<bool>) {
     loop {
         let remember = REMEMBER.as_secs().cast_signed();
         let before = UnixTime(unix_now().0.saturating_sub(remember));
         if let Err(error) = desk.store().purge_tokens(before).await {
             tracing::warn!(%error, "old tokens could not be forgotten");
+        }
+        loop {
+            match desk.store().prune(before).await {
+                Ok(0) => break,
+                Ok(_) => {}
+                Err(error) => {
+                    tracing::warn!(%error, "old changes could not be forgotten");
+                    break;
+                }
+            }
         }
         tokio::select! {
             _ = stopped.wait_for(|stopped| *stopped) => return,

@@ -218,6 +218,7 @@ impl Content {
     /// About how many bytes it takes as JSON.
     fn size_hint(&self) -> usize {
         let payload = match self {
+            Self::Raw(block) => block.len(),
             Self::Text(text) => text.len(),
             Self::Raw(json) => json.len(),
             Self::Image { data, .. } | Self::Audio { data, .. } => data.len() / 3 * 4,

@@ -144,6 +144,7 @@ pub async fn assemble(
         http: config.http.clone(),
         max_staleness: config.registry.max_staleness,
     });
+    counters.watch(&service);
     Ok(Assembled {
         service,
         tls,

@@ -103,10 +103,11 @@ impl Service {
         self.http.load_full()
     }
 
-    /// Sessions of the older revisions over HTTP that are open.
+    /// Sessions of the older revisions over HTTP that are open, and the streams of theirs whose
+    /// events are kept.
     #[must_use]
-    pub fn http_sessions(&self) -> usize {
-        self.sessions.len()
+    pub fn http_sessions(&self) -> (usize, usize) {
+        self.sessions.count()
     }
 
     /// Ends what outlives connections: sessions over HTTP and their calls. When the server stops.

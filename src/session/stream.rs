@@ -612,7 +612,11 @@ impl<W: Wire> Session<'_, W> {
     /// What the provider is given. A call that wants notes gets a sink for them.
     fn context(&mut self, call: &Call) -> (Context, Option<Arc<CallNotes>>) {
         let mut context = Context::new(Arc::clone(&self.basis.caller));
-        context.cancel = self.spare.take().unwrap_or_else(Cancel::new);
+        context.cancel = match self.spare.take() {
+            Some(spare) => spare,
+            // Not the default, which is never cancelled.
+            None => Cancel::new(),
+        };
         let level = if call.revision.is_modern() {
             call.meta.log_level
         } else {

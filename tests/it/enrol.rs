@@ -4,14 +4,12 @@
 use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
 
-use countersign::ca::{Authority, CaFiles, Profiles, Request, Rules, issue, write_out};
 use countersign::clock::{UnixTime, unix_now};
-use countersign::enrol::{CertFiles, Note, keep};
+use countersign::enrol::{Note, keep};
 use countersign::est::Invitation;
-use countersign::grant::{Roles, WrittenGrants};
+use countersign::grant::WrittenGrants;
 use countersign::identity::Fingerprint;
 use countersign::registry::{Store as _, Token, TokenDigest};
-use countersign::secret::Secret;
 use countersign::tls::Identity;
 use rcgen::{CertificateParams, DistinguishedName, KeyPair};
 
@@ -118,6 +116,8 @@ fn curl_and_openssl_enrol_and_renew() {
         "r",
     );
 
+    let verified = ca.run(&["audit", "verify", "pki/ca/audit.jsonl"]);
+    assert_eq!(verified.code, 0, "{}{}", verified.out, verified.err);
     let audit = ca.audit();
     let enrolled = |by: &str| {
         audit
@@ -400,12 +400,135 @@ fn relying_parties_get_the_crl_soon_after_a_revocation() {
     assert_eq!(ca.curl(&[&known[..], &[&url]].concat()).status, 304);
 }
 
+/// Nothing is given out while the registry is out of reach, at once and with a word about it; what
+/// was asked for is not used up.
+#[test]
+fn without_the_registry_nothing_is_given_out() {
+    let ca = CaServer::start();
+    let token = ca.invite("agent", &["--grant", "tools:a"]);
+    let request = ca.request("a", "agent");
+    let shown = ["-H", &bearer(&token)];
+    let (file, away) = (ca.path("pki/registry.db"), ca.path("pki/away.db"));
+    std::fs::rename(&file, &away).unwrap();
+    let refused = ca.enrol("simpleenroll", &request, &shown);
+    assert_eq!(
+        (refused.status, refused.reason().as_str()),
+        (503, "registry_unavailable")
+    );
+    assert!(
+        refused.headers.contains("retry-after"),
+        "{}",
+        refused.headers
+    );
+    let issued = ca.run(&["ca", "issue", "other", "--grant", "tools:a"]);
+    assert_eq!(issued.code, 6, "{}", issued.err);
+    assert!(issued.err.contains("registry.db"), "{}", issued.err);
+    assert!(!ca.path("other.crt").exists() && !ca.path("other.key").exists());
+    eventually("the refusal is recorded", || {
+        let class = serde_json::Value::from("registry_unavailable");
+        ca.audit().iter().any(|one| one["class"] == class)
+    });
+    std::fs::rename(&away, &file).unwrap();
+    let answer = ca.enrol("simpleenroll", &request, &shown);
+    assert_eq!(answer.status, 200);
+}
+
+/// Two servers of one CA on one PostgreSQL, each with a folder of its own: a token is good once in
+/// the fleet, what one gave out is renewed by the other, and a revocation is one for both.
+#[test]
+fn several_servers_of_a_ca_share_a_postgresql() {
+    let url = crate::outage::postgres_of("ca_fleet");
+    let one = CaServer::made_on(&url);
+    let two = one.copied();
+    let (mut one, mut two) = (one, two);
+    one.serve(&[]);
+    two.serve(&[]);
+    let token = one.invite("agent", &["--grant", "tools:a"]);
+    let shown = ["-H", &bearer(&token)];
+    let asked = [&one, &two].map(|ca| (ca, ca.request("a", "agent")));
+    let answers = std::thread::scope(|scope| {
+        let all = asked
+            .map(|(ca, request)| scope.spawn(move || ca.enrol("simpleenroll", &request, &shown)));
+        all.map(|one| one.join().unwrap())
+    });
+    let statuses = answers.each_ref().map(|answer| answer.status);
+    assert!(
+        statuses == [200, 403] || statuses == [403, 200],
+        "{statuses:?}"
+    );
+    let (giver, other, answer) = match statuses[0] {
+        200 => (&one, &two, &answers[0]),
+        _ => (&two, &one, &answers[1]),
+    };
+    giver.keep(answer, "a");
+    for name in ["a.crt", "a.key"] {
+        std::fs::copy(giver.path(name), other.path(name)).unwrap();
+    }
+    let request = other.request("b", "agent");
+    let shown = ["--cert", "a.crt", "--key", "a.key"];
+    let renewed = other.enrol("simplereenroll", &request, &shown);
+    let print = other.keep(&renewed, "b");
+    for name in ["b.crt", "b.key"] {
+        std::fs::copy(other.path(name), giver.path(name)).unwrap();
+    }
+    let shown = ["--cert", "b.crt", "--key", "b.key"];
+    let key = print.to_string();
+    giver.run(&["ca", "revoke", &key, "--wait", "0s"]).ok();
+    for ca in [&one, &two] {
+        let request = ca.request("c", "agent");
+        let refused = ca.enrol("simplereenroll", &request, &shown);
+        assert_eq!(refused.reason(), "revoked");
+        let known = ca.run(&["ca", "show", &key, "--json"]).json();
+        let serial = known["serial"].as_str().unwrap().to_uppercase();
+        let url = format!("http://{}/crl/issuing.crl", ca.crl);
+        eventually("the CRL names it", || {
+            std::fs::write(ca.path("served.crl"), ca.curl(&[&url]).body).unwrap();
+            let read = [
+                "crl",
+                "-inform",
+                "DER",
+                "-in",
+                "served.crl",
+                "-noout",
+                "-text",
+            ];
+            ca.openssl(&read).contains(&serial)
+        });
+    }
+}
+
 #[test]
 fn what_left_is_known_after_a_kill() {
     let mut ca = CaServer::made();
-    for round in 0..3 {
+    let mut confirmed: Vec<String> = Vec::new();
+    let mut last = crl_of(&ca).0;
+    for round in 0..6 {
         ca.serve(&["--per-source", "10000", "--per-name", "10000"]);
         let before = count(&ca);
+        // Its CRL is being written while it is killed.
+        let victim = ca.run(&[
+            "ca",
+            "issue",
+            "victim",
+            "--grant",
+            "tools:a",
+            "--replace",
+            "--json",
+        ]);
+        let victim: Fingerprint = victim.json()["fingerprint"]
+            .as_str()
+            .unwrap()
+            .parse()
+            .unwrap();
+        let revocation = countersign::registry::Revocation {
+            at: unix_now(),
+            reason: countersign::registry::Reason::KeyCompromise,
+            by: "test".into(),
+        };
+        confirmed.push(ca.known(victim).unwrap().serial);
+        ca.with_store(async |store| store.revoke(victim, &revocation).await.unwrap());
+        // From the first instant to after the second that it lets pass between two CRLs.
+        std::thread::sleep(Duration::from_millis(300) * u32::try_from(round).unwrap());
         let names: Vec<String> = (0..12).map(|n| format!("agent-{round}-{n}")).collect();
         let tokens: Vec<String> = names
             .iter()
@@ -426,6 +549,9 @@ fn what_left_is_known_after_a_kill() {
             asking.into_iter().map(|one| one.join().unwrap()).collect()
         });
         ca.kill();
+        let (number, _) = crl_of(&ca);
+        assert!(number >= last, "{number} after {last}");
+        last = number;
         for (number, body) in answered.into_iter().enumerate() {
             let Some(body) = body else { continue };
             let der = countersign::est::from_body(&body).unwrap();
@@ -444,6 +570,31 @@ fn what_left_is_known_after_a_kill() {
             assert_eq!(kept.used_at.is_some(), live.len() == 1, "{name}");
         }
     }
+    // The next one writes down what the others could not, and goes on with their log.
+    ca.serve(&[]);
+    eventually("every confirmed revocation is in the CRL", || {
+        let (number, serials) = crl_of(&ca);
+        let all = confirmed.iter().all(|serial| serials.contains(serial));
+        all && number >= last
+    });
+    let verified = ca.run(&["audit", "verify", "pki/ca/audit.jsonl"]);
+    assert_eq!(verified.code, 0, "{}{}", verified.out, verified.err);
+}
+
+/// The number of the issuing CA's CRL and the serials that it names, as OpenSSL reads it once its
+/// signature holds.
+fn crl_of(ca: &CaServer) -> (u64, Vec<String>) {
+    let file = ["crl", "-in", "pki/ca/issuing.crl", "-noout", "-text"];
+    let text = ca.openssl(&[&file[..], &["-CAfile", "pki/ca/issuing.crt"]].concat());
+    let after = text.split("X509v3 CRL Number:").nth(1).unwrap();
+    let number = after.split_whitespace().next().unwrap();
+    let number = match number.strip_prefix("0x") {
+        Some(hex) => u64::from_str_radix(hex, 16).unwrap(),
+        None => number.parse().unwrap(),
+    };
+    let lines = text.lines().map(str::trim);
+    let serials = lines.filter_map(|line| line.strip_prefix("Serial Number: "));
+    (number, serials.map(str::to_lowercase).collect())
 }
 
 fn count(ca: &CaServer) -> usize {
@@ -493,7 +644,7 @@ fn joining_writes_what_clients_need_and_a_token_joins_once() {
         4,
         "nothing is left over"
     );
-    let files = files(&ca, "here/agent-7");
+    let files = ca.files("here/agent-7");
     let identity = Identity::load(&files.cert, &files.key, None).unwrap();
     assert!(
         ca.known(identity.fingerprint())
@@ -593,17 +744,12 @@ fn a_server_is_invited_by_its_hosts() {
     assert_ne!(fingerprint(&ca.path("out/door.crt")), before);
 }
 
-fn files(ca: &CaServer, base: &str) -> CertFiles {
-    let [cert, key] = ["crt", "key"].map(|kind| ca.path(&format!("{base}.{kind}")));
-    CertFiles::new(&cert, &key)
-}
-
 #[test]
 fn a_renewal_takes_the_place_and_a_failed_one_changes_nothing() {
     let mut ca = CaServer::start();
     let token = ca.invite("agent", &["--grant", "tools:a"]);
     ca.run(&["join", &token, "--out", "out"]).ok();
-    let files = files(&ca, "out/agent");
+    let files = ca.files("out/agent");
     let first = Identity::load(&files.cert, &files.key, None)
         .unwrap()
         .fingerprint();
@@ -656,19 +802,13 @@ fn a_renewal_takes_the_place_and_a_failed_one_changes_nothing() {
 #[test]
 fn a_process_that_stays_renews_what_is_due() {
     let ca = CaServer::start();
-    std::fs::create_dir(ca.path("out")).unwrap();
-    let files = files(&ca, "out/agent");
+    ca.issue_due("agent", "agent");
+    let files = ca.files("out/agent");
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .unwrap();
     runtime.block_on(async {
-        issue_due(&ca).await;
-        files
-            .write_note(&Note {
-                address: ca.est.to_string(),
-            })
-            .unwrap();
         let first = fingerprint(&files.cert);
         let (tell, mut told) = tokio::sync::mpsc::channel(4);
         let keeping = tokio::spawn(keep(files.clone(), move |outcome| {
@@ -685,40 +825,4 @@ fn a_process_that_stays_renews_what_is_due() {
         Identity::load(&files.cert, &files.key, None).unwrap();
         keeping.abort();
     });
-}
-
-/// `out/agent.crt` with a minute's life, most of it over, on record like any other.
-async fn issue_due(ca: &CaServer) {
-    let made = UnixTime(unix_now().0 - 50);
-    let ca_files = CaFiles::new(&ca.path("pki/ca"));
-    let unlock = |_: &std::path::Path| Ok(Secret::from(String::from("secret")));
-    let oid = countersign::cert::DEFAULT_PERMISSION_OID;
-    let authority = Authority::issuing(&ca_files, &unlock, oid).unwrap();
-    let profiles = Profiles::embedded().unwrap();
-    let (signer, key) = countersign::ca::Signer::generate(countersign::ca::KeyKind::P256).unwrap();
-    let request = Request {
-        name: "spiffe://example.org/agent".parse().unwrap(),
-        subject_key: &signer.public_key(),
-        grants: WrittenGrants::parse(&["tools:a"]).unwrap(),
-        profile: profiles.get("agent").unwrap(),
-        ttl: Some(Duration::from_secs(60)),
-        dns: Vec::new(),
-        ips: Vec::new(),
-    };
-    let roles = Roles::default();
-    let rules = Rules {
-        permission_oid: oid,
-        roles: &roles,
-    };
-    let registry = ca.path("pki/registry.db");
-    let store = countersign::registry::SqliteStore::open(&registry, false)
-        .await
-        .unwrap();
-    let signed = authority.sign(&request, rules, made).unwrap();
-    let issued = issue(&store, signed, "test", made).await.unwrap();
-    let output =
-        countersign::ca::prepare_output(&ca.path("out"), "agent", authority.root_der(), false);
-    write_out(&store, &output.unwrap(), &issued, &key, made)
-        .await
-        .unwrap();
 }

@@ -9,7 +9,35 @@ use countersign::cert::{load_chain, load_key, write_atomic};
 use countersign::identity::Fingerprint;
 use countersign::registry::{SqliteStore, Store};
 
+/// From the first instant of a run to its end in so many steps, and this often.
+const STEPS: u32 = 20;
 const ROUNDS: u32 = 24;
+
+/// When to kill: later with every round, and, should the machine have become slower, later still
+/// until some come to their end.
+struct Delays {
+    whole: Duration,
+    round: u32,
+    finished: bool,
+}
+
+impl Delays {
+    fn of(whole: Duration) -> Self {
+        Self {
+            whole,
+            round: 0,
+            finished: false,
+        }
+    }
+
+    fn next(&mut self) -> Duration {
+        self.round += 1;
+        if self.round > STEPS && !self.finished {
+            self.whole += self.whole / 2;
+        }
+        self.whole * self.round.min(STEPS + 4) / STEPS
+    }
+}
 
 struct Place(tempfile::TempDir);
 
@@ -94,9 +122,12 @@ async fn what_a_killed_process_leaves_is_whole() {
     let whole = begun.elapsed();
     let (mut last, _) = place.crl();
     let (mut ended, mut finished, mut confirmed) = (0, 0, Vec::new());
-    for round in 0..ROUNDS {
-        // From the first instant to a little after a whole run.
-        let delay = whole * (round + 1) / (ROUNDS - 4);
+    let mut delays = Delays::of(whole);
+    for round in 0..ROUNDS + 8 {
+        if round >= ROUNDS && finished > 2 {
+            break;
+        }
+        let delay = delays.next();
         let name = format!("agent{round}");
         let issued = place.killed_after(&format!("issue {name} --grant tools:* --out out"), delay);
         let store = SqliteStore::open(&place.path("registry.db"), false)
@@ -125,6 +156,7 @@ async fn what_a_killed_process_leaves_is_whole() {
             assert!(serials.contains(serial), "{serial} is in no CRL any more");
         }
         finished += u32::from(issued) + u32::from(revoked);
+        delays.finished |= issued && revoked;
         ended += 2 - (u32::from(issued) + u32::from(revoked));
         if record.revocation.is_some() {
             place.done("issue victim --grant tools:* --out out --replace");
@@ -137,4 +169,66 @@ async fn what_a_killed_process_leaves_is_whole() {
     place.done("crl");
     let (number, _) = place.crl();
     assert!(number > last);
+}
+
+/// The issuing CA is replaced, by a process that is killed at any instant: there is always one CA
+/// that signs, it is on record, and what the ones before signed is good and revocable.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_killed_rotation_leaves_one_ca_that_signs() {
+    let place = Place(tempfile::tempdir().unwrap());
+    write_atomic(&place.path("word"), b"correct horse\n", 0o600).unwrap();
+    place.done("init");
+    let begun = Instant::now();
+    place.done("rotate issuing");
+    let whole = begun.elapsed();
+    let ca = || Fingerprint::of_der(&leaf(&place.path("ca/issuing.crt")));
+    let (mut finished, mut ended) = (0, 0);
+    let mut delays = Delays::of(whole);
+    // Every other step.
+    for round in 0..STEPS {
+        if round >= STEPS / 2 && finished > 0 {
+            break;
+        }
+        place.done(&format!("issue before{round} --grant tools:* --out out"));
+        delays.next();
+        let delay = delays.next();
+        let done = place.killed_after("rotate issuing", delay);
+        (finished, ended) = if done {
+            delays.finished = true;
+            (finished + 1, ended)
+        } else {
+            (finished, ended + 1)
+        };
+        // The next command finds one CA, or finishes what was begun.
+        place.done(&format!("issue after{round} --grant tools:* --out out"));
+        let store = SqliteStore::open(&place.path("registry.db"), false)
+            .await
+            .unwrap();
+        assert!(store.get(ca()).await.unwrap().is_some());
+        let chain = load_chain(&place.path(&format!("out/after{round}.crt"))).unwrap();
+        assert_eq!(Fingerprint::of_der(&chain[1]), ca());
+        place.crl();
+        for name in ["before", "after"] {
+            let file = format!("out/{name}{round}.crt");
+            let verified = Command::new("openssl")
+                .args([
+                    "verify",
+                    "-CAfile",
+                    "ca/root.crt",
+                    "-untrusted",
+                    &file,
+                    &file,
+                ])
+                .current_dir(place.0.path())
+                .output()
+                .unwrap();
+            let said = String::from_utf8_lossy(&verified.stderr);
+            assert!(verified.status.success(), "{file}: {said}");
+        }
+        place.done(&format!("revoke before{round} --wait 0s"));
+    }
+    assert!(
+        finished > 0 && ended > 2,
+        "{finished} came to their end, {ended} were killed"
+    );
 }

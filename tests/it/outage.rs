@@ -226,6 +226,16 @@ async fn create_schema(server: &str, test: &str) -> String {
     schema
 }
 
+/// The URL of a schema of this test alone, for tests that are not asynchronous themselves.
+pub fn postgres_of(test: &str) -> String {
+    let server = postgres();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    let schema = runtime.unwrap().block_on(create_schema(&server, test));
+    format!("{server}?options[search_path]={schema}")
+}
+
 #[tokio::test]
 async fn a_server_does_not_start_without_its_registry() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

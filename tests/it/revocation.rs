@@ -151,24 +151,62 @@ async fn no_connection_slips_in_beside_a_revocation() {
     }
 }
 
+/// What the CA's own CRL names counts at every place of the path: the leaf, a delegate, the issuing
+/// CA; and it closes who is connected, nobody else.
 #[tokio::test]
 async fn the_cas_own_crl_on_disk_counts_beside_the_store() {
-    let house = House::new();
-    let mut open = house.open().await;
-    let reader = house.enrol("reader");
-    let client = house.client(&reader);
-    assert_eq!(client.knock(open.address).await, Answer::Served);
-    open.came_and_went().await;
-    let serial = house.issuing.serial().to_bytes();
-    house
-        .view
-        .insert_revoked_serials(house.root.fingerprint(), [serial.as_slice()]);
-    assert_eq!(
-        client.knock(open.address).await,
-        Answer::Alert(Alert::CertificateRevoked)
-    );
-    let refusal = open.refused().await;
-    assert!(refusal.reason.contains("CRL"), "{refusal}");
+    for place in ["leaf", "delegate", "issuing"] {
+        let house = House::new();
+        let mut open = house.open().await;
+        let mut params = pki::ca("delegate", 0);
+        params.custom_extensions = vec![pki::permissions(&["tools:*"])];
+        let delegate = house.issuing.sign(params);
+        house.record("delegate", &delegate, |outline| {
+            outline.kind = EnrolmentKind::Authority;
+        });
+        let mut params = pki::client("worker");
+        params.custom_extensions = vec![pki::permissions(&["tools:*"])];
+        let worker = delegate.sign(params);
+        let client = house.client(&worker);
+        let mut live = client.connect(open.address).await.unwrap();
+        let mut beside = house
+            .client(&house.enrol("reader"))
+            .connect(open.address)
+            .await
+            .unwrap();
+        open.admitted().await;
+        open.admitted().await;
+        let (issuer, revoked) = match place {
+            "leaf" => (&delegate, &worker),
+            "delegate" => (&house.issuing, &delegate),
+            _ => (&house.root, &house.issuing),
+        };
+        let serial = revoked.serial().to_bytes();
+        house
+            .view
+            .insert_revoked_serials(issuer.fingerprint(), [serial.as_slice()]);
+        let closed = if place == "issuing" { 2 } else { 1 };
+        assert_eq!(
+            open.reload(&house.anchors, unix(at(0))),
+            closed,
+            "revoked: the {place}"
+        );
+        live.ended().await;
+        if closed == 1 {
+            beside.echo().await.unwrap();
+        } else {
+            beside.ended().await;
+        }
+        for _ in 0..closed {
+            assert_eq!(open.ended().await, Some(Close::Revoked));
+        }
+        assert_eq!(
+            client.knock(open.address).await,
+            Answer::Alert(Alert::CertificateRevoked)
+        );
+        let refusal = open.refused().await;
+        assert!(refusal.reason.contains("CRL"), "{refusal}");
+    }
 }
 
 /// Writes the CRLs of root and issuing CA into one file.

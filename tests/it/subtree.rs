@@ -6,8 +6,10 @@ use countersign::identity::Name;
 use countersign::registry::{Enrolment, EnrolmentKind, SqliteStore};
 use serde_json::json;
 
+use crate::support::http::Web;
 use crate::support::pki::{self, Certified, HOUR};
 use crate::support::served::{Lines, Served, Site};
+use crate::support::ws::Ws;
 
 const OTHER: &str = "[[anchor]]\nname = \"other\"\nbundle = \"other.pem\"\n";
 /// Enough that a scan of all, or a close of all, would show; few enough for every test run.
@@ -78,6 +80,30 @@ async fn one_of_many_is_revoked_and_the_others_go_on() {
     for (_, lines) in &mut crowd {
         works(lines).await;
     }
+    // Whose, by whom, when and why.
+    let print = client.fingerprint().to_string();
+    let recorded = async {
+        loop {
+            let all = site.audit();
+            let found = all.into_iter().find(|record| {
+                record["event"] == "registry_changed"
+                    && record["kind"] == "revoked"
+                    && record["fingerprint"] == print.as_str()
+            });
+            match found {
+                Some(record) => return record,
+                None => tokio::task::yield_now().await,
+            }
+        }
+    };
+    let record = tokio::time::timeout(pki::PATIENCE, recorded).await.unwrap();
+    assert_eq!(record["identity"], pki::spiffe("c7"), "{record}");
+    assert_eq!(
+        (record["by"].as_str(), record["reason"].as_str()),
+        (Some("test"), Some("keyCompromise")),
+        "{record}"
+    );
+    assert!(record["revoked_at"].is_string(), "{record}");
     assert!(
         site.try_connect(&served, &client).await.is_err() || {
             // In TLS 1.3 the client may think itself connected before it reads the refusal.
@@ -129,6 +155,119 @@ async fn an_issuer_is_revoked_and_exactly_its_own_end() {
         .iter()
         .filter(|record| record.to_string().contains("\"revoked\""));
     assert!(revoked.count() >= 2, "the log says what was revoked");
+}
+
+/// One connection of each kind.
+enum Way {
+    Raw(Lines),
+    WebSocket(Ws),
+    Http(Web),
+}
+
+impl Way {
+    const KINDS: usize = 4;
+
+    /// `kind` goes round. Over the raw stream first: the server may not have heard of it.
+    async fn open(site: &Site, served: &Served, who: &Certified, kind: usize) -> Self {
+        let raw = site.reach(served, who).await;
+        match kind % Self::KINDS {
+            0 => Self::Raw(raw),
+            1 => Self::WebSocket(Ws::open(site, served, who).await),
+            2 => Self::Http(Web::http1(site, served, who).await),
+            _ => Self::Http(Web::http2(site, served, who).await),
+        }
+    }
+
+    async fn works(&mut self) {
+        let answer = match self {
+            Self::Raw(lines) => lines.ask("tools/list", json!({})).await,
+            Self::WebSocket(socket) => socket.ask("tools/list", json!({})).await,
+            Self::Http(web) => web.ask("tools/list", json!({})).await,
+        };
+        assert!(answer["result"]["tools"].is_array(), "{answer}");
+    }
+
+    async fn ended(&mut self) {
+        match self {
+            Self::Raw(lines) => lines.ended().await,
+            Self::WebSocket(socket) => while socket.frame().await.is_some() {},
+            Self::Http(web) => web.closed().await,
+        }
+    }
+}
+
+/// Whatever they speak: those below what is revoked end, and nobody else.
+#[tokio::test]
+async fn every_kind_of_connection_ends_with_its_issuer_and_no_other() {
+    let site = Site::with(OTHER).await;
+    let other_root = pki::root("other root");
+    let bundle = pki::pem(std::slice::from_ref(&other_root.der));
+    std::fs::write(site.path().join("other.pem"), bundle).unwrap();
+    let served = site.serve().await;
+    let other = other_root.sign(pki::ca("other issuing", 1));
+    record_ca(&site, &site.issuing, false).await;
+    let mut delegate = pki::ca("delegate", 0);
+    delegate.custom_extensions = vec![pki::permissions(&["tools:*"])];
+    let delegate = site.issuing.sign(delegate);
+    record_ca(&site, &delegate, true).await;
+    let (mut below, mut ours, mut beside) = (Vec::new(), Vec::new(), Vec::new());
+    for kind in 0..40 {
+        let worker = delegate.sign(agent(&format!("worker{kind}")));
+        below.push(Way::open(&site, &served, &worker, kind).await);
+        for (by, name, of) in [
+            (&site.issuing, "ours", &mut ours),
+            (&other, "beside", &mut beside),
+        ] {
+            let name = format!("{name}{kind}");
+            let client = by.sign(agent(&name));
+            site.record(&name, &client, None).await;
+            of.push((Way::open(&site, &served, &client, kind).await, client));
+        }
+    }
+    for way in &mut below {
+        way.works().await;
+    }
+    // One certificate, with a connection of each kind.
+    let (mut first, client) = ours.swap_remove(0);
+    let mut more = Vec::new();
+    for kind in 0..Way::KINDS {
+        more.push(Way::open(&site, &served, &client, kind).await);
+    }
+    assert!(site.revoke(&client).await.is_complete());
+    first.ended().await;
+    for way in &mut more {
+        way.ended().await;
+    }
+    for (way, _) in ours.iter_mut().chain(&mut beside) {
+        way.works().await;
+    }
+    for way in &mut below {
+        way.works().await;
+    }
+    // A delegate with everything below it.
+    assert!(site.revoke(&delegate).await.is_complete());
+    for way in &mut below {
+        way.ended().await;
+    }
+    for (way, _) in ours.iter_mut().chain(&mut beside) {
+        way.works().await;
+    }
+    // The issuing CA.
+    assert!(site.revoke(&site.issuing).await.is_complete());
+    for (way, _) in &mut ours {
+        way.ended().await;
+    }
+    for (way, _) in &mut beside {
+        way.works().await;
+    }
+    served.stop().await;
+    let log = site.audit();
+    let closed = |reason: &str| {
+        let fits =
+            |record: &&serde_json::Value| record["event"] == "closed" && record["reason"] == reason;
+        log.iter().filter(fits).count()
+    };
+    assert_eq!(closed("revoked"), 40 + 39 + 1 + Way::KINDS);
 }
 
 /// The CRLs of these CAs with their certificates, as `bundle.pem` of a CA's folder has them.

@@ -11,7 +11,8 @@ use futures_util::FutureExt;
 
 use super::bench::{Ask, Bench, NOW, new_authority, secret};
 use crate::ca::{
-    Authority, KeyKind, issue, prepare_output, revoke, rotate_issuing, write_crl, write_out,
+    Authority, KeyKind, issue, issue_with_token, prepare_output, revoke, rotate_issuing,
+    rotate_root, write_crl, write_out,
 };
 use crate::cert::fault::{self, Fault};
 use crate::cert::{DEFAULT_PERMISSION_OID, load_chain, load_key};
@@ -118,7 +119,12 @@ impl Store for Steps {
         enrolment: &'a Enrolment,
         now: UnixTime,
     ) -> Reply<'a, u64> {
-        self.0.take_token(digest, enrolment, now)
+        Box::pin(async move {
+            step()?;
+            let seq = self.0.take_token(digest, enrolment, now).await?;
+            step()?;
+            Ok(seq)
+        })
     }
 
     fn purge_tokens(&self, before: UnixTime) -> Reply<'_, ()> {
@@ -226,6 +232,53 @@ async fn every_certificate_that_left_is_known() {
         killed >= 17 && failed >= 17,
         "{killed} killed, {failed} failed"
     );
+}
+
+/// Enrolment by a token: used up exactly if the certificate is on record, and nothing leaves that is
+/// not.
+#[tokio::test]
+async fn a_token_and_its_certificate_are_both_on_record_or_neither() {
+    let bench = Bench::new().await;
+    let store = steps(&bench).await;
+    let (mut killed, mut failed, mut used) = (0, 0, 0);
+    for fault in [Fault::Kill, Fault::Error] {
+        for at in 0.. {
+            let digest = TokenDigest::of(format!("{fault:?}-{at}").as_bytes());
+            let token = Token {
+                digest,
+                name: crate::identity::Name::new("spiffe://countersign.internal/agent").unwrap(),
+                grants: WrittenGrants::parse(&["tools:*"]).unwrap(),
+                profile: "agent".into(),
+                hosts: Vec::new(),
+                lifetime: None,
+                expires_at: NOW.plus(Duration::from_secs(60)),
+                created_at: NOW,
+                created_by: "me".into(),
+                used_at: None,
+            };
+            bench.store.put_token(&token).await.unwrap();
+            let signed = Ask::agent("agent", &["tools:*"])
+                .sign(bench.issuing())
+                .unwrap();
+            let print = signed.parsed.fingerprint;
+            let work = issue_with_token(&store, signed, digest, "token", NOW);
+            let (result, happened) = with(at, fault, work).await;
+            let known = bench.store.get(print).await.unwrap();
+            let kept = bench.store.token(digest).await.unwrap().unwrap();
+            assert_eq!(kept.used_at.is_some(), known.is_some(), "{fault:?} {at}");
+            used += usize::from(known.is_some());
+            match result {
+                Some(Ok(issued)) => assert_eq!(known.unwrap().der, issued.enrolment.der),
+                Some(Err(_)) => failed += 1,
+                None => killed += 1,
+            }
+            if !happened {
+                break;
+            }
+        }
+    }
+    // Before and after the transaction, and the run that nothing happened to.
+    assert_eq!((killed, failed, used), (2, 2, 4));
 }
 
 /// The number and the entries of a CRL that OpenSSL reads and whose signature it verifies.
@@ -338,6 +391,47 @@ async fn a_rotation_leaves_a_ca_that_signs_wherever_it_ends() {
         Ask::agent("agent", &["tools:*"]).sign(&ca).unwrap();
         if !happened {
             assert_ne!(ca.fingerprint(), before);
+            break;
+        }
+    }
+    assert!(
+        killed > 3 && kept > 3 && kept <= killed,
+        "{killed} killed, {kept} kept"
+    );
+}
+
+/// As above, and whoever trusts the root before still trusts what is signed.
+#[tokio::test]
+async fn a_rotation_of_the_root_leaves_a_ca_that_signs_wherever_it_ends() {
+    let bench = Bench::new().await;
+    let store = steps(&bench).await;
+    let word = secret();
+    let open = || Authority::issuing(&bench.files, &|_| Ok(secret()), DEFAULT_PERMISSION_OID);
+    let (mut killed, mut kept) = (0, 0);
+    for at in (0..).step_by(13) {
+        let (before, root) = (open().unwrap().fingerprint(), bench.root());
+        let new = new_authority(&word, KeyKind::P256);
+        let work = rotate_root(&bench.files, &root, new, &store, "me", NOW);
+        let (result, happened) = with(at, Fault::Kill, work).await;
+        let ca = open().unwrap();
+        let now = bench.root();
+        let same = ca.fingerprint() == before;
+        assert_eq!(now.fingerprint() == root.fingerprint(), same, "step {at}");
+        kept += usize::from(same);
+        killed += usize::from(result.is_none());
+        let known = bench.store.get(ca.fingerprint()).await.unwrap();
+        assert!(known.is_some(), "the CA that signs is on record, step {at}");
+        for (authority, path) in [
+            (&ca, bench.files.issuing_crl()),
+            (&now, bench.files.root_crl()),
+        ] {
+            write_crl(authority, &path, &bench.store, NOW)
+                .await
+                .unwrap();
+        }
+        Ask::agent("agent", &["tools:*"]).sign(&ca).unwrap();
+        if !happened {
+            assert!(!same);
             break;
         }
     }

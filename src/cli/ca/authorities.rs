@@ -42,7 +42,7 @@ impl Bench<'_> {
             }
             None => None,
         };
-        let store = self.store(true).await?;
+        let store = self.store(false).await?;
         let issued = issue(&*store, signed, &actor(), self.now).await?;
         let key = key.as_ref().zip(passphrase.as_ref());
         write_delegate(&*store, &files, &issued, key, self.now).await?;
@@ -87,7 +87,7 @@ impl Bench<'_> {
             ceiling: (!ceiling.is_empty()).then_some(&ceiling),
             beside: None,
         };
-        let store = self.store(true).await?;
+        let store = self.store(false).await?;
         let by = actor();
         let rotated = match arguments.what {
             RotateWhat::Issuing => {

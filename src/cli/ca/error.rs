@@ -227,7 +227,8 @@ fn store_hint(error: &StoreError) -> Option<String> {
             "see them with `countersign ca list`; `ca revoke --all` takes all of a name"
         }
         StoreError::Unreachable { .. } => {
-            "name the registry with --registry; `countersign ca init` makes one"
+            "name the registry with --registry; `countersign ca init` makes one with the CA, and \
+             `countersign serve` an empty one where it was lost"
         }
         _ => return None,
     };

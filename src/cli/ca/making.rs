@@ -126,7 +126,7 @@ impl Bench<'_> {
             let issued = issue_offline(signed, &actor(), self.now)?;
             return self.hand_out_offline(&place, &issued, holding);
         }
-        let store = self.store(true).await?;
+        let store = self.store(false).await?;
         let issued = issue(&*store, signed, &actor(), self.now).await?;
         self.hand_out(&*store, &place, &issued, holding).await
     }
@@ -157,7 +157,7 @@ impl Bench<'_> {
             issued.notes.extend(unheard);
             return self.hand_out_offline(&place, &issued, Holding::NoKey);
         }
-        let store = self.store(true).await?;
+        let store = self.store(false).await?;
         let mut issued = issue(&*store, signed, &actor(), self.now).await?;
         issued.notes.extend(unheard);
         self.hand_out(&*store, &place, &issued, Holding::NoKey)

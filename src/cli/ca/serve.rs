@@ -55,7 +55,7 @@ impl Serve {
         let mut open = bench.open_all()?;
         // `open_all` gives the issuing CA first.
         let authority = open.remove(0);
-        let store = bench.store(true).await?;
+        let store = bench.store(false).await?;
         let log = arguments
             .audit
             .unwrap_or_else(|| files.dir().join("audit.jsonl"));

@@ -89,7 +89,9 @@ impl Place {
     pub fn check_same(&self) -> Result<(), StoreError> {
         match fs::metadata(&self.path) {
             Ok(meta) if identity(&meta) == self.identity => Ok(()),
-            Ok(_) => Err(self.unreachable(&"the file was replaced while it was open")),
+            Ok(_) => Err(self.unreachable(
+                &"another file took its place while it was open: restart this process to use it",
+            )),
             Err(error) => Err(self.unreachable(&format!("it is gone while it was open: {error}"))),
         }
     }

@@ -248,6 +248,32 @@ async fn a_database_that_is_taken_away_is_noticed_and_served_from_memory() {
     }
 }
 
+/// What it holds would be decided on by some and not by others: nobody uses it before a restart, and
+/// everybody says so.
+#[tokio::test]
+async fn another_file_in_its_place_is_noticed_and_not_used() {
+    let folder = Folder::new();
+    let ca = folder.open().await;
+    ca.enrol(&made(1)).await.expect("enrolled");
+    let server = Following::start(folder.handle().await, "north").await;
+    fs::copy(folder.path(), folder.file(".copy")).expect("copied");
+    fs::rename(folder.file(".copy"), folder.path()).expect("replaced");
+    let error = ca.enrol(&made(2)).await.expect_err("it would be lost");
+    assert!(matches!(error, StoreError::Unreachable { .. }), "{error}");
+    assert!(error.to_string().contains("restart"), "{error}");
+    let trouble = loop {
+        match server.view.trouble() {
+            Some(trouble) => break trouble,
+            None => tokio::time::sleep(Duration::from_millis(5)).await,
+        }
+    };
+    assert!(trouble.contains("another file took its place"), "{trouble}");
+    assert!(matches!(
+        server.view.standing(&made(1).fingerprint),
+        Standing::Pinned(_)
+    ));
+}
+
 #[tokio::test]
 async fn an_older_copy_takes_pins_away_and_no_revocation() {
     let folder = Folder::new();

@@ -8,8 +8,15 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use countersign::ca::{
+    Authority, CaFiles, KeyKind, Profiles, Request, Rules, Signer, issue, prepare_output, write_out,
+};
+use countersign::clock::{UnixTime, unix_now};
+use countersign::enrol::{CertFiles, Note};
+use countersign::grant::{Roles, WrittenGrants};
 use countersign::identity::Fingerprint;
 use countersign::registry::{Enrolment, SqliteStore, Store as _};
+use countersign::secret::Secret;
 use serde_json::Value;
 
 use super::pki::PATIENCE;
@@ -20,6 +27,8 @@ pub struct CaServer {
     pub folder: tempfile::TempDir,
     pub est: SocketAddr,
     pub crl: SocketAddr,
+    /// Where it is, if it is not the folder's own file.
+    registry: Option<String>,
     child: Option<Child>,
 }
 
@@ -71,14 +80,40 @@ impl CaServer {
 
     /// A CA that is not served yet.
     pub fn made() -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        Self::made_in(None)
+    }
+
+    /// With the registry in a database.
+    pub fn made_on(registry: &str) -> Self {
+        Self::made_in(Some(registry.to_owned()))
+    }
+
+    /// The same CA in another folder, on the same registry: as on another machine.
+    pub fn copied(&self) -> Self {
+        let other = Self::empty(self.registry.clone());
+        for name in ["pki", "passphrase"] {
+            let copied = Command::new("cp")
+                .arg("-a")
+                .args([self.path(name), other.path(name)])
+                .status();
+            assert!(copied.unwrap().success());
+        }
+        other
+    }
+
+    fn empty(registry: Option<String>) -> Self {
         let nowhere = SocketAddr::from(([127, 0, 0, 1], 9));
-        let ca = Self {
-            folder,
+        Self {
+            folder: tempfile::tempdir().unwrap(),
             est: nowhere,
             crl: nowhere,
+            registry,
             child: None,
-        };
+        }
+    }
+
+    fn made_in(registry: Option<String>) -> Self {
+        let ca = Self::empty(registry);
         std::fs::create_dir(ca.path("pki")).unwrap();
         std::fs::write(ca.path("passphrase"), "secret\n").unwrap();
         let mode = Command::new("chmod")
@@ -157,7 +192,11 @@ impl CaServer {
     }
 
     fn program(&self, arguments: &[&str]) -> Command {
-        self.command(&[&[PROGRAM], arguments].concat())
+        let mut command = self.command(&[&[PROGRAM], arguments].concat());
+        if let (Some(registry), Some(&"ca" | &"pin")) = (&self.registry, arguments.first()) {
+            command.args(["--registry", registry]);
+        }
+        command
     }
 
     /// A command of the program.
@@ -277,6 +316,63 @@ impl CaServer {
                 .unwrap();
             work(&store).await
         })
+    }
+
+    /// The files of an identity: `out/agent` for `out/agent.crt` and its key.
+    pub fn files(&self, base: &str) -> CertFiles {
+        let [cert, key] = ["crt", "key"].map(|kind| self.path(&format!("{base}.{kind}")));
+        CertFiles::new(&cert, &key)
+    }
+
+    /// `out/NAME.crt` with a minute's life, most of it over: on record like any other, for
+    /// `localhost`, with the note that says where it is renewed.
+    pub fn issue_due(&self, name: &str, profile: &str) {
+        std::fs::create_dir_all(self.path("out")).unwrap();
+        let made = UnixTime(unix_now().0 - 50);
+        let ca_files = CaFiles::new(&self.path("pki/ca"));
+        let unlock = |_: &Path| Ok(Secret::from(String::from("secret")));
+        let oid = countersign::cert::DEFAULT_PERMISSION_OID;
+        let authority = Authority::issuing(&ca_files, &unlock, oid).unwrap();
+        let profiles = Profiles::embedded().unwrap();
+        let (signer, key) = Signer::generate(KeyKind::P256).unwrap();
+        let server = profile == "server";
+        let grants: &[&str] = if server { &[] } else { &["tools:*"] };
+        let request = Request {
+            name: format!("spiffe://example.org/{name}").parse().unwrap(),
+            subject_key: &signer.public_key(),
+            grants: WrittenGrants::parse(grants).unwrap(),
+            profile: profiles.get(profile).unwrap(),
+            ttl: Some(Duration::from_secs(60)),
+            dns: if server {
+                vec!["localhost".into()]
+            } else {
+                Vec::new()
+            },
+            ips: Vec::new(),
+        };
+        let roles = Roles::default();
+        let rules = Rules {
+            permission_oid: oid,
+            roles: &roles,
+        };
+        self.with_store(async |store| {
+            let signed = authority.sign(&request, rules, made).unwrap();
+            let issued = issue(store, signed, "test", made).await.unwrap();
+            let output = prepare_output(&self.path("out"), name, authority.root_der(), true);
+            write_out(store, &output.unwrap(), &issued, &key, made)
+                .await
+                .unwrap();
+        });
+        let address = self.est.to_string();
+        let files = self.files(&format!("out/{name}"));
+        files.write_note(&Note { address }).unwrap();
+        // Its time says when a renewal was last begun.
+        let note = std::fs::File::options()
+            .append(true)
+            .open(files.note_path())
+            .unwrap();
+        let then = std::time::SystemTime::now() - Duration::from_secs(3600);
+        note.set_modified(then).unwrap();
     }
 
     /// The records of the server's audit log.
