@@ -220,7 +220,6 @@ impl Content {
         let payload = match self {
             Self::Raw(block) => block.len(),
             Self::Text(text) => text.len(),
-            Self::Raw(json) => json.len(),
             Self::Image { data, .. } | Self::Audio { data, .. } => data.len() / 3 * 4,
             Self::ResourceLink { uri, name, .. } => uri.len() + name.len(),
             Self::Resource { uri, body, .. } => {
