@@ -6,6 +6,8 @@
 //! a copy. A connection keeps 4 KiB of buffer of its own; what a long line made it grow by is
 //! given back as soon as the line has been answered.
 //!
+//! `--speak` has it speak something else than lines: `floor_web.rs`.
+//!
 //! With `--answer N` each line is answered by a line of N bytes instead, so that a server which
 //! takes little and gives much (or the reverse) can be held against the same bytes in each
 //! direction.
@@ -14,6 +16,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use rustls::ServerConfig;
 use rustls::pki_types::CertificateRevocationListDer;
 use rustls::pki_types::pem::PemObject as _;
@@ -22,6 +25,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
+use crate::floor_web;
 use crate::pki;
 
 /// What a connection keeps while it is idle.
@@ -47,9 +51,21 @@ pub(crate) struct FloorArgs {
     /// Runtime threads; 0 is one per core, as Countersign does it.
     #[arg(long, default_value_t = 0)]
     workers: usize,
+    /// What is spoken above TLS.
+    #[arg(long, value_enum, default_value_t = Speech::Lines)]
+    speak: Speech,
     /// Answer each line with a line of this many bytes instead of itself.
     #[arg(long)]
     answer: Option<usize>,
+}
+
+/// What a floor speaks.
+#[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Speech {
+    Lines,
+    Websocket,
+    Http1,
+    Http2,
 }
 
 pub(crate) fn main(args: &FloorArgs) -> Result<(), Box<dyn std::error::Error>> {
@@ -57,8 +73,9 @@ pub(crate) fn main(args: &FloorArgs) -> Result<(), Box<dyn std::error::Error>> {
     let answer = args.answer.map(|n| {
         let mut line = vec![b'x'; n.max(1)];
         line[n.max(1) - 1] = b'\n';
-        Arc::<[u8]>::from(line)
+        Bytes::from(line)
     });
+    let speech = args.speak;
     let mut builder = tokio::runtime::Builder::new_multi_thread();
     builder.enable_all();
     if args.workers > 0 {
@@ -74,9 +91,10 @@ pub(crate) fn main(args: &FloorArgs) -> Result<(), Box<dyn std::error::Error>> {
             };
             let (acceptor, answer) = (acceptor.clone(), answer.clone());
             tokio::spawn(async move {
-                let _ = match answer {
-                    Some(line) => answered(tcp, acceptor, &line).await,
-                    None => echoed(tcp, acceptor).await,
+                let _ = match (speech, answer) {
+                    (Speech::Lines, Some(line)) => answered(tcp, acceptor, &line).await,
+                    (Speech::Lines, None) => echoed(tcp, acceptor).await,
+                    (_, answer) => floor_web::serve(speech, tcp, acceptor, answer).await,
                 };
             });
         }
@@ -109,7 +127,11 @@ fn server_config(args: &FloorArgs) -> Result<ServerConfig, Box<dyn std::error::E
         .with_safe_default_protocol_versions()?
         .with_client_cert_verifier(verifier.build()?)
         .with_single_cert(pki::chain(&args.cert)?, pki::key(&args.key)?)?;
-    config.alpn_protocols = vec![b"mcp".to_vec()];
+    config.alpn_protocols = match args.speak {
+        Speech::Lines => vec![b"mcp".to_vec()],
+        Speech::Websocket | Speech::Http1 => vec![b"http/1.1".to_vec()],
+        Speech::Http2 => vec![b"h2".to_vec()],
+    };
     config.ticketer = pki::ticketer()?;
     Ok(config)
 }

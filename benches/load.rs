@@ -1,4 +1,5 @@
 //! The load: connections, lines in flight, handshakes, idle crowds; and what each cost the server.
+//! `web.rs` does the same over WebSocket and HTTP.
 
 use std::error::Error;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -44,6 +45,24 @@ impl Line {
         }
     }
 
+    /// A `tools/call` of an older revision.
+    pub(crate) fn legacy_call(tool: &str, arguments: &str) -> Self {
+        let tail = format!(
+            r#","method":"tools/call","params":{{"name":"{tool}","arguments":{arguments}}}}}"#
+        );
+        Self {
+            head: br#"{"jsonrpc":"2.0","id":"#.to_vec(),
+            tail: (tail + "\n").into_bytes(),
+        }
+    }
+
+    /// The message without the end of the line.
+    pub(crate) fn message(&self, id: u64) -> Vec<u8> {
+        let mut out = self.bytes(id);
+        out.pop();
+        out
+    }
+
     /// The whole line.
     pub(crate) fn bytes(&self, id: u64) -> Vec<u8> {
         let mut out = Vec::new();
@@ -70,7 +89,7 @@ pub(crate) enum Expect {
 
 impl Expect {
     /// The first answer of a connection is read whole, the others at their beginning.
-    fn check(self, line: &[u8], first: bool) -> Outcome<()> {
+    pub(crate) fn check(self, line: &[u8], first: bool) -> Outcome<()> {
         if self == Self::Echo {
             return Ok(());
         }
@@ -150,10 +169,10 @@ pub(crate) struct CallCost {
 }
 
 #[derive(Default)]
-struct Counts {
-    calls: AtomicU64,
-    received: AtomicU64,
-    stop: AtomicBool,
+pub(crate) struct Counts {
+    pub(crate) calls: AtomicU64,
+    pub(crate) received: AtomicU64,
+    pub(crate) stop: AtomicBool,
 }
 
 /// `connections` with `in_flight` requests each, for `window` after a warm-up of a quarter of it.
@@ -178,6 +197,18 @@ pub(crate) async fn calls(
             counts.clone(),
         ));
     }
+    let request = line.bytes(100_000).len();
+    watched(server, &counts, tasks, request, window).await
+}
+
+/// What the calls of these tasks cost the server in `window`, after a warm-up of a quarter of it.
+pub(crate) async fn watched(
+    server: &Server,
+    counts: &Counts,
+    mut tasks: tokio::task::JoinSet<Outcome<()>>,
+    request_bytes: usize,
+    window: Duration,
+) -> Outcome<CallCost> {
     let watched = async {
         tokio::time::sleep(window / 4).await;
         let read = || -> Outcome<_> {
@@ -206,13 +237,11 @@ pub(crate) async fn calls(
         ended??;
     }
     let calls = (after.2 - before.2).max(1);
-    let mut sample = Vec::new();
-    line.write(100_000, &mut sample);
     #[allow(clippy::cast_precision_loss, reason = "a rate for people")]
     Ok(CallCost {
         cpu: Duration::from_nanos(u64::try_from((after.0 - before.0).as_nanos())? / calls),
         per_second: calls as f64 / (after.1 - before.1).as_secs_f64(),
-        request_bytes: sample.len() as u64,
+        request_bytes: request_bytes as u64,
         answer_bytes: (after.3 - before.3) / calls,
     })
 }

@@ -14,6 +14,7 @@
 
 mod est;
 mod floor;
+mod floor_web;
 mod issuer;
 mod load;
 mod ours;
@@ -24,6 +25,8 @@ mod report;
 mod run;
 mod served;
 mod soak;
+mod web;
+mod web_rows;
 
 use clap::{Parser, Subcommand};
 

@@ -65,18 +65,28 @@ pub(crate) struct Pki {
 }
 
 impl Pki {
-    /// Client settings for client `n` (modulo their number).
+    /// Client settings for client `n` (modulo their number) on the raw stream.
     pub(crate) fn client(
         &self,
         n: usize,
         resumption: bool,
+    ) -> Result<Arc<ClientConfig>, Box<dyn Error>> {
+        self.client_of(n, resumption, b"mcp")
+    }
+
+    /// The same, offering this protocol.
+    pub(crate) fn client_of(
+        &self,
+        n: usize,
+        resumption: bool,
+        alpn: &[u8],
     ) -> Result<Arc<ClientConfig>, Box<dyn Error>> {
         let (cert, private) = &self.clients[n % self.clients.len()];
         let mut config = ClientConfig::builder_with_provider(Arc::new(provider()))
             .with_safe_default_protocol_versions()?
             .with_root_certificates(roots(&self.root)?)
             .with_client_auth_cert(chain(cert)?, key(private)?)?;
-        config.alpn_protocols = vec![b"mcp".to_vec()];
+        config.alpn_protocols = vec![alpn.to_vec()];
         config.resumption = if resumption {
             Resumption::in_memory_sessions(64)
         } else {

@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::est::{self, Coming};
+use crate::floor::Speech;
 use crate::issuer;
 use crate::load::{self, CallCost, Crowd, Expect, HandshakeCost, Line, Outcome};
 use crate::ours::Ours;
@@ -15,6 +16,7 @@ use crate::pki::{self, Pki};
 use crate::process::Server;
 use crate::registry;
 use crate::report::{Report, Row, Target, median};
+use crate::web_rows;
 
 /// How many client certificates take turns.
 const CLIENTS: usize = 64;
@@ -33,7 +35,7 @@ pub(crate) struct RunArgs {
     only: Option<String>,
     /// The size of the idle crowd; lowered to what the descriptor limit allows.
     #[arg(long, default_value_t = 10_000)]
-    crowd: usize,
+    pub(crate) crowd: usize,
     /// Measures the floor and nothing else.
     #[arg(long)]
     floor_only: bool,
@@ -45,20 +47,20 @@ pub(crate) struct RunArgs {
     program: Option<PathBuf>,
 }
 
-struct Bench {
-    args: RunArgs,
-    window: Duration,
+pub(crate) struct Bench {
+    pub(crate) args: RunArgs,
+    pub(crate) window: Duration,
     turns: usize,
-    pki: Pki,
+    pub(crate) pki: Pki,
     ours: Option<Ours>,
-    runtime: tokio::runtime::Runtime,
-    report: Report,
+    pub(crate) runtime: tokio::runtime::Runtime,
+    pub(crate) report: Report,
 }
 
 /// What was measured, turn by turn.
-struct Turns<T> {
+pub(crate) struct Turns<T> {
     floor: Vec<T>,
-    ours: Vec<T>,
+    pub(crate) ours: Vec<T>,
 }
 
 impl<T> Turns<T> {
@@ -100,6 +102,7 @@ pub(crate) fn main(args: &RunArgs) -> Result<bool, Box<dyn Error>> {
     bench.limit_crowd()?;
     bench.calls("calls-1", 1, Target::Ratio(1.5))?;
     bench.calls("calls-16", 16, Target::Above(3.5))?;
+    web_rows::run(&mut bench)?;
     bench.large("large-arguments", LARGE, 1)?;
     bench.large("large-results", 1, LARGE)?;
     bench.handshakes("handshakes-full", false)?;
@@ -123,12 +126,12 @@ fn millis(span: Duration) -> f64 {
 }
 
 /// Errors that crossed threads, for those that do not.
-fn here<T>(outcome: Outcome<T>) -> Result<T, Box<dyn Error>> {
+pub(crate) fn here<T>(outcome: Outcome<T>) -> Result<T, Box<dyn Error>> {
     outcome.map_err(|error| error.to_string().into())
 }
 
 impl Bench {
-    fn wanted(&self, key: &str) -> bool {
+    pub(crate) fn wanted(&self, key: &str) -> bool {
         let wanted = self
             .args
             .only
@@ -165,9 +168,23 @@ impl Bench {
     }
 
     fn floor(&self, crl: bool, answer: Option<usize>) -> Result<Server, Box<dyn Error>> {
+        self.floor_of(Speech::Lines, crl, answer)
+    }
+
+    pub(crate) fn floor_of(
+        &self,
+        speech: Speech,
+        crl: bool,
+        answer: Option<usize>,
+    ) -> Result<Server, Box<dyn Error>> {
         let mut command = Command::new(std::env::current_exe()?);
         let file = |flag: &str, path: &Path| [flag.into(), path.as_os_str().to_owned()];
-        command.arg("floor");
+        command.arg("floor").arg("--speak").arg(match speech {
+            Speech::Lines => "lines",
+            Speech::Websocket => "websocket",
+            Speech::Http1 => "http1",
+            Speech::Http2 => "http2",
+        });
         command.args(file("--cert", &self.pki.server_cert));
         command.args(file("--key", &self.pki.server_key));
         command.args(file("--roots", &self.pki.root));
@@ -183,7 +200,7 @@ impl Bench {
     }
 
     /// Floor and ours, one after the other, as often as asked.
-    fn in_turns<T>(
+    pub(crate) fn in_turns<T>(
         &self,
         floor: &Server,
         ours: Option<&Server>,
@@ -206,11 +223,11 @@ impl Bench {
         Ok(turns)
     }
 
-    fn serve(&self) -> Result<Option<Server>, Box<dyn Error>> {
+    pub(crate) fn serve(&self) -> Result<Option<Server>, Box<dyn Error>> {
         self.ours.as_ref().map(Ours::serve).transpose()
     }
 
-    fn call_row(
+    pub(crate) fn call_row(
         &mut self,
         key: &'static str,
         measure: String,

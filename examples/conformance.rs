@@ -604,6 +604,7 @@ fn listed(uri: &str, name: &str, about: &str, mime_type: &str) -> Resource {
         mime_type: Some(mime_type.into()),
         size: None,
         last_modified: None,
+        more: String::new(),
     }
 }
 
@@ -619,6 +620,7 @@ fn prompt(name: &str, about: &str, arguments: &[&str]) -> Prompt {
         title: None,
         description: Some(about.into()),
         arguments: arguments.iter().map(argument).collect(),
+        more: String::new(),
     }
 }
 
@@ -672,6 +674,7 @@ impl Provider for Fixture {
             title: None,
             description: Some("Data by id".into()),
             mime_type: Some("application/json".into()),
+            more: String::new(),
         }]
     }
 

@@ -1,37 +1,30 @@
 //! A program's own tools behind Countersign's door; `docs/embed.md` explains it.
 
 use std::error::Error;
-use std::path::Path;
 use std::sync::Arc;
 
-use countersign::backend::{ToolResult, Toolbox};
-use countersign::config::Config;
+use countersign::backend::{Arguments, Context, Failure, ToolResult, Toolbox};
 use countersign::server;
 
-fn read() -> Result<Config, String> {
-    Config::load(Path::new("pki/dev/countersign.toml"), std::iter::empty())
-        .map_err(|all| all.iter().map(|one| format!("{one}\n")).collect())
+#[derive(serde::Deserialize)]
+struct Shout {
+    text: String,
+}
+
+async fn shout(context: Context, arguments: Arguments) -> Result<ToolResult, Failure> {
+    let Shout { text } = arguments.parse()?;
+    let who = context.caller.peer.name();
+    Ok(ToolResult::text(format!(
+        "{}, says {who}",
+        text.to_uppercase()
+    )))
 }
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     let schema = r#"{"type":"object","properties":{"text":{"type":"string"}},"required":["text"]}"#;
-    let tools =
-        Toolbox::new().tool("shout", "Shouts", schema, |context, arguments| async move {
-            #[derive(serde::Deserialize)]
-            struct Shout {
-                text: String,
-            }
-            let Shout { text } = arguments.parse()?;
-            let who = context.caller.peer.name().short().to_owned();
-            Ok(ToolResult::text(format!("{who}: {}", text.to_uppercase())))
-        })?;
-    let providers = vec![("demo".to_owned(), Arc::new(tools) as _)];
-    let stop = async {
-        tokio::signal::ctrl_c()
-            .await
-            .map_or("no signals", |()| "SIGINT")
-    };
-    let ready = |_: server::Ready| ();
-    Ok(server::serve(read()?, providers, Box::new(read), stop, ready).await?)
+    let tools = Toolbox::new().tool("shout", "Shouts", schema, shout)?;
+    let file = std::env::args().nth(1);
+    let file = file.unwrap_or("pki/dev/countersign.toml".to_owned());
+    Ok(server::host(file, vec![("demo".to_owned(), Arc::new(tools))]).await?)
 }

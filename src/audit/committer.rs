@@ -135,7 +135,7 @@ impl Committer {
         }
         match writer.write() {
             Ok(()) => {
-                let ended = self.gather().wrote(&writer.group, clock::since_epoch());
+                let ended = self.gather().wrote(&writer.group, clock::since_epoch);
                 writer.retry_at = None;
                 self.writes.fetch_add(1, Ordering::Relaxed);
                 self.recovered(ended.as_ref());

@@ -311,8 +311,13 @@ impl Gather {
         std::mem::swap(&mut self.group, spare);
     }
 
-    /// The operating system has all of `group`. Returns the outage that this ends.
-    pub(super) fn wrote(&mut self, group: &Group, now: Duration) -> Option<Outage> {
+    /// The operating system has all of `group`. Returns the outage that this ends; only then the time
+    /// is asked for.
+    pub(super) fn wrote(
+        &mut self,
+        group: &Group,
+        now: impl FnOnce() -> Duration,
+    ) -> Option<Outage> {
         self.written = group.first + group.marks.len() as u64 - 1;
         self.written_link = group.end.unwrap_or(self.link);
         let before = if group.cuts.is_empty() {
@@ -323,7 +328,7 @@ impl Gather {
         let last = group.cuts.last().map_or(0, |cut| cut.bytes);
         self.on_disk = before + (group.bytes.len() - last) as u64;
         let outage = self.outage.take()?;
-        self.append(Standing::Fact, now, |out| {
+        self.append(Standing::Fact, now(), |out| {
             field(out, "event", "log_recovered");
             field(out, "since", &outage.since);
             field(out, "cause", &outage.cause);

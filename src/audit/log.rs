@@ -207,18 +207,21 @@ impl AuditLog {
     pub async fn commit(&self, upto: Ticket) -> Result<Written, AuditError> {
         let mut steps = 0;
         loop {
-            // Not in the `match`: the lock would be held as long as it.
-            let fate = self.0.gather().fate(upto);
-            match fate {
-                Fate::Written => return Ok(Written(upto)),
-                Fate::Withdrawn => return Err(self.0.refusal()),
-                Fate::Gathering => {}
-            }
-            if steps > 0 && self.0.try_flush(steps > STEPS_BACK) {
-                continue;
-            }
             steps += 1;
+            // First of all, so that what is gathering grows by what others of this thread append.
             tokio::task::yield_now().await;
+            loop {
+                // Not in the `match`: the lock would be held as long as it.
+                let fate = self.0.gather().fate(upto);
+                match fate {
+                    Fate::Written => return Ok(Written(upto)),
+                    Fate::Withdrawn => return Err(self.0.refusal()),
+                    Fate::Gathering => {}
+                }
+                if !self.0.try_flush(steps > STEPS_BACK) {
+                    break;
+                }
+            }
         }
     }
 

@@ -152,15 +152,13 @@ impl Writer {
         let mut done = Cut::default();
         self.cut().map_err(|failure| (done, failure))?;
         let whole = self.group.whole();
-        let ends: Vec<Cut> = self.group.cuts.iter().copied().chain([whole]).collect();
-        for (nth, end) in ends.into_iter().enumerate() {
-            if nth > 0 {
-                self.rotate().map_err(|failure| (done, failure))?;
-            }
+        for nth in 0..self.group.cuts.len() {
+            let end = self.group.cuts[nth];
             self.segment(done, end).map_err(|failure| (done, failure))?;
             done = end;
+            self.rotate().map_err(|failure| (done, failure))?;
         }
-        Ok(())
+        self.segment(done, whole).map_err(|failure| (done, failure))
     }
 
     fn rotate(&mut self) -> Result<(), Failure> {

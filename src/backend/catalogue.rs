@@ -41,7 +41,7 @@ pub struct Listed {
     /// Index of the provider.
     pub provider: usize,
     /// The provider's own name for it.
-    pub local: String,
+    pub local: Arc<str>,
 }
 
 /// A tool of the list.
@@ -131,7 +131,7 @@ impl Catalogue {
                 key,
                 json: json.into(),
                 provider: index,
-                local: tool.name,
+                local: tool.name.into(),
             };
             let requires = tool.requires.into();
             let headers =
@@ -160,7 +160,7 @@ impl Catalogue {
                     name: key,
                 });
             }
-            let local = prompt.name;
+            let local = prompt.name.into();
             self.prompts.push(Listed {
                 key,
                 json: json.into(),
@@ -171,7 +171,7 @@ impl Catalogue {
         for template in provider.resource_templates() {
             let mut json = Vec::new();
             template.encode(&mut json);
-            let (key, local) = (template.uri_template.clone(), template.uri_template);
+            let (key, local) = (template.uri_template.clone(), template.uri_template.into());
             self.templates.push(Listed {
                 key,
                 json: json.into(),
@@ -298,7 +298,7 @@ mod tests {
             .map(|tool| tool.listed.key.as_str())
             .collect();
         assert_eq!(names, ["x__a", "x__b", "c", "b"]);
-        assert_eq!(both.tool("x__b").unwrap().listed.local, "b");
+        assert_eq!(both.tool("x__b").unwrap().listed.local.as_ref(), "b");
         assert!(both.tool("a").is_none());
         let error = |names: &[(&str, &'static str)]| catalogue(names).err().unwrap();
         let twice = |name: &str| CatalogueError::Twice {

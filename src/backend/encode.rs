@@ -4,11 +4,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-const ONES: u64 = 0x0101_0101_0101_0101;
-const HIGHS: u64 = 0x8080_8080_8080_8080;
-/// Bytes that are looked at in words before whole chunks are.
-const NEAR: usize = 32;
-const CHUNK: usize = 64;
+use crate::jsonrpc::plain;
 
 /// Appends `text` as a JSON string with its quotes. Runs of plain bytes are found many at a time
 /// and copied as they are, so that 64 KiB of text cost little more than the copy.
@@ -21,16 +17,16 @@ pub fn json_string(out: &mut Vec<u8>, text: &str) {
 
 /// Appends `text` as [`json_string`] does, without the quotes.
 pub fn json_string_inside(out: &mut Vec<u8>, text: &str) {
-    let bytes = text.as_bytes();
-    let mut copied = 0;
-    let mut at = 0;
-    while let Some(found) = next_special(bytes, at) {
-        out.extend_from_slice(&bytes[copied..found]);
-        escape(out, bytes[found]);
-        at = found + 1;
-        copied = at;
+    let mut rest = text.as_bytes();
+    loop {
+        let (clean, special) = rest.split_at(plain(rest));
+        out.extend_from_slice(clean);
+        let Some((byte, after)) = special.split_first() else {
+            return;
+        };
+        escape(out, *byte);
+        rest = after;
     }
-    out.extend_from_slice(&bytes[copied..]);
 }
 
 /// Appends `bytes` as a JSON string that holds their base64 (RFC 4648 section 4, with padding).
@@ -81,6 +77,16 @@ pub fn optional(out: &mut Vec<u8>, name: &str, text: Option<&str>) {
     }
 }
 
+/// Appends members that are written already, with the comma where one is needed.
+pub fn members(out: &mut Vec<u8>, raw: &str) {
+    if !raw.is_empty() {
+        if !matches!(out.last(), None | Some(b'{')) {
+            out.push(b',');
+        }
+        raw_json(out, raw.as_bytes());
+    }
+}
+
 /// Appends a whole number.
 pub fn number(out: &mut Vec<u8>, value: u64) {
     let mut digits = [0u8; 20];
@@ -100,57 +106,6 @@ pub fn number(out: &mut Vec<u8>, value: u64) {
 /// Appends `true` or `false`.
 pub fn boolean(out: &mut Vec<u8>, value: bool) {
     out.extend_from_slice(if value { b"true" } else { b"false" });
-}
-
-/// Words first, because escapes often stand close together; then whole chunks, which the compiler
-/// compares many bytes at a time.
-fn next_special(bytes: &[u8], from: usize) -> Option<usize> {
-    let (near, far) = bytes[from..].split_at((bytes.len() - from).min(NEAR));
-    if let Some(found) = special_in(near) {
-        return Some(from + found);
-    }
-    let clean = far
-        .as_chunks::<CHUNK>()
-        .0
-        .iter()
-        .take_while(|chunk| !any_special(chunk))
-        .count();
-    let at = clean * CHUNK;
-    special_in(&far[at..]).map(|found| from + NEAR + at + found)
-}
-
-fn special_in(bytes: &[u8]) -> Option<usize> {
-    let (words, rest) = bytes.as_chunks::<8>();
-    for (index, word) in words.iter().enumerate() {
-        let found = specials(u64::from_le_bytes(*word));
-        if found != 0 {
-            return Some(index * 8 + found.trailing_zeros() as usize / 8);
-        }
-    }
-    let inside = rest.iter().position(|byte| is_special(*byte));
-    inside.map(|found| bytes.len() - rest.len() + found)
-}
-
-fn any_special(chunk: &[u8; CHUNK]) -> bool {
-    chunk
-        .iter()
-        .fold(false, |found, byte| found | is_special(*byte))
-}
-
-// Without short circuits, so that the loop over a chunk has no branches.
-const fn is_special(byte: u8) -> bool {
-    (byte < 0x20) | (byte == b'"') | (byte == b'\\')
-}
-
-/// The high bit of each byte that is below 0x20, `"` or `\`. A borrow can set one too many, but
-/// only above a byte that is one: the lowest bit that is set is right.
-const fn specials(word: u64) -> u64 {
-    let control = word.wrapping_sub(ONES * 0x20) & !word;
-    let quotes = word ^ (ONES * b'"' as u64);
-    let quotes = quotes.wrapping_sub(ONES) & !quotes;
-    let slashes = word ^ (ONES * b'\\' as u64);
-    let slashes = slashes.wrapping_sub(ONES) & !slashes;
-    (control | quotes | slashes) & HIGHS
 }
 
 fn escape(out: &mut Vec<u8>, byte: u8) {

@@ -6,10 +6,13 @@ mod encode;
 pub mod files;
 mod header;
 mod offer;
+mod outline;
 pub mod own;
 pub mod prompts;
 mod provider;
 mod result;
+#[cfg(feature = "rmcp")]
+pub mod rmcp;
 mod schema;
 #[cfg(test)]
 mod testing;

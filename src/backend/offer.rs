@@ -27,6 +27,8 @@ pub struct Tool {
     /// What the caller needs beside the grant of the tool itself, each of them: `admin:status` is
     /// `(Kind::Admin, "status")`. Without them the tool is neither listed nor called.
     pub requires: Vec<(Kind, String)>,
+    /// Further members as raw JSON without braces (`"icons":[…],"_meta":{…}`); empty for none.
+    pub more: String,
 }
 
 /// MCP `ToolAnnotations`. The default is the specification's: a tool may destroy something in an
@@ -60,6 +62,8 @@ pub struct Resource {
     pub size: Option<u64>,
     /// `annotations.lastModified`.
     pub last_modified: Option<UnixTime>,
+    /// Further members as raw JSON without braces (`"icons":[…],"_meta":{…}`); empty for none.
+    pub more: String,
 }
 
 /// A resource template (RFC 6570).
@@ -75,6 +79,8 @@ pub struct ResourceTemplate {
     pub description: Option<String>,
     /// Where all that it makes are of one type.
     pub mime_type: Option<String>,
+    /// Further members as raw JSON without braces (`"icons":[…],"_meta":{…}`); empty for none.
+    pub more: String,
 }
 
 /// A prompt as it is listed.
@@ -88,6 +94,8 @@ pub struct Prompt {
     pub description: Option<String>,
     /// In the order in which people fill them in.
     pub arguments: Vec<PromptArgument>,
+    /// Further members as raw JSON without braces (`"icons":[…],"_meta":{…}`); empty for none.
+    pub more: String,
 }
 
 /// One argument of a prompt; its value is always a string on the wire.
@@ -156,6 +164,7 @@ impl Tool {
             output: None,
             annotations: Annotations::default(),
             requires: Vec::new(),
+            more: String::new(),
         }
     }
 
@@ -173,6 +182,7 @@ impl Tool {
         }
         encode::key(out, "annotations");
         self.annotations.encode(out);
+        encode::members(out, &self.more);
         out.push(b'}');
     }
 }
@@ -212,6 +222,7 @@ impl Resource {
             encode::member(out, "lastModified", &modified.to_string());
             out.push(b'}');
         }
+        encode::members(out, &self.more);
         out.push(b'}');
     }
 }
@@ -225,6 +236,7 @@ impl ResourceTemplate {
         encode::optional(out, "title", self.title.as_deref());
         encode::optional(out, "description", self.description.as_deref());
         encode::optional(out, "mimeType", self.mime_type.as_deref());
+        encode::members(out, &self.more);
         out.push(b'}');
     }
 }
@@ -244,7 +256,9 @@ impl Prompt {
             }
             argument.encode(out);
         }
-        out.extend_from_slice(b"]}");
+        out.push(b']');
+        encode::members(out, &self.more);
+        out.push(b'}');
     }
 }
 
@@ -326,11 +340,12 @@ mod tests {
             mime_type: Some("text/plain".into()),
             size: Some(12),
             last_modified: Some(UnixTime(0)),
+            more: "\"icons\":[\n]".into(),
         };
         assert_eq!(
             value(|out| resource.encode(out)),
             json!({"uri": "u:1", "name": "n", "title": "T", "mimeType": "text/plain", "size": 12,
-                "annotations": {"lastModified": "1970-01-01T00:00:00Z"}})
+                "annotations": {"lastModified": "1970-01-01T00:00:00Z"}, "icons": []})
         );
         let template = ResourceTemplate {
             uri_template: "u:{x}".into(),
@@ -338,6 +353,7 @@ mod tests {
             title: None,
             description: Some("d".into()),
             mime_type: None,
+            more: String::new(),
         };
         assert_eq!(
             value(|out| template.encode(out)),
@@ -354,6 +370,7 @@ mod tests {
             title: None,
             description: Some("d".into()),
             arguments: vec![argument("a"), argument("b")],
+            more: String::new(),
         };
         assert_eq!(
             value(|out| prompt.encode("x__p", out)),

@@ -34,6 +34,8 @@ pub struct Status {
     pub connections: ConnectionStatus,
     /// Requests.
     pub calls: CallStatus,
+    /// What clients of the older revisions keep open over HTTP.
+    pub http: HttpStatus,
     /// The audit log.
     pub audit: AuditStatus,
     /// The registry.
@@ -64,6 +66,15 @@ pub struct CallStatus {
     pub denied: u64,
     /// Allowed and failed so far.
     pub failed: u64,
+}
+
+/// Sessions over HTTP now; the newest revision has none.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct HttpStatus {
+    /// Sessions.
+    pub sessions: u64,
+    /// Streams of theirs whose events are kept for a client that comes back.
+    pub event_stores: u64,
 }
 
 /// Whether the audit log takes records.
@@ -228,7 +239,7 @@ fn status_tool() -> Tool {
             "version": {"type": "string"}, "revisions": {"type": "array"},
             "started_at": {"type": "string", "format": "date-time"},
             "uptime_seconds": {"type": "integer"}, "connections": part(), "calls": part(),
-            "audit": part(), "registry": part(), "providers": {"type": "array"},
+            "http": part(), "audit": part(), "registry": part(), "providers": {"type": "array"},
         },
         "required": ["version", "uptime_seconds", "connections", "calls", "audit", "registry"],
     });

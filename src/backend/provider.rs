@@ -10,7 +10,7 @@ use std::sync::{Arc, OnceLock};
 use bytes::Bytes;
 use tokio::sync::Notify;
 
-use crate::mcp::Severity;
+use crate::mcp::{Revision, Severity};
 use crate::peer::Peer;
 use crate::policy::Grounds;
 
@@ -143,6 +143,8 @@ impl Caller {
 pub struct Context {
     /// Who is calling.
     pub caller: Arc<Caller>,
+    /// The revision that the call came in.
+    pub revision: Revision,
     /// Where notes go; none where nobody asked for any.
     pub notes: Option<Arc<dyn Notes>>,
     /// Says when nobody waits any more.
@@ -156,7 +158,7 @@ pub struct Context {
     /// The state that was given out with them; the session checked that it is ours and this
     /// caller's.
     pub request_state: Option<String>,
-    /// Asks a client of the older revisions; taken out by the router.
+    /// Asks a client of the older revisions, in the middle of a call.
     pub(crate) asker: Option<Arc<dyn Asker>>,
 }
 
@@ -166,6 +168,7 @@ impl Context {
     pub fn new(caller: Arc<Caller>) -> Self {
         Self {
             caller,
+            revision: Revision::V2026_07_28,
             notes: None,
             cancel: Cancel::default(),
             client_capabilities: None,
@@ -238,6 +241,14 @@ impl Cancel {
     #[must_use]
     pub fn new() -> Self {
         Self(Some(Arc::default()))
+    }
+
+    /// Itself, where nobody else holds it and nobody has cancelled: it can serve another call.
+    #[must_use]
+    pub fn unused(self) -> Option<Self> {
+        let inner = self.0.as_ref()?;
+        let unused = Arc::strong_count(inner) == 1 && !inner.cancelled.load(Ordering::Acquire);
+        unused.then_some(self)
     }
 
     /// Cancels; again does nothing.

@@ -3,6 +3,8 @@
 
 use bytes::Bytes;
 
+use crate::jsonrpc::RpcError;
+
 use super::encode;
 
 /// One content block of a tool result or a prompt message.
@@ -42,6 +44,8 @@ pub enum Content {
         /// Its contents.
         body: Body,
     },
+    /// A whole block that is written already, raw JSON of an object.
+    Raw(Bytes),
 }
 
 /// Text, or bytes that go out as base64.
@@ -115,6 +119,9 @@ pub enum Failure {
         /// There is at least one request or a state.
         state: Option<String>,
     },
+    /// An error of the provider's own: the peer gets code, message and data as they are.
+    #[error("{}", .0.message)]
+    Error(RpcError),
     /// -32021: the client lacks what this call needs; raw JSON of a `ClientCapabilities`.
     #[error("the client lacks capabilities: {0}")]
     MissingCapability(String),
@@ -162,6 +169,22 @@ impl ToolResult {
         }
     }
 
+    /// About how many bytes [`Self::encode_members`] appends.
+    #[must_use]
+    pub fn size_hint(&self) -> usize {
+        match self {
+            Self::Encoded(members) => members.len(),
+            Self::Parts {
+                content,
+                structured,
+                ..
+            } => {
+                let blocks = content.iter().map(Content::size_hint).sum::<usize>();
+                blocks + structured.as_ref().map_or(0, String::len) + 64
+            }
+        }
+    }
+
     /// Appends the members of the result object, without braces.
     pub fn encode_members(&self, out: &mut Vec<u8>) {
         match self {
@@ -192,9 +215,28 @@ impl ToolResult {
 }
 
 impl Content {
+    /// About how many bytes it takes as JSON.
+    fn size_hint(&self) -> usize {
+        let payload = match self {
+            Self::Raw(block) => block.len(),
+            Self::Text(text) => text.len(),
+            Self::Image { data, .. } | Self::Audio { data, .. } => data.len() / 3 * 4,
+            Self::ResourceLink { uri, name, .. } => uri.len() + name.len(),
+            Self::Resource { uri, body, .. } => {
+                uri.len()
+                    + match body {
+                        Body::Text(text) => text.len(),
+                        Body::Blob(data) => data.len() / 3 * 4,
+                    }
+            }
+        };
+        payload + 96
+    }
+
     /// Appends the block as a JSON object.
     pub fn encode(&self, out: &mut Vec<u8>) {
         match self {
+            Self::Raw(block) => return encode::raw_json(out, block),
             Self::Text(text) => {
                 out.extend_from_slice(b"{\"type\":\"text\",\"text\":");
                 encode::json_string(out, text);

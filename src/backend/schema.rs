@@ -12,6 +12,9 @@ use jsonschema::error::{TypeKind, ValidationErrorKind};
 use jsonschema::{PatternOptions, ValidationError, Validator};
 use serde_json::Value;
 
+use crate::jsonrpc::fields;
+
+use super::outline::{is_blind_to_text, outline};
 use super::result::Failure;
 use super::unique;
 
@@ -32,6 +35,8 @@ pub struct Schema {
     /// None: whoever runs the tool checks for itself.
     validator: Option<Validator>,
     takes_nothing: bool,
+    /// Whether it judges the same whatever the strings of the arguments hold.
+    blind_to_text: bool,
     /// Names of the root's `properties`, for hints.
     known: Vec<String>,
 }
@@ -70,6 +75,7 @@ impl Schema {
             text: one_line(text),
             validator: Some(validator),
             takes_nothing,
+            blind_to_text: is_blind_to_text(&value),
             known,
         })
     }
@@ -82,6 +88,7 @@ impl Schema {
             text: one_line(text),
             validator: None,
             takes_nothing: true,
+            blind_to_text: false,
             known: Vec::new(),
         }
     }
@@ -116,6 +123,9 @@ impl Schema {
             return Ok(Arguments {
                 raw: Bytes::from_static(b"{}"),
             });
+        }
+        if self.blind_to_text && outline(&raw).is_some_and(|value| validator.is_valid(&value)) {
+            return Ok(Arguments { raw });
         }
         let value = unique::parse(&raw).map_err(|error| {
             let message = format!("the arguments cannot be read: {error}");
@@ -219,6 +229,13 @@ impl Arguments {
     #[must_use]
     pub fn raw(&self) -> &Bytes {
         &self.raw
+    }
+
+    /// The raw value of one member; the others are stepped over, however long they are.
+    #[must_use]
+    pub fn member(&self, name: &str) -> Option<&[u8]> {
+        let mut members = fields(&self.raw).ok()?.flatten();
+        members.find_map(|(key, value)| (key == name).then_some(value))
     }
 
     /// # Errors

@@ -4,14 +4,16 @@ use std::path::{Path, PathBuf};
 
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-use crate::cert::{FileError, KeyError, ParseError, Parsed, load_chain, load_key};
+use crate::cert::{
+    FileError, KeyError, ParseError, Parsed, PassphraseError, TokenKey, load_chain, load_key,
+    uri_of,
+};
 use crate::clock::UnixTime;
 use crate::grant::WrittenGrants;
 use crate::identity::Fingerprint;
 use crate::secret::Secret;
 
 use super::files::{CaFiles, SettleError};
-use super::passphrase::PassphraseError;
 use super::signer::{Signer, SignerError};
 
 /// Finds the passphrase of the key at a path; called only when the key is encrypted.
@@ -336,12 +338,23 @@ pub(super) fn public_key(der: &[u8]) -> Option<Vec<u8>> {
 }
 
 fn open_key(path: &Path, unlock: Unlock<'_>) -> Result<Signer, AuthorityError> {
+    let wrong = |error| AuthorityError::Signer {
+        path: path.to_owned(),
+        error,
+    };
+    if let Some(uri) = uri_of(path)? {
+        // The PIN comes from where a passphrase comes from, unless the URI says where it is.
+        let pin = if uri.has_pin() {
+            None
+        } else {
+            Some(unlock(path)?)
+        };
+        let key = TokenKey::open(&uri, pin.as_ref()).map_err(KeyError::from)?;
+        return Signer::from_token(key).map_err(wrong);
+    }
     let key = match load_key(path, None) {
         Err(KeyError::PassphraseNeeded { .. }) => load_key(path, Some(&unlock(path)?))?,
         other => other?,
     };
-    Signer::from_pkcs8(&key).map_err(|error| AuthorityError::Signer {
-        path: path.to_owned(),
-        error,
-    })
+    Signer::from_pkcs8(&key).map_err(wrong)
 }

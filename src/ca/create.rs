@@ -6,18 +6,18 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::cert::{FileError, KeyError, ParseError, Parsed, encrypt_pkcs8, write_atomic};
+use crate::cert::{FileError, KeyError, ParseError, Parsed, write_atomic};
 use crate::clock::UnixTime;
 use crate::grant::WrittenGrants;
 use crate::identity::{Name, NameError, SpiffeError, SpiffeId};
 use crate::registry::{Enrolment, EnrolmentKind, Store, StoreError};
-use crate::secret::Secret;
 
 use super::authority::{Above, Authority, AuthorityError};
 use super::bundle::write_bundle;
 use super::certificate::{BuildError, Contents, Role, self_signed, signed_by, uri};
 use super::crl::{CrlError, first_crl};
 use super::files::{CaFiles, SettleError, State};
+use super::keeping::Keeping;
 use super::lock::{FolderLock, LockError};
 use super::pem;
 use super::serial::token;
@@ -69,9 +69,12 @@ pub enum CreateError {
     /// Writing a file.
     #[error(transparent)]
     File(#[from] FileError),
-    /// Encrypting a key.
+    /// Encrypting a key, or a key in a token.
     #[error(transparent)]
     Key(#[from] KeyError),
+    /// A rotation to the key that is there.
+    #[error("the new CA would have the key of the one before")]
+    SameKey,
     /// Making a key.
     #[error(transparent)]
     Signer(#[from] SignerError),
@@ -105,10 +108,10 @@ pub struct NewAuthority<'a> {
     pub trust_domain: &'a str,
     /// Both keys' kind.
     pub key: KeyKind,
-    /// Encrypts the root's key.
-    pub root_passphrase: &'a Secret,
-    /// Encrypts the issuing CA's key.
-    pub issuing_passphrase: &'a Secret,
+    /// Where the root's key is kept.
+    pub root: Keeping<'a>,
+    /// Where the issuing CA's key is kept.
+    pub issuing: Keeping<'a>,
     /// The permission extension's identifier.
     pub permission_oid: &'a str,
     /// Beyond this nothing that the issuing CA signs can go. The root has no ceiling: it could not
@@ -183,16 +186,10 @@ fn above(files: &CaFiles, oid: &str) -> Result<Above, AuthorityError> {
 /// A key and its certificate, not written yet.
 pub(super) struct Made {
     pub signer: Signer,
-    pub key: crate::cert::PrivateKey,
+    /// What its file holds: nothing that is secret.
+    pub key_file: String,
     pub certificate: Vec<u8>,
     pub parsed: Parsed,
-}
-
-impl Made {
-    /// The same key once more.
-    pub fn again(&self) -> Result<(Signer, crate::cert::PrivateKey), SignerError> {
-        Ok((Signer::from_pkcs8(&self.key)?, self.key.clone()))
-    }
 }
 
 fn refuse_existing(files: &CaFiles) -> Result<(), CreateError> {
@@ -237,7 +234,7 @@ fn contents<'a>(
 }
 
 pub(super) fn make_root(new: NewAuthority<'_>, now: UnixTime) -> Result<Made, CreateError> {
-    let (signer, key) = Signer::generate(new.key)?;
+    let (signer, key_file) = new.root.make(new.key)?;
     let name = format!(
         "Countersign Root CA {}",
         token(4).map_err(BuildError::from)?
@@ -247,7 +244,7 @@ pub(super) fn make_root(new: NewAuthority<'_>, now: UnixTime) -> Result<Made, Cr
     let parsed = Parsed::from_der(&certificate, new.permission_oid)?;
     Ok(Made {
         signer,
-        key,
+        key_file,
         certificate,
         parsed,
     })
@@ -259,7 +256,7 @@ pub(super) fn make_issuing(
     new: NewAuthority<'_>,
     now: UnixTime,
 ) -> Result<Made, CreateError> {
-    let (signer, key) = Signer::generate(new.key)?;
+    let (signer, key_file) = new.issuing.make(new.key)?;
     let name = format!(
         "Countersign Issuing CA {}",
         token(4).map_err(BuildError::from)?
@@ -274,7 +271,7 @@ pub(super) fn make_issuing(
     let parsed = Parsed::from_der(&certificate, new.permission_oid)?;
     Ok(Made {
         signer,
-        key,
+        key_file,
         certificate,
         parsed,
     })
@@ -300,18 +297,9 @@ fn stage(
     fs::create_dir(&staged).map_err(folder(&staged))?;
     let at = CaFiles::new(&staged);
     let certificate = |made: &Made| pem::block("CERTIFICATE", &made.certificate);
-    let private = |made: &Made, passphrase| encrypt_pkcs8(&made.key, passphrase);
-    write_atomic(
-        &at.root_key(),
-        private(root, new.root_passphrase)?.as_bytes(),
-        0o600,
-    )?;
+    write_atomic(&at.root_key(), root.key_file.as_bytes(), 0o600)?;
     write_atomic(&at.root_certificate(), certificate(root).as_bytes(), 0o644)?;
-    write_atomic(
-        &at.issuing_key(),
-        private(issuing, new.issuing_passphrase)?.as_bytes(),
-        0o600,
-    )?;
+    write_atomic(&at.issuing_key(), issuing.key_file.as_bytes(), 0o600)?;
     write_atomic(
         &at.issuing_certificate(),
         certificate(issuing).as_bytes(),
@@ -328,37 +316,34 @@ fn stage(
 }
 
 fn record(issuing: &Made, root: &Made, by: &str, now: UnixTime) -> Result<Enrolment, NameError> {
-    let mut enrolment = authority_record(issuing, by, now)?;
+    let mut enrolment = authority_record(&issuing.certificate, &issuing.parsed, by, now)?;
     enrolment.issuer = Some(root.parsed.fingerprint);
     Ok(enrolment)
 }
 
 /// On record so that it can be revoked; not pinned, for that would admit everything below it.
 pub(super) fn authority_record(
-    made: &Made,
+    certificate: &[u8],
+    parsed: &Parsed,
     by: &str,
     now: UnixTime,
 ) -> Result<Enrolment, NameError> {
-    let name = made
-        .parsed
-        .common_names
-        .first()
-        .unwrap_or(&made.parsed.subject);
+    let name = parsed.common_names.first().unwrap_or(&parsed.subject);
     Ok(Enrolment {
-        fingerprint: made.parsed.fingerprint,
+        fingerprint: parsed.fingerprint,
         kind: EnrolmentKind::Authority,
         name: Name::new(name)?,
-        serial: made.parsed.serial.clone(),
+        serial: parsed.serial.clone(),
         issuer: None,
         profile: String::from("issuing"),
         grants: None,
-        not_before: made.parsed.not_before,
-        not_after: made.parsed.not_after,
+        not_before: parsed.not_before,
+        not_after: parsed.not_after,
         pinned: false,
         revocation: None,
         created_at: now,
         created_by: by.to_owned(),
-        der: made.certificate.clone(),
+        der: certificate.to_vec(),
     })
 }
 

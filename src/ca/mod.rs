@@ -14,9 +14,9 @@ mod enrol;
 mod facts;
 mod files;
 mod issue;
+mod keeping;
 mod lock;
 mod output;
-mod passphrase;
 mod pem;
 mod pin;
 mod pkcs12;
@@ -45,12 +45,12 @@ pub use enrol::{Hosts, Outside, hosts, narrow};
 pub use facts::Facts;
 pub use files::{CaFiles, SettleError, State};
 pub use issue::{IssueError, Issued, issue, issue_offline, issue_with_token};
+pub use keeping::Keeping;
 pub use lock::LockError;
 pub use output::{
     Form, FormError, Holding, Output, Written, prepare_output, prepare_output_in, write_in_form,
     write_offline, write_out,
 };
-pub use passphrase::{PassphraseError, read_passphrase};
 pub use pem::certificate as certificate_pem;
 pub use pin::{NameFrom, NewPin, PinError, Pinned, pin, unpin};
 pub use pkcs12::Pkcs12Error;

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use serde::Serialize;
 use zeroize::Zeroizing;
 
-use crate::cert::{FileError, PrivateKey, load_chain, write_atomic};
+use crate::cert::{FileError, KeyUri, PrivateKey, load_chain, write_atomic};
 use crate::clock::UnixTime;
 use crate::registry::{Reason, Revocation, Store};
 use crate::secret::Secret;
@@ -59,6 +59,8 @@ pub struct Output {
 pub enum Holding<'a> {
     /// Whoever asked has the key already.
     NoKey,
+    /// It is in a token, and its URI goes where a key would.
+    Token(&'a KeyUri),
     /// The key, as it is (PEM, JSON).
     Key(&'a PrivateKey),
     /// The key under a passphrase (PKCS#12).
@@ -224,7 +226,7 @@ fn write_files(
         (Form::Json, holding) => {
             let path = output.at("json");
             let text = json(issued, holding);
-            write_atomic(&path, text.as_bytes(), 0o600).map_err(unwritten)?;
+            write_atomic(&path, &text, 0o600).map_err(unwritten)?;
             Ok(vec![path])
         }
         (Form::Pem, holding) => write_pem(&output.files(), issued, holding).map_err(unwritten),
@@ -240,6 +242,10 @@ fn write_pem(
     if let Holding::Key(key) | Holding::Sealed(key, _) = holding {
         let key = pem::block("PRIVATE KEY", key.0.expose());
         write_atomic(&files.key, key.as_bytes(), 0o600)?;
+        written.push(files.key.clone());
+    }
+    if let Holding::Token(uri) = holding {
+        write_atomic(&files.key, format!("{uri}\n").as_bytes(), 0o600)?;
         written.push(files.key.clone());
     }
     write_atomic(&files.certificate, issued.chain_pem().as_bytes(), 0o644)?;
@@ -264,9 +270,9 @@ struct Whole<'a> {
     key: Option<&'a str>,
 }
 
-fn json(issued: &Issued, holding: Holding<'_>) -> Zeroizing<String> {
+fn json(issued: &Issued, holding: Holding<'_>) -> Zeroizing<Vec<u8>> {
     let key = match holding {
-        Holding::NoKey => None,
+        Holding::NoKey | Holding::Token(_) => None,
         Holding::Key(key) | Holding::Sealed(key, _) => {
             Some(pem::block("PRIVATE KEY", key.0.expose()))
         }
@@ -286,7 +292,10 @@ fn json(issued: &Issued, holding: Holding<'_>) -> Zeroizing<String> {
         key: key.as_ref().map(|key| key.as_str()),
     };
     // Strings and arrays of strings always serialize.
-    let mut text = Zeroizing::new(serde_json::to_string_pretty(&whole).unwrap_or_default());
-    text.push('\n');
+    let pem = whole.chain.len() + whole.ca.len() + whole.key.map_or(0, str::len);
+    // Room for all of it at once: a buffer that grows leaves copies of the key behind.
+    let mut text = Zeroizing::new(Vec::with_capacity(2 * pem + 64 * 1024));
+    let _ = serde_json::to_writer_pretty(&mut *text, &whole);
+    text.push(b'\n');
     text
 }

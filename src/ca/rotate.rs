@@ -4,11 +4,11 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::cert::{Parsed, encrypt_pkcs8, load_chain, write_atomic};
+use crate::cert::{Parsed, load_chain, write_atomic};
 use crate::clock::UnixTime;
 use crate::registry::{Enrolment, EnrolmentKind, Store};
 
-use super::authority::{Above, Authority};
+use super::authority::{Above, Authority, public_key};
 use super::bundle::write_bundle;
 use super::certificate::{BuildError, Contents, Role, signed_by, uri};
 use super::create::{
@@ -46,10 +46,11 @@ pub async fn rotate_issuing(
     let _lock = FolderLock::take(files.dir())?;
     files.settle_locked()?;
     let issuing = make_issuing(root.der(), &root.signer, new, now)?;
+    refuse_same_key(&files.issuing_certificate(), &issuing)?;
     let staged = Staged::new(files)?;
-    staged.issuing(&issuing, new, now)?;
+    staged.issuing(&issuing, now)?;
     let retired = retire(files, &ISSUING)?;
-    let mut enrolment = authority_record(&issuing, by, now)?;
+    let mut enrolment = authority_record(&issuing.certificate, &issuing.parsed, by, now)?;
     enrolment.issuer = Some(root.fingerprint());
     store.enrol(&enrolment).await?;
     staged.put_in_place(files)?;
@@ -72,28 +73,36 @@ pub async fn rotate_root(
     let _lock = FolderLock::take(files.dir())?;
     files.settle_locked()?;
     let root = make_root(new, now)?;
+    refuse_same_key(&files.root_certificate(), &root)?;
     let cross = cross_sign(&root, old, new, now)?;
     let issuing = make_issuing(&root.certificate, &root.signer, new, now)?;
+    refuse_same_key(&files.issuing_certificate(), &issuing)?;
     let staged = Staged::new(files)?;
-    staged.root(
-        &root,
-        &live_roots(files, new.permission_oid, now)?,
-        new,
-        now,
-    )?;
+    staged.root(&root, &live_roots(files, new.permission_oid, now)?, now)?;
     staged.certificate("cross.crt", &cross)?;
-    staged.issuing(&issuing, new, now)?;
+    staged.issuing(&issuing, now)?;
     let retired = retire(files, &ALL)?;
-    for (made, issuer) in [
+    for (certificate, issuer) in [
         (&cross, old.fingerprint()),
-        (&issuing, root.parsed.fingerprint),
+        (&issuing.certificate, root.parsed.fingerprint),
     ] {
-        let mut enrolment = authority_record(made, by, now)?;
+        let parsed = Parsed::from_der(certificate, new.permission_oid)?;
+        let mut enrolment = authority_record(certificate, &parsed, by, now)?;
         enrolment.issuer = Some(issuer);
         store.enrol(&kept(enrolment)).await?;
     }
     staged.put_in_place(files)?;
     finish(files, issuing, retired, new.permission_oid, now)
+}
+
+/// A name of a key in a token may be one that is there: the certificates of two CAs with one key
+/// could not be told apart by their key.
+fn refuse_same_key(before: &Path, made: &Made) -> Result<(), CreateError> {
+    let before = load_chain(before)?.swap_remove(0);
+    if public_key(&before).is_some_and(|key| key == made.signer.public_key()) {
+        return Err(CreateError::SameKey);
+    }
+    Ok(())
 }
 
 /// On record so that it can be revoked, and never pinned.
@@ -128,7 +137,7 @@ fn cross_sign(
     old: &Authority,
     new: NewAuthority<'_>,
     now: UnixTime,
-) -> Result<Made, CreateError> {
+) -> Result<Vec<u8>, CreateError> {
     let name = root
         .parsed
         .common_names
@@ -145,15 +154,7 @@ fn cross_sign(
         permissions: None,
     };
     let issuer = old.issuer().map_err(BuildError::from)?;
-    let certificate = signed_by(&contents, &root.signer, &issuer)?.der().to_vec();
-    let parsed = Parsed::from_der(&certificate, new.permission_oid)?;
-    let (signer, key) = root.again()?;
-    Ok(Made {
-        signer,
-        key,
-        certificate,
-        parsed,
-    })
+    Ok(signed_by(&contents, &root.signer, &issuer)?.der().to_vec())
 }
 
 /// The roots that are trusted now and have not ended.
@@ -175,38 +176,25 @@ impl Staged {
         Ok(Self(dir))
     }
 
-    fn issuing(
-        &self,
-        made: &Made,
-        new: NewAuthority<'_>,
-        now: UnixTime,
-    ) -> Result<(), CreateError> {
+    fn issuing(&self, made: &Made, now: UnixTime) -> Result<(), CreateError> {
         let at = CaFiles::new(&self.0);
-        let key = encrypt_pkcs8(&made.key, new.issuing_passphrase)?;
-        write_atomic(&at.issuing_key(), key.as_bytes(), 0o600)?;
-        self.certificate("issuing.crt", made)?;
+        write_atomic(&at.issuing_key(), made.key_file.as_bytes(), 0o600)?;
+        self.certificate("issuing.crt", &made.certificate)?;
         let crl = first_crl(&made.certificate, &made.signer, now)?;
         Ok(write_atomic(&at.issuing_crl(), crl.as_bytes(), 0o644)?)
     }
 
-    fn root(
-        &self,
-        made: &Made,
-        before: &[Vec<u8>],
-        new: NewAuthority<'_>,
-        now: UnixTime,
-    ) -> Result<(), CreateError> {
+    fn root(&self, made: &Made, before: &[Vec<u8>], now: UnixTime) -> Result<(), CreateError> {
         let at = CaFiles::new(&self.0);
-        let key = encrypt_pkcs8(&made.key, new.root_passphrase)?;
-        write_atomic(&at.root_key(), key.as_bytes(), 0o600)?;
+        write_atomic(&at.root_key(), made.key_file.as_bytes(), 0o600)?;
         let roots = pem::certificates([&made.certificate].into_iter().chain(before));
         write_atomic(&at.root_certificate(), roots.as_bytes(), 0o644)?;
         let crl = first_crl(&made.certificate, &made.signer, now)?;
         Ok(write_atomic(&at.root_crl(), crl.as_bytes(), 0o644)?)
     }
 
-    fn certificate(&self, name: &str, made: &Made) -> Result<(), CreateError> {
-        let text = pem::block("CERTIFICATE", &made.certificate);
+    fn certificate(&self, name: &str, der: &[u8]) -> Result<(), CreateError> {
+        let text = pem::block("CERTIFICATE", der);
         Ok(write_atomic(&self.0.join(name), text.as_bytes(), 0o644)?)
     }
 

@@ -1,5 +1,4 @@
-//! A signing key: made here or opened from PKCS#8, used through rcgen's trait so that a key in
-//! hardware can stand in its place. Keeps no copy of the PKCS#8 bytes.
+//! A signing key: made here, opened from PKCS#8, or in a token. Keeps no copy of the PKCS#8 bytes.
 
 use std::fmt;
 use std::str::FromStr;
@@ -11,7 +10,7 @@ use ring::signature::{
 };
 use zeroize::Zeroizing;
 
-use crate::cert::PrivateKey;
+use crate::cert::{Curve, PrivateKey, TokenKey, TokenKeyKind};
 use crate::secret::Secret;
 
 /// The kinds of key that this CA makes.
@@ -38,6 +37,9 @@ pub enum SignerError {
     /// PKCS#8 of some other algorithm, or damaged.
     #[error("the key is neither ECDSA on P-256 or P-384 nor Ed25519")]
     Unsupported,
+    /// Tokens make other kinds here.
+    #[error("a key in a token is p256 or p384, not {0}")]
+    NotInToken(KeyKind),
 }
 
 impl KeyKind {
@@ -72,6 +74,7 @@ impl fmt::Display for KeyKind {
 enum Inner {
     Ecdsa(EcdsaKeyPair),
     Ed25519(Ed25519KeyPair),
+    Token(TokenKey),
 }
 
 /// A private key that signs; shows its kind and nothing else.
@@ -128,6 +131,22 @@ impl Signer {
         })
     }
 
+    /// Uses a key that stays in its token.
+    ///
+    /// # Errors
+    /// It is RSA.
+    pub fn from_token(key: TokenKey) -> Result<Self, SignerError> {
+        let kind = match key.kind() {
+            TokenKeyKind::Ec(Curve::P256) => KeyKind::P256,
+            TokenKeyKind::Ec(Curve::P384) => KeyKind::P384,
+            TokenKeyKind::Rsa => return Err(SignerError::Unsupported),
+        };
+        Ok(Self {
+            inner: Inner::Token(key),
+            kind,
+        })
+    }
+
     /// What kind of key it is.
     #[must_use]
     pub const fn kind(&self) -> KeyKind {
@@ -146,6 +165,7 @@ impl rcgen::PublicKeyData for Signer {
         match &self.inner {
             Inner::Ecdsa(pair) => pair.public_key().as_ref(),
             Inner::Ed25519(pair) => pair.public_key().as_ref(),
+            Inner::Token(key) => key.der_bytes(),
         }
     }
 
@@ -166,6 +186,7 @@ impl rcgen::SigningKey for Signer {
                 .map(|signature| signature.as_ref().to_vec())
                 .map_err(|_| rcgen::Error::RingUnspecified),
             Inner::Ed25519(pair) => Ok(pair.sign(message).as_ref().to_vec()),
+            Inner::Token(key) => rcgen::SigningKey::sign(key, message),
         }
     }
 }

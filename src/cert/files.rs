@@ -33,7 +33,7 @@ pub enum FileError {
         cause: io::Error,
     },
     /// Group or world may read or write a file that holds a secret.
-    #[error("`{path}` can be read by others than its owner (mode {mode:04o}); it must be 0600")]
+    #[error("`{path}` can be read by others than its owner (mode {mode:04o}): `chmod 600 {path}`")]
     Mode {
         /// The file.
         path: PathBuf,
@@ -179,7 +179,10 @@ fn open(path: &Path) -> Result<File, FileError> {
 }
 
 fn read_bounded(path: &Path, file: &File) -> Result<Vec<u8>, FileError> {
-    let mut content = Vec::new();
+    // Room for all of it at once: a buffer that grows leaves copies of a key behind.
+    let length = file.metadata().map_or(0, |about| about.len());
+    let length = usize::try_from(length.min(LARGEST)).unwrap_or(0);
+    let mut content = Vec::with_capacity(length + 64);
     file.take(LARGEST + 1)
         .read_to_end(&mut content)
         .map_err(|cause| read_error(path, cause))?;
@@ -190,7 +193,7 @@ fn read_bounded(path: &Path, file: &File) -> Result<Vec<u8>, FileError> {
     Ok(content)
 }
 
-fn check_mode(path: &Path, mode: u32) -> Result<(), FileError> {
+pub(super) fn check_mode(path: &Path, mode: u32) -> Result<(), FileError> {
     let mode = mode & 0o7777;
     if mode & 0o077 != 0 {
         return Err(FileError::Mode {

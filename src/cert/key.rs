@@ -12,6 +12,7 @@ use ring::rand::{SecureRandom, SystemRandom};
 use zeroize::Zeroizing;
 
 use super::files::{FileError, read_private};
+use super::pkcs11::{TokenError, UriError, uri_of};
 use crate::secret::Secret;
 
 /// scrypt's cost: N = 2^14, r = 8, p = 5; about 0.2 s and 16 MiB for one try. OpenSSL 3 opens
@@ -45,6 +46,17 @@ pub enum KeyError {
         /// The file.
         path: String,
     },
+    /// A URI in the place of a path or a key.
+    #[error("`{path}`: {cause}")]
+    Uri {
+        /// The file; of a URI only its scheme.
+        path: String,
+        /// What is wrong.
+        cause: UriError,
+    },
+    /// A key in a token.
+    #[error(transparent)]
+    Token(#[from] TokenError),
     /// Not PKCS#8, or the system gives no random numbers.
     #[error("the key cannot be encrypted: {0}")]
     Encrypt(String),
@@ -93,6 +105,36 @@ pub fn load_keys(path: &Path, passphrase: Option<&Secret>) -> Result<Vec<Private
         path: shown.clone(),
     })?;
     decrypt_pkcs8(text, passphrase, &shown).map(|key| vec![key])
+}
+
+/// What a key takes to be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Opener {
+    /// A plain key, or one in a token whose URI says where the PIN is.
+    Nothing,
+    /// An encrypted key.
+    Passphrase,
+    /// The PIN of this token.
+    Pin(String),
+}
+
+/// What the key at a path, or at a PKCS#11 URI, takes to be used. Opens nothing.
+///
+/// # Errors
+/// The file cannot be read, or others can read it; the URI is wrong.
+pub fn opened_by(path: &Path) -> Result<Opener, KeyError> {
+    if let Some(uri) = uri_of(path)? {
+        return Ok(if uri.has_pin() {
+            Opener::Nothing
+        } else {
+            Opener::Pin(uri.token_name())
+        });
+    }
+    match load_keys(path, None) {
+        Ok(_) => Ok(Opener::Nothing),
+        Err(KeyError::PassphraseNeeded { .. }) => Ok(Opener::Passphrase),
+        Err(error) => Err(error),
+    }
 }
 
 /// PEM text of the encrypted key.

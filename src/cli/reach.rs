@@ -8,6 +8,7 @@ use serde_json::value::RawValue;
 
 use super::exit::Failure;
 use super::renew::{cert_files, renew_in_background};
+use crate::cert::{Opener, opened_by, read_passphrase};
 use crate::client::{
     ClientError, Credentials, CredentialsError, Dialer, Event, Folder, Listing, Request, Stop,
     Target, TlsClient, Transport,
@@ -18,8 +19,6 @@ use crate::secret::Secret;
 
 /// How long connecting and the handshake may take.
 const CONNECTING: Duration = Duration::from_secs(10);
-/// More than this is no passphrase.
-const LONGEST_PASSPHRASE: u64 = 4096;
 
 /// Where to and as whom.
 #[derive(Clone, Debug, Args)]
@@ -53,13 +52,14 @@ pub struct ReachArgs {
     /// The certificate chain, instead of a credentials folder
     #[arg(long, value_name = "FILE", requires = "key")]
     pub cert: Option<PathBuf>,
-    /// Its private key (PKCS#8, mode 0600)
+    /// Its private key (PKCS#8, mode 0600), or the PKCS#11 URI (RFC 7512) of a key in a token
     #[arg(long, value_name = "FILE", requires = "cert")]
     pub key: Option<PathBuf>,
     /// The CA that the server's certificate must come from [default: `ca.pem` of the folder]
     #[arg(long, value_name = "FILE")]
     pub ca: Option<PathBuf>,
-    /// A file with the passphrase of an encrypted key; without it the terminal is asked
+    /// A file with the passphrase of an encrypted key, or the PIN of a token; without it the terminal is
+    /// asked
     #[arg(long, value_name = "FILE")]
     pub key_passphrase_file: Option<PathBuf>,
     /// How long an answer may take, for example `30s` or `5m`
@@ -160,40 +160,23 @@ impl ReachArgs {
 
     fn passphrase(&self, key: &Path) -> Result<Option<Secret>, Failure> {
         if let Some(file) = &self.key_passphrase_file {
-            return from_file(file).map(Some);
+            return read_passphrase(file).map(Some).map_err(Failure::setup);
         }
-        // The label is all that is looked at here; `tls` reads the file with its checks.
-        let encrypted = std::fs::read(key)
-            .is_ok_and(|pem| memchr::memmem::find(&pem, b"BEGIN ENCRYPTED PRIVATE KEY").is_some());
-        if !encrypted {
-            return Ok(None);
-        }
-        rpassword::prompt_password(format!("Passphrase of {}: ", key.display()))
+        // What is wrong with the key's file is told when it is loaded.
+        let prompt = match opened_by(key) {
+            Ok(Opener::Nothing) | Err(_) => return Ok(None),
+            Ok(Opener::Passphrase) => format!("Passphrase of {}: ", key.display()),
+            Ok(Opener::Pin(token)) => format!("PIN of the token {token}: "),
+        };
+        rpassword::prompt_password(prompt)
             .map(|text| Some(Secret::from(text)))
             .map_err(|cause| {
                 Failure::setup(format!(
-                    "`{}` is encrypted and no passphrase could be asked for: {cause}",
+                    "`{}` takes a passphrase or a PIN and none could be asked for: {cause}",
                     key.display()
                 ))
                 .with_hint("name a file with it by `--key-passphrase-file`")
             })
-    }
-}
-
-fn from_file(file: &Path) -> Result<Secret, Failure> {
-    use std::io::Read;
-    let fail = |cause: String| Failure::setup(format!("`{}`: {cause}", file.display()));
-    let mut bytes = Vec::new();
-    std::fs::File::open(file)
-        .and_then(|opened| opened.take(LONGEST_PASSPHRASE + 1).read_to_end(&mut bytes))
-        .map_err(|cause| fail(cause.to_string()))?;
-    if bytes.last() == Some(&b'\n') {
-        bytes.pop();
-    }
-    let secret = Secret::new(bytes);
-    match secret.expose().len() {
-        0 | 4097.. => Err(fail("holds no passphrase of 1 to 4096 bytes".to_owned())),
-        _ => Ok(secret),
     }
 }
 
@@ -333,21 +316,5 @@ mod tests {
         assert!(parse(&["--cert", &cert]).is_err());
         assert!(parse(&["--cert", &cert, "--key", &key, "--as", "reader"]).is_err());
         assert!(parse(&["--server", "https://x:1"]).is_err());
-    }
-
-    #[test]
-    fn reads_a_passphrase_without_its_line_end() {
-        let dir = tempfile::tempdir().unwrap();
-        let file = dir.path().join("p");
-        std::fs::write(&file, "word \n").unwrap();
-        assert_eq!(from_file(&file).unwrap().expose(), b"word ");
-        for content in ["\n".to_owned(), "x".repeat(5000)] {
-            std::fs::write(&file, content).unwrap();
-            let message = from_file(&file).unwrap_err().message().unwrap().to_owned();
-            assert!(
-                message.contains("holds no passphrase") && !message.contains("xx"),
-                "{message}"
-            );
-        }
     }
 }

@@ -9,6 +9,7 @@ use clap::Args;
 use super::configured::{ConfigFile, load, load_again};
 use super::exit::{Exit, Failure};
 use crate::audit::AuditError;
+use crate::cert::KeyError;
 use crate::config::Config;
 use crate::listener::ListenError;
 use crate::server::{Ready, ServerError, run};
@@ -92,6 +93,9 @@ fn hint(error: &ServerError) -> Option<&'static str> {
         }
         ServerError::Trust(_) => {
             "`countersign config check` tells every mistake of the configuration"
+        }
+        ServerError::Identity(IdentityError::Key(KeyError::Token(error))) => {
+            return super::ca::token_hint(error);
         }
         ServerError::Identity(IdentityError::Key(_)) => {
             "the key is PKCS#8 in PEM with mode 0600; an encrypted one needs `tls.key_passphrase_file`"

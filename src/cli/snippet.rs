@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::exit::Failure;
 use super::reach::ReachArgs;
+use crate::cert::KeyUri;
 use crate::client::Transport;
 
 /// Whose configuration.
@@ -59,9 +60,14 @@ pub fn snippet(whose: For, reach: &ReachArgs) -> Result<Value, Failure> {
             args.extend(["--as".to_owned(), name.clone()]);
         }
         None => {
-            path("--cert", &credentials.cert)?;
-            path("--key", &credentials.key)?;
-            path("--ca", &credentials.ca)?;
+            args.extend(["--cert".to_owned(), absolute(&credentials.cert)?]);
+            if KeyUri::is_one(&credentials.key) {
+                let uri = credentials.key.to_string_lossy().into_owned();
+                args.extend(["--key".to_owned(), uri]);
+            } else {
+                args.extend(["--key".to_owned(), absolute(&credentials.key)?]);
+            }
+            args.extend(["--ca".to_owned(), absolute(&credentials.ca)?]);
         }
     }
     if let Some(file) = &reach.key_passphrase_file {

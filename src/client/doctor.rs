@@ -12,7 +12,7 @@ use super::dial::{Dialer, TlsClient};
 use super::fault::ClientError;
 use super::message::Request;
 use super::target::Target;
-use crate::cert::{DEFAULT_PERMISSION_OID, Parsed, check_private, load_chain};
+use crate::cert::{DEFAULT_PERMISSION_OID, KeyUri, Parsed, check_private, load_chain};
 use crate::clock::{UnixTime, unix_now};
 
 /// How long one step on the network may take.
@@ -126,7 +126,9 @@ fn files(
             return None;
         }
     };
-    for file in [&credentials.cert, &credentials.key, &credentials.ca] {
+    let in_token = KeyUri::is_one(&credentials.key);
+    let files = [&credentials.cert, &credentials.key, &credentials.ca];
+    for file in files.into_iter().filter(|file| !KeyUri::is_one(file)) {
         if let Err(cause) = std::fs::metadata(file) {
             let hint = "check the path, or choose an identity by `--as NAME`";
             steps.push(failed(
@@ -142,6 +144,10 @@ fn files(
         format!("`{}`", credentials.cert.display()),
     ));
     match check_private(&credentials.key) {
+        _ if in_token => {
+            let what = format!("`{}` stays in its token", credentials.key.display());
+            steps.push(passed(STEPS[1], what));
+        }
         Ok(()) => steps.push(passed(
             STEPS[1],
             format!("`{}` is private", credentials.key.display()),

@@ -5,6 +5,7 @@ use std::io;
 use std::path::Path;
 
 use super::resolved::Config;
+use crate::cert::KeyUri;
 use crate::registry::RegistryPlace;
 
 /// What would stop a server that started now with this configuration on this machine. Looks at
@@ -13,7 +14,10 @@ use crate::registry::RegistryPlace;
 pub fn look(config: &Config) -> Vec<String> {
     let mut seen = Vec::new();
     seen.extend(readable("tls.certificate", &config.tls.certificate));
-    seen.extend(readable("tls.key", &config.tls.key));
+    // A token is asked for its key when the server starts.
+    if !KeyUri::is_one(&config.tls.key) {
+        seen.extend(readable("tls.key", &config.tls.key));
+    }
     if let Some(path) = &config.tls.key_passphrase_file {
         seen.extend(readable("tls.key_passphrase_file", path));
     }

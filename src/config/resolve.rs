@@ -8,6 +8,7 @@ use std::time::Duration;
 use crate::audit::{AuditOptions, SyncMode};
 use crate::backend::files::FilesOptions;
 use crate::backend::prompts::{PromptOptions, PromptsProvider};
+use crate::cert::KeyUri;
 use crate::grant::{Roles, WrittenGrant, WrittenGrants};
 use crate::listener::ListenerOptions;
 use crate::policy::{Policy, PolicyOptions};
@@ -46,7 +47,7 @@ pub(super) fn resolve(written: &Written, source: &Path) -> Result<Config, Vec<Pr
         listen: resolver.listen(&written.listen),
         tls: TlsOptions {
             certificate: resolver.path("/tls/certificate", &written.tls.certificate),
-            key: resolver.path("/tls/key", &written.tls.key),
+            key: resolver.key("/tls/key", &written.tls.key),
             key_passphrase_file: resolver.maybe_path(
                 "/tls/key_passphrase_file",
                 written.tls.key_passphrase_file.as_deref(),
@@ -94,6 +95,18 @@ impl Resolver<'_> {
             self.wrong(Problem::at(pointer, "is empty"));
         }
         self.folder.join(path)
+    }
+
+    /// A path, or the URI of a key in a token, which stays as it is.
+    fn key(&mut self, pointer: &str, path: &Path) -> PathBuf {
+        if !KeyUri::is_one(path) {
+            return self.path(pointer, path);
+        }
+        // No part of the URI is told: a mistake may have put the PIN into it.
+        if let Some(Err(error)) = path.to_str().map(KeyUri::parse) {
+            self.wrong(Problem::at(pointer, error.to_string()));
+        }
+        path.to_owned()
     }
 
     fn maybe_path(&mut self, pointer: &str, path: Option<&Path>) -> Option<PathBuf> {

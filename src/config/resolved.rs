@@ -57,9 +57,9 @@ pub struct Config {
 pub struct TlsOptions {
     /// PEM, leaf first.
     pub certificate: PathBuf,
-    /// PKCS#8 in PEM.
+    /// PKCS#8 in PEM, or the PKCS#11 URI of a key in a token.
     pub key: PathBuf,
-    /// Opens the key, where it is encrypted.
+    /// Opens the key, where it is encrypted or in a token.
     pub key_passphrase_file: Option<PathBuf>,
     /// What is agreed to in handshakes.
     pub profile: Profile,

@@ -125,9 +125,11 @@ pub struct TlsSection {
     /// PEM file with the server's certificate first and then those above it, without the root.
     pub certificate: PathBuf,
     /// PEM file with the private key (PKCS#8, plain or encrypted). Refused when group or world can
-    /// read it.
+    /// read it. Or a key that stays in a token, as a PKCS#11 URI (RFC 7512) such as
+    /// `pkcs11:token=gateway;object=server?pin-source=/run/secrets/pin`.
     pub key: PathBuf,
-    /// File whose first line opens an encrypted key. Cost: about a tenth of a second when the key
+    /// File whose only line opens an encrypted key, or is the PIN of the key's token. Refused when
+    /// group or world can read it. Cost: about a tenth of a second when the key
     /// is loaded.
     #[serde(default)]
     pub key_passphrase_file: Option<PathBuf>,

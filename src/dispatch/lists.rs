@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use crate::backend::{Caller, Listed};
 use crate::grant::Kind;
 use crate::jsonrpc::{RpcError, code};
@@ -50,7 +52,7 @@ impl ListWriter {
                 .extend_from_slice(format!(r#","nextCursor":"{cursor}""#).as_bytes());
         }
         Reply::Result {
-            members: self.out.into(),
+            members: Bytes::from(self.out).into(),
             tool_error: false,
             ttl_ms,
         }

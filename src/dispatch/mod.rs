@@ -8,5 +8,5 @@ mod rounds;
 mod router;
 
 pub use cursor::{Cursors, NoRandom};
-pub use reply::{Dispatched, Effect, Listening, Reply, Watch};
+pub use reply::{Dispatched, Effect, Listening, Members, Reply, Watch};
 pub use router::{Router, RouterOptions};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::backend::{Failure, Provider};
+use crate::backend::{Failure, Provider, ToolResult};
 use crate::jsonrpc::{RpcError, code};
 use crate::mcp::{Filter, Revision, Severity};
 
@@ -15,7 +15,7 @@ pub enum Reply {
     /// Members of the result object, without braces.
     Result {
         /// The members.
-        members: Bytes,
+        members: Members,
         /// A `CallToolResult` with `isError`.
         tool_error: bool,
         /// `ttlMs` where the method has it.
@@ -27,12 +27,47 @@ pub enum Reply {
     Error(RpcError),
 }
 
+/// Members of a result object, without braces. What a tool gave is written where it goes and not
+/// before: a large text is copied once less.
+#[derive(Clone, Debug)]
+pub enum Members {
+    /// Raw JSON.
+    Written(Bytes),
+    /// A tool's.
+    Tool(ToolResult),
+}
+
+impl<B: Into<Bytes>> From<B> for Members {
+    fn from(members: B) -> Self {
+        Self::Written(members.into())
+    }
+}
+
+impl Members {
+    /// About how many bytes they take; 0 where there are none.
+    #[must_use]
+    pub fn size_hint(&self) -> usize {
+        match self {
+            Self::Written(members) => members.len(),
+            Self::Tool(result) => result.size_hint(),
+        }
+    }
+
+    /// Appends them.
+    pub fn write(&self, out: &mut Vec<u8>) {
+        match self {
+            Self::Written(members) => out.extend_from_slice(members),
+            Self::Tool(result) => result.encode_members(out),
+        }
+    }
+}
+
 impl Reply {
     /// A result that nobody may keep.
     #[must_use]
     pub fn members(members: impl Into<Bytes>) -> Self {
         Self::Result {
-            members: members.into(),
+            members: Members::Written(members.into()),
             tool_error: false,
             ttl_ms: 0,
         }
@@ -57,6 +92,7 @@ impl Reply {
             }
             Failure::Cancelled => Self::error(code::INTERNAL, "cancelled"),
             Failure::InputRequired { requests, state } => Self::InputRequired(requests, state),
+            Failure::Error(error) => Self::Error(error),
             Failure::MissingCapability(capabilities) => Self::Error(RpcError {
                 code: code::MISSING_CAPABILITY,
                 message: "the client did not declare a capability that this call needs".into(),

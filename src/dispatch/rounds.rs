@@ -29,11 +29,11 @@ const STATE_SECONDS: i64 = 3600;
 /// What a provider is called for.
 pub(super) enum What {
     /// A tool by the provider's own name.
-    Tool(String, Arguments),
+    Tool(Arc<str>, Arguments),
     /// A resource.
     Resource,
     /// A prompt by the provider's own name.
-    Prompt(String, Vec<(String, String)>),
+    Prompt(Arc<str>, Vec<(String, String)>),
 }
 
 /// One call of a method that may take several rounds.
@@ -177,7 +177,7 @@ impl Router {
         {
             return Dispatched::Now(bad_state());
         }
-        let asker = context.asker.take();
+        let asker = context.asker.clone();
         let capabilities = context.client_capabilities.clone();
         let caller = Arc::clone(&context.caller);
         let again = asker.map(|asker| Again {

@@ -15,7 +15,7 @@ use crate::mcp::{Call, Detail, Filter, Method, Reference, Retry, Revision, Serve
 use crate::policy::Permitted;
 
 use super::cursor::Cursors;
-use super::reply::{Dispatched, Effect, Listening, Reply, Watch};
+use super::reply::{Dispatched, Effect, Listening, Members, Reply, Watch};
 use super::rounds::{Job, What};
 
 /// What the configuration says about answers.
@@ -111,12 +111,11 @@ impl Router {
         (ticket, self.route(permitted.into_call(), context))
     }
 
-    fn route(self: &Arc<Self>, call: Call, mut context: Context) -> Dispatched {
+    fn route(self: &Arc<Self>, mut call: Call, mut context: Context) -> Dispatched {
         let (method, revision) = (call.method, call.revision);
+        context.revision = revision;
         if revision.is_modern() {
-            context
-                .client_capabilities
-                .clone_from(&call.meta.capabilities);
+            context.client_capabilities = call.meta.capabilities.take();
         }
         match call.detail {
             Detail::Nothing => self.own(method, &call.name, revision),
@@ -156,7 +155,7 @@ impl Router {
     fn own(&self, method: Method, name: &str, revision: Revision) -> Dispatched {
         Dispatched::Now(match method {
             Method::Discover => Reply::Result {
-                members: self.discover.clone(),
+                members: self.discover.clone().into(),
                 tool_error: false,
                 ttl_ms: self.options.list_ttl_ms,
             },
@@ -283,7 +282,7 @@ impl Router {
         let (found, text) = match reference {
             Reference::Prompt(name) => {
                 let found = self.catalogue.prompt(&name).and_then(|one| {
-                    let target = CompletionTarget::Prompt(one.local.clone());
+                    let target = CompletionTarget::Prompt(one.local.to_string());
                     Some((self.catalogue.provider(one.provider)?, target))
                 });
                 (found, name)
@@ -386,18 +385,9 @@ fn target_of(call: &Call) -> &str {
 }
 
 pub(super) fn tool_reply(result: ToolResult) -> Reply {
-    let tool_error = result.is_error();
-    let members = match result {
-        ToolResult::Encoded(members) => members,
-        parts @ ToolResult::Parts { .. } => {
-            let mut members = Vec::new();
-            parts.encode_members(&mut members);
-            members.into()
-        }
-    };
     Reply::Result {
-        members,
-        tool_error,
+        tool_error: result.is_error(),
+        members: Members::Tool(result),
         ttl_ms: 0,
     }
 }

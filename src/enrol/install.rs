@@ -3,7 +3,6 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -14,31 +13,28 @@ use super::files::CertFiles;
 use crate::cert::{PrivateKey, write_atomic};
 use crate::tls::Identity;
 
-/// The new pair, tried out in files beside the old ones before it takes their place.
+/// The new pair, tried out before it takes the place of the old one.
 pub(super) struct Pair<'a> {
     /// Leaf first, DER.
     pub chain: &'a [Vec<u8>],
-    pub key: &'a PrivateKey,
+    /// None of a key in a token.
+    pub key: Option<&'a PrivateKey>,
 }
 
 impl Pair<'_> {
-    /// Writes the pair under other names and loads it as a program would.
+    /// Takes the pair as a program would. In memory: a key that is encrypted in its file must not
+    /// lie beside it as it is. That a token's key fits was seen when the answer was checked.
     pub fn try_out(&self, files: &CertFiles) -> Result<(), EnrolError> {
-        let (cert, key) = (beside(&files.cert), beside(&files.key));
-        let tried = write_atomic(&key, keys_pem(&[self.key]).as_bytes(), 0o600)
-            .and_then(|()| write_atomic(&cert, chain_pem(self.chain).as_bytes(), 0o600))
-            .map_err(EnrolError::from)
-            .and_then(|()| Ok(Identity::load(&cert, &key, None).map(drop)?));
-        for path in [cert, key] {
-            // What is left over is only in the way of nobody.
-            let _ = fs::remove_file(path);
-        }
-        tried
+        let Some(key) = self.key else { return Ok(()) };
+        Identity::of(&files.cert, self.chain, &files.key, key)?;
+        Ok(())
     }
 
     /// For the first time: nothing is there, or it may be written over.
     pub fn install(&self, files: &CertFiles) -> Result<(), EnrolError> {
-        write_atomic(&files.key, keys_pem(&[self.key]).as_bytes(), 0o600)?;
+        if let Some(key) = self.key {
+            write_atomic(&files.key, keys_pem(&[key]).as_bytes(), 0o600)?;
+        }
         write_atomic(&files.cert, chain_pem(self.chain).as_bytes(), 0o600)?;
         Ok(())
     }
@@ -46,10 +42,12 @@ impl Pair<'_> {
     /// In the place of a working pair: first both keys in one file, then the new certificate, then
     /// the new key alone. Whoever loads the pair in between takes the key that fits.
     pub fn replace(&self, files: &CertFiles, old: &PrivateKey) -> Result<(), EnrolError> {
-        let both = keys_pem(&[old, self.key]);
-        write_atomic(&files.key, both.as_bytes(), 0o600)?;
+        let Some(key) = self.key else {
+            return self.replace_certificate(files);
+        };
+        write_atomic(&files.key, keys_pem(&[old, key]).as_bytes(), 0o600)?;
         self.replace_certificate(files)?;
-        write_atomic(&files.key, keys_pem(&[self.key]).as_bytes(), 0o600)?;
+        write_atomic(&files.key, keys_pem(&[key]).as_bytes(), 0o600)?;
         Ok(())
     }
 
@@ -59,11 +57,6 @@ impl Pair<'_> {
         let text = chain_pem(self.chain);
         Ok(write_atomic(&files.cert, text.as_bytes(), mode & 0o777)?)
     }
-}
-
-fn beside(path: &Path) -> PathBuf {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    path.with_file_name(format!(".{name}.new"))
 }
 
 pub(super) fn chain_pem(chain: &[Vec<u8>]) -> String {

@@ -74,7 +74,7 @@ pub async fn join(
     let (parsed, chain) = check(&leaf, &authorities, &expected).map_err(answer)?;
     let pair = Pair {
         chain: &chain,
-        key: &asking.key,
+        key: asking.key.as_ref(),
     };
     pair.try_out(&files)?;
     if replace || !files.ca.exists() {

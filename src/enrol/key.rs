@@ -1,20 +1,21 @@
 //! A key and the request for it (PKCS#10). The key is made here and goes into a file and nowhere
-//! else.
+//! else, or it stays in its token.
 
 use rcgen::{
     CertificateParams, DistinguishedName, DnType, KeyPair, PKCS_ECDSA_P256_SHA256,
-    PKCS_ECDSA_P384_SHA384, SanType,
+    PKCS_ECDSA_P384_SHA384, SanType, SigningKey,
 };
 use rustls::pki_types::PrivatePkcs8KeyDer;
 
 use super::error::EnrolError;
-use crate::cert::PrivateKey;
+use crate::cert::{PrivateKey, TokenKey};
 use crate::secret::Secret;
+use zeroize::Zeroizing;
 
 /// A key with its request.
 pub(super) struct Asking {
-    /// PKCS#8.
-    pub key: PrivateKey,
+    /// PKCS#8; none of a key in a token.
+    pub key: Option<PrivateKey>,
     /// DER `SubjectPublicKeyInfo`.
     pub public: Vec<u8>,
     /// DER.
@@ -29,18 +30,23 @@ impl Asking {
             Some(old) if old.is_compatible(&PKCS_ECDSA_P384_SHA384) => &PKCS_ECDSA_P384_SHA384,
             _ => &PKCS_ECDSA_P256_SHA256,
         };
-        let pair = KeyPair::generate_for(algorithm).map_err(|e| wrong(&e))?;
+        let pair = Zeroizing::new(KeyPair::generate_for(algorithm).map_err(|e| wrong(&e))?);
         let key = PrivateKey(Secret::new(pair.serialize_der()));
-        Self::of(name, &pair, key)
+        Self::of(name, &*pair, Some(key))
     }
 
     /// With the key that is there.
     pub fn same(name: &str, key: &PrivateKey) -> Result<Self, EnrolError> {
         let pair = open(key)?;
-        Self::of(name, &pair, key.clone())
+        Self::of(name, &*pair, Some(key.clone()))
     }
 
-    fn of(name: &str, pair: &KeyPair, key: PrivateKey) -> Result<Self, EnrolError> {
+    /// With a key that stays in its token.
+    pub fn of_token(name: &str, key: &TokenKey) -> Result<Self, EnrolError> {
+        Self::of(name, key, None)
+    }
+
+    fn of(name: &str, pair: &impl SigningKey, key: Option<PrivateKey>) -> Result<Self, EnrolError> {
         let mut params = CertificateParams::default();
         params.distinguished_name = DistinguishedName::new();
         let common = name.rsplit('/').next().unwrap_or(name);
@@ -56,9 +62,10 @@ impl Asking {
     }
 }
 
-fn open(key: &PrivateKey) -> Result<KeyPair, EnrolError> {
+fn open(key: &PrivateKey) -> Result<Zeroizing<KeyPair>, EnrolError> {
     let der = PrivatePkcs8KeyDer::from(key.0.expose());
-    KeyPair::try_from(&der).map_err(|error| wrong(&error))
+    let pair = KeyPair::try_from(&der).map_err(|error| wrong(&error))?;
+    Ok(Zeroizing::new(pair))
 }
 
 fn wrong(error: &rcgen::Error) -> EnrolError {

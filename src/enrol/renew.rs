@@ -10,7 +10,8 @@ use super::install::{Pair, keys_pem};
 use super::key::Asking;
 use super::verify::{Expected, check};
 use crate::cert::{
-    DEFAULT_PERMISSION_OID, KeyError, Parsed, PrivateKey, load_chain, load_keys, write_atomic,
+    DEFAULT_PERMISSION_OID, KeyError, Parsed, PrivateKey, TokenKey, load_chain, load_keys, uri_of,
+    write_atomic,
 };
 use crate::clock::UnixTime;
 use crate::identity::Fingerprint;
@@ -73,11 +74,11 @@ pub async fn renew(
     let identity = Identity::load(&files.cert, &files.key, files.passphrase.as_ref())?;
     let tls =
         ClientTls::new(&identity, &files.ca, ALPN).map_err(|e| EnrolError::Tls(e.to_string()))?;
-    // An encrypted key stays: nobody is asked for a passphrase to seal another one with.
-    let asking = if held.sealed {
-        Asking::same(&held.name, &held.key)?
-    } else {
-        Asking::fresh(&held.name, Some(&held.key))?
+    let asking = match &held.key {
+        HeldKey::Plain(key) => Asking::fresh(&held.name, Some(key))?,
+        // It stays: nobody is asked for a passphrase to seal another one with.
+        HeldKey::Sealed(key) => Asking::same(&held.name, key)?,
+        HeldKey::Token(key) => Asking::of_token(&held.name, key)?,
     };
     let mut exchange = Exchange::open(&tls, &note.address).await?;
     let authorities = exchange.authorities().await?;
@@ -95,13 +96,12 @@ pub async fn renew(
     })?;
     let pair = Pair {
         chain: &chain,
-        key: &asking.key,
+        key: asking.key.as_ref(),
     };
     pair.try_out(files)?;
-    if held.sealed {
-        pair.replace_certificate(files)?;
-    } else {
-        pair.replace(files, &held.key)?;
+    match &held.key {
+        HeldKey::Plain(old) => pair.replace(files, old)?,
+        HeldKey::Sealed(_) | HeldKey::Token(_) => pair.replace_certificate(files)?,
     }
     Ok(Some(Renewed {
         fingerprint: parsed.fingerprint,
@@ -128,8 +128,13 @@ fn lock(files: &CertFiles) -> Result<File, EnrolError> {
 struct Held {
     leaf: Parsed,
     name: String,
-    key: PrivateKey,
-    sealed: bool,
+    key: HeldKey,
+}
+
+enum HeldKey {
+    Plain(PrivateKey),
+    Sealed(PrivateKey),
+    Token(TokenKey),
 }
 
 impl Held {
@@ -140,6 +145,12 @@ impl Held {
             path: files.cert.clone(),
             cause,
         })?;
+        let name = leaf.display_name();
+        if let Some(uri) = uri_of(&files.key)? {
+            let key = TokenKey::open(&uri, files.passphrase.as_ref()).map_err(KeyError::from)?;
+            let key = HeldKey::Token(key);
+            return Ok(Self { leaf, name, key });
+        }
         let sealed = matches!(
             load_keys(&files.key, None),
             Err(KeyError::PassphraseNeeded { .. })
@@ -153,12 +164,12 @@ impl Held {
             // A renewal was killed on its last step.
             write_atomic(&files.key, keys_pem(&[&key]).as_bytes(), 0o600)?;
         }
-        Ok(Self {
-            name: leaf.display_name(),
-            leaf,
-            key,
-            sealed,
-        })
+        let key = if sealed {
+            HeldKey::Sealed(key)
+        } else {
+            HeldKey::Plain(key)
+        };
+        Ok(Self { leaf, name, key })
     }
 }
 

@@ -3,10 +3,14 @@
 
 mod id;
 mod object;
+mod plain;
 mod reply;
 mod scan;
 
 pub use id::RequestId;
-pub use object::{Fields, ObjectError, array_items, fields, string_value};
-pub use reply::{RpcError, code, write_error, write_notification, write_result, write_string};
+pub use object::{Fields, ObjectError, array_items, fields, slots, string_value};
+pub use plain::plain;
+pub use reply::{
+    RpcError, begin_result, code, end_result, write_error, write_notification, write_string,
+};
 pub use scan::{Fault, Message, ScanError, scan};

@@ -3,6 +3,8 @@
 
 use std::borrow::Cow;
 
+use super::plain::plain;
+
 /// Why an object cannot be walked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ObjectError {
@@ -12,6 +14,9 @@ pub enum ObjectError {
     /// A key has an escape that stands for no character.
     #[error("a key is not text")]
     Key,
+    /// A key that was asked for stands twice: its place among those asked for.
+    #[error("a key stands twice")]
+    Twice(usize),
 }
 
 /// The value of a raw JSON string; `None` for another value or for an escape without a character
@@ -60,23 +65,67 @@ pub struct Fields<'a> {
     walk: Walk<'a>,
 }
 
-impl<'a> Iterator for Fields<'a> {
-    type Item = Result<(Cow<'a, str>, &'a [u8]), ObjectError>;
-
-    fn next(&mut self) -> Option<Self::Item> {
+impl<'a> Fields<'a> {
+    /// The next member with its key as it was written, quotes included: for whoever compares it
+    /// with [`key_bytes`] and need not have it as text.
+    fn next_raw(&mut self) -> Option<(&'a [u8], &'a [u8])> {
         self.walk.filler();
         if self.walk.peek() != Some(b'"') {
             return None;
         }
         let key = self.walk.skip();
         self.walk.filler();
-        let value = self.walk.skip();
+        Some((key, self.walk.skip()))
+    }
+}
+
+impl<'a> Iterator for Fields<'a> {
+    type Item = Result<(Cow<'a, str>, &'a [u8]), ObjectError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let (key, value) = self.next_raw()?;
         Some(
             string_value(key)
                 .map(|key| (key, value))
                 .ok_or(ObjectError::Key),
         )
     }
+}
+
+/// The text of a raw key as bytes; `None` for an escape without a character. What has no escapes is
+/// not looked at any further: the scan found it to be UTF-8.
+pub(super) fn key_bytes(raw: &[u8]) -> Option<Cow<'_, [u8]>> {
+    let inner = raw.strip_prefix(b"\"")?.strip_suffix(b"\"")?;
+    // Keys are short; a loop without an early exit is looked at many bytes at a time.
+    if !inner
+        .iter()
+        .fold(false, |found, byte| found | (*byte == b'\\'))
+    {
+        return Some(Cow::Borrowed(inner));
+    }
+    string_value(raw).map(|text| Cow::Owned(text.into_owned().into_bytes()))
+}
+
+/// Walks the members of an object and puts the values of `names` into the slots of the answer, in
+/// the order of `names`.
+///
+/// # Errors
+/// As of [`fields`] and its items, and one of `names` that stands twice.
+pub fn slots<'a, const N: usize>(
+    raw: &'a [u8],
+    names: &[&str; N],
+) -> Result<[Option<&'a [u8]>; N], ObjectError> {
+    let mut slots = [None; N];
+    let mut members = fields(raw)?;
+    while let Some((key, value)) = members.next_raw() {
+        let key = key_bytes(key).ok_or(ObjectError::Key)?;
+        if let Some(at) = names.iter().position(|name| name.as_bytes() == &*key)
+            && slots[at].replace(value).is_some()
+        {
+            return Err(ObjectError::Twice(at));
+        }
+    }
+    Ok(slots)
 }
 
 /// Steps over valid JSON. On invalid JSON it yields nonsense, never a panic and never a byte
@@ -117,8 +166,18 @@ impl<'a> Walk<'a> {
         &self.bytes[from..self.at.min(self.bytes.len())]
     }
 
+    /// Keys and most values are short: a search that is quick over kilobytes costs more than it
+    /// saves there.
     fn string(&mut self) {
+        const NEAR: usize = 32;
         self.at += 1;
+        let rest = self.bytes.get(self.at..).unwrap_or_default();
+        let near = &rest[..rest.len().min(NEAR)];
+        self.at += plain(near);
+        if self.peek() == Some(b'"') {
+            self.at += 1;
+            return;
+        }
         while let Some(found) =
             memchr::memchr2(b'"', b'\\', self.bytes.get(self.at..).unwrap_or_default())
         {

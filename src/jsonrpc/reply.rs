@@ -81,15 +81,16 @@ pub fn write_string(out: &mut Vec<u8>, text: &str) {
     out.push(b'"');
 }
 
-/// Appends a result. `parts` together are the members of the result object, without its braces.
-pub fn write_result(out: &mut Vec<u8>, id: &[u8], parts: &[&[u8]]) {
-    out.reserve(40 + id.len() + parts.iter().map(|part| part.len()).sum::<usize>());
+/// Appends a result up to the opening brace of its object; the members come next, and
+/// [`end_result`].
+pub fn begin_result(out: &mut Vec<u8>, id: &[u8]) {
     out.extend_from_slice(br#"{"jsonrpc":"2.0","id":"#);
     out.extend_from_slice(id);
     out.extend_from_slice(br#","result":{"#);
-    for part in parts {
-        out.extend_from_slice(part);
-    }
+}
+
+/// Appends the end of what [`begin_result`] began.
+pub fn end_result(out: &mut Vec<u8>) {
     out.extend_from_slice(b"}}");
 }
 
@@ -140,7 +141,9 @@ mod tests {
     #[test]
     fn replies_are_json() {
         let mut out = Vec::new();
-        write_result(&mut out, b"7", &[br#""a":1"#, br#","b":2"#]);
+        begin_result(&mut out, b"7");
+        out.extend_from_slice(br#""a":1,"b":2"#);
+        end_result(&mut out);
         let value: serde_json::Value = serde_json::from_slice(&out).unwrap();
         assert_eq!(
             value,

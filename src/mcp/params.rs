@@ -1,7 +1,7 @@
 //! The members of `params` that are looked at. A member that stands twice is refused, also in
 //! disguise: what is authorized must be what is executed.
 
-use crate::jsonrpc::{fields, string_value};
+use crate::jsonrpc::{ObjectError, slots, string_value};
 
 /// What is wrong with the parameters; answered with -32602.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -27,17 +27,14 @@ pub fn pick<'a, const N: usize>(
     place: &'static str,
     names: [&'static str; N],
 ) -> Result<[Option<&'a [u8]>; N], ParamsError> {
-    let mut slots = [None; N];
-    let Some(raw) = raw else { return Ok(slots) };
-    for field in fields(raw).map_err(|_| ParamsError::Shape(place, "an object"))? {
-        let (key, value) = field.map_err(|_| ParamsError::Key(place))?;
-        if let Some(at) = names.iter().position(|name| *name == key)
-            && slots[at].replace(value).is_some()
-        {
-            return Err(ParamsError::Twice(names[at], place));
-        }
-    }
-    Ok(slots)
+    let Some(raw) = raw else {
+        return Ok([None; N]);
+    };
+    slots(raw, &names).map_err(|error| match error {
+        ObjectError::NotObject => ParamsError::Shape(place, "an object"),
+        ObjectError::Key => ParamsError::Key(place),
+        ObjectError::Twice(at) => ParamsError::Twice(names[at], place),
+    })
 }
 
 /// The text of a member that must be a string.

@@ -1,6 +1,6 @@
 //! The shapes that the server itself answers with, and what each era wants around a result.
 
-use crate::jsonrpc::{RpcError, code, write_result, write_string};
+use crate::jsonrpc::{RpcError, begin_result, code, end_result, write_string};
 
 use super::method::Method;
 use super::revision::Revision;
@@ -17,6 +17,9 @@ pub struct ServerInfo {
 
 /// What is offered at all; it does not depend on who asks, so that it betrays nothing.
 const CAPABILITIES: &str = r#"{"completions":{},"logging":{},"prompts":{"listChanged":true},"resources":{"listChanged":true,"subscribe":true},"tools":{"listChanged":true}}"#;
+
+/// Bytes of a result message around its id, its members and what the server says of itself.
+const AROUND: usize = 128;
 
 /// How a result is finished.
 #[derive(Clone, Copy, Debug)]
@@ -53,25 +56,39 @@ impl ServerInfo {
         }
     }
 
-    /// Appends a whole result message: `members` are those of the result, without braces.
-    pub fn write(&self, out: &mut Vec<u8>, id: &[u8], finish: Finish, members: &[u8]) {
+    /// Appends a whole result message. `members` appends those of the result, without braces; `len`
+    /// is about how many bytes that will be, and 0 where there are none.
+    pub fn write(
+        &self,
+        out: &mut Vec<u8>,
+        id: &[u8],
+        finish: Finish,
+        len: usize,
+        members: impl FnOnce(&mut Vec<u8>),
+    ) {
+        out.reserve(AROUND + id.len() + len + self.tail.len());
+        begin_result(out, id);
         if !finish.revision.is_modern() {
-            return write_result(out, id, &[members]);
+            members(out);
+            return end_result(out);
         }
         let kind: &[u8] = if finish.input_required {
             br#""resultType":"input_required""#
         } else {
             br#""resultType":"complete""#
         };
-        let comma: &[u8] = if members.is_empty() { b"" } else { b"," };
-        let hints = if finish.method.is_cacheable() && !finish.input_required {
+        out.extend_from_slice(kind);
+        if len > 0 {
+            out.push(b',');
+        }
+        members(out);
+        if finish.method.is_cacheable() && !finish.input_required {
             // Everything is filtered by the caller's certificate, so nobody else may be shown it.
-            format!(r#","cacheScope":"private","ttlMs":{}"#, finish.ttl_ms)
-        } else {
-            String::new()
-        };
-        let parts = [kind, comma, members, hints.as_bytes(), self.tail.as_bytes()];
-        write_result(out, id, &parts);
+            let hints = format!(r#","cacheScope":"private","ttlMs":{}"#, finish.ttl_ms);
+            out.extend_from_slice(hints.as_bytes());
+        }
+        out.extend_from_slice(self.tail.as_bytes());
+        end_result(out);
     }
 
     /// Members of `InitializeResult`.
@@ -137,7 +154,9 @@ mod tests {
             ttl_ms: 5,
             input_required: false,
         };
-        info.write(&mut out, b"1", finish, members);
+        info.write(&mut out, b"1", finish, members.len(), |out| {
+            out.extend_from_slice(members)
+        });
         serde_json::from_slice(&out).unwrap()
     }
 

@@ -47,9 +47,10 @@ impl Contact {
         UnixTime(self.last_unix.load(Ordering::Relaxed))
     }
 
-    pub fn age(&self) -> Duration {
+    pub fn age(&self, now: Instant) -> Duration {
         let last = Duration::from_millis(self.last.load(Ordering::Relaxed));
-        self.elapsed().saturating_sub(last)
+        now.saturating_duration_since(self.began)
+            .saturating_sub(last)
     }
 
     pub fn trouble(&self) -> Option<String> {

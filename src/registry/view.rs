@@ -4,9 +4,9 @@ use std::collections::HashSet;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use crate::clock::UnixTime;
+use crate::clock::{self, UnixTime};
 use crate::grant::WrittenGrants;
 use crate::identity::{Fingerprint, Name};
 
@@ -134,7 +134,13 @@ impl View {
     /// How long ago that was, on the monotonic clock: what `registry.max_staleness` bounds.
     #[must_use]
     pub fn staleness(&self) -> Duration {
-        self.contact.age()
+        self.staleness_at(clock::monotonic())
+    }
+
+    /// As [`Self::staleness`], for whoever has read the clock just now.
+    #[must_use]
+    pub fn staleness_at(&self, now: Instant) -> Duration {
+        self.contact.age(now)
     }
 
     /// Why the store is not heard of at present.

@@ -1,7 +1,6 @@
 //! From a checked configuration to the parts of a server, in the order in which they need each
 //! other. Nothing listens yet, and nothing was admitted.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use crate::audit::{AuditError, AuditLog};
@@ -9,6 +8,7 @@ use crate::backend::files::{FilesProvider, OpenError};
 use crate::backend::own::{self, OwnProvider};
 use crate::backend::prompts::{self, PromptsProvider};
 use crate::backend::{Catalogue, CatalogueError, Provider};
+use crate::cert::{PassphraseError, read_passphrase};
 use crate::clock;
 use crate::config::Config;
 use crate::dispatch::{Cursors, Router, RouterOptions};
@@ -29,6 +29,9 @@ use super::status::Counters;
 /// Why a server does not start. Every message names the file, the address or the key.
 #[derive(Debug, thiserror::Error)]
 pub enum ServerError {
+    /// Every mistake in the configuration.
+    #[error("{0}")]
+    Configuration(String),
     /// The registry.
     #[error(transparent)]
     Registry(#[from] StoreError),
@@ -42,13 +45,8 @@ pub enum ServerError {
     #[error(transparent)]
     Identity(#[from] IdentityError),
     /// The passphrase of the key.
-    #[error("cannot read the passphrase file `{path}`: {cause}")]
-    Passphrase {
-        /// The file.
-        path: String,
-        /// What the system says.
-        cause: std::io::Error,
-    },
+    #[error(transparent)]
+    Passphrase(#[from] PassphraseError),
     /// TLS.
     #[error(transparent)]
     Tls(#[from] ServerTlsError),
@@ -146,6 +144,7 @@ pub async fn assemble(
         http: config.http.clone(),
         max_staleness: config.registry.max_staleness,
     });
+    counters.watch(&service);
     Ok(Assembled {
         service,
         tls,
@@ -191,16 +190,7 @@ pub(super) fn load_identity(config: &Config) -> Result<Identity, ServerError> {
 /// What opens the server's key.
 pub(super) fn passphrase(config: &Config) -> Result<Option<Secret>, ServerError> {
     let file = config.tls.key_passphrase_file.as_deref();
-    file.map(read_passphrase).transpose()
-}
-
-fn read_passphrase(path: &Path) -> Result<Secret, ServerError> {
-    let failed = |cause| ServerError::Passphrase {
-        path: path.display().to_string(),
-        cause,
-    };
-    let text = std::fs::read_to_string(path).map_err(failed)?;
-    Ok(Secret::from(text.trim_end_matches(['\r', '\n']).to_owned()))
+    Ok(file.map(read_passphrase).transpose()?)
 }
 
 /// Providers by their names.

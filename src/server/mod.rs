@@ -9,4 +9,4 @@ mod run;
 mod status;
 
 pub use assemble::{Assembled, ServerError, assemble};
-pub use run::{Again, Ready, run, serve};
+pub use run::{Again, Ready, host, run, serve};

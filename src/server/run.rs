@@ -1,6 +1,7 @@
 //! A server's life: listen, serve, follow the registry, reload, drain, stop.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -48,6 +49,27 @@ pub async fn run(
 ) -> Result<(), ServerError> {
     let signals = Signals::new()?;
     serve(config, Vec::new(), again, signals.wait(), ready).await
+}
+
+/// Serves a program's own providers with the configuration in this file, as `countersign serve`
+/// would: [`serve`] with the file read again on SIGHUP and on changes, until SIGINT or SIGTERM.
+///
+/// # Errors
+/// Mistakes in the configuration, or the server does not start.
+pub async fn host(
+    file: impl Into<PathBuf>,
+    providers: Vec<(String, Arc<dyn Provider>)>,
+) -> Result<(), ServerError> {
+    let file = file.into();
+    let read = move || {
+        Config::load(&file, std::iter::empty()).map_err(|mistakes| {
+            let lines: Vec<_> = mistakes.iter().map(ToString::to_string).collect();
+            lines.join("; ")
+        })
+    };
+    let config = read().map_err(ServerError::Configuration)?;
+    let stop = Signals::new()?.wait();
+    serve(config, providers, Box::new(read), stop, |_| ()).await
 }
 
 /// As [`run`], until `stop` is ready with a reason; `providers` come before the configured ones.

@@ -1,7 +1,7 @@
 //! What the server counts, and the answer of `server_status`.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use crate::audit::AuditLog;
@@ -11,6 +11,7 @@ use crate::clock::{UnixTime, unix_now};
 use crate::listener::LiveIndex;
 use crate::mcp::Revision;
 use crate::registry::View;
+use crate::session::Service;
 
 /// Counts since the start, and where the rest of the status is read.
 pub struct Counters {
@@ -26,6 +27,7 @@ pub struct Counters {
     view: Arc<View>,
     max_staleness: Duration,
     providers: OnceLock<Vec<String>>,
+    service: OnceLock<Weak<Service>>,
 }
 
 impl Counters {
@@ -47,7 +49,13 @@ impl Counters {
             view,
             max_staleness,
             providers: OnceLock::new(),
+            service: OnceLock::new(),
         }
+    }
+
+    /// Takes what sessions share, once it stands.
+    pub fn watch(&self, service: &Arc<Service>) {
+        let _ = self.service.set(Arc::downgrade(service));
     }
 
     /// Takes the names of the providers, once they stand together.
@@ -75,6 +83,11 @@ impl StatusSource for Counters {
         status.registry.applied = self.applied.load(Ordering::Relaxed);
         status.registry.age_seconds = self.view.staleness().as_secs();
         status.registry.stale = self.view.staleness() > self.max_staleness;
+        if let Some(service) = self.service.get().and_then(Weak::upgrade) {
+            let (sessions, stores) = service.http_sessions();
+            status.http.sessions = sessions as u64;
+            status.http.event_stores = stores as u64;
+        }
         status.providers = self.providers.get().cloned().unwrap_or_default();
         status
     }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::audit::Outcome;
-use crate::dispatch::{Reply, Router};
+use crate::dispatch::{Members, Reply, Router};
 use crate::jsonrpc::{RpcError, code, write_error};
 use crate::mcp::{Call, Finish, Method, Revision, ServerInfo};
 use crate::policy::{Denials, Denied};
@@ -52,7 +52,7 @@ impl Cause {
             members.extend_from_slice(br#"}],"structuredContent":"#);
             members.extend_from_slice(data.as_bytes());
             return Reply::Result {
-                members: members.into(),
+                members: Members::Written(members.into()),
                 tool_error: true,
                 ttl_ms: 0,
             };
@@ -113,7 +113,9 @@ pub fn write_reply(
                 ttl_ms: *ttl_ms,
                 input_required: false,
             };
-            info.write(out, id, finish, members);
+            info.write(out, id, finish, members.size_hint(), |out| {
+                members.write(out)
+            });
         }
         Reply::InputRequired(requests, state) => {
             let mut members = Vec::new();
@@ -124,7 +126,9 @@ pub fn write_reply(
                 ttl_ms: 0,
                 input_required: true,
             };
-            info.write(out, id, finish, &members);
+            info.write(out, id, finish, members.len(), |out| {
+                out.extend_from_slice(&members);
+            });
         }
     }
 }
@@ -147,7 +151,10 @@ mod tests {
         else {
             panic!("a tool call gets a result")
         };
-        let text = format!("{{{}}}", String::from_utf8_lossy(&members));
+        let mut text = b"{".to_vec();
+        members.write(&mut text);
+        text.push(b'}');
+        let text = String::from_utf8_lossy(&text);
         let value: Value = serde_json::from_str(&text).unwrap();
         assert_eq!(value["structuredContent"], expect);
         assert_eq!(value["isError"], json!(true));

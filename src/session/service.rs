@@ -1,14 +1,14 @@
 //! What every session of a server shares.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
 use crate::audit::AuditLog;
 use crate::backend::Caller;
-use crate::clock::unix_now;
+use crate::clock::{self, unix_now};
 use crate::dispatch::Router;
 use crate::peer::Peer;
 use crate::policy::{Grounds, Policy};
@@ -61,7 +61,7 @@ pub struct Basis {
     /// Who calls and on what grounds.
     pub caller: Arc<Caller>,
     /// When the peer must go: the chain's or the pin's end, whichever comes first.
-    pub until: crate::clock::UnixTime,
+    pub until: clock::UnixTime,
     registry: u64,
     policy: Arc<Policy>,
 }
@@ -103,10 +103,11 @@ impl Service {
         self.http.load_full()
     }
 
-    /// Sessions of the older revisions over HTTP that are open.
+    /// Sessions of the older revisions over HTTP that are open, and the streams of theirs whose
+    /// events are kept.
     #[must_use]
-    pub fn http_sessions(&self) -> usize {
-        self.sessions.len()
+    pub fn http_sessions(&self) -> (usize, usize) {
+        self.sessions.count()
     }
 
     /// Ends what outlives connections: sessions over HTTP and their calls. When the server stops.
@@ -117,7 +118,7 @@ impl Service {
     /// Whether calls can be carried out: decisions can be recorded, and the registry is known.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        self.audit.healthy() && !self.registry_is_stale()
+        self.audit.healthy() && !self.registry_is_stale(clock::monotonic())
     }
 
     /// Puts another policy and other limits in force: from the next request of every session, and
@@ -139,8 +140,8 @@ impl Service {
     }
 
     /// Whether the registry was out of reach for too long to trust what is in memory.
-    pub(super) fn registry_is_stale(&self) -> bool {
-        self.view.staleness() > self.max_staleness
+    pub(super) fn registry_is_stale(&self, now: Instant) -> bool {
+        self.view.staleness_at(now) > self.max_staleness
     }
 
     /// Compiles what this peer's calls are decided on.

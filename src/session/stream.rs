@@ -7,6 +7,8 @@
 //! nothing more is taken from it.
 
 use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::iter;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -93,7 +95,8 @@ impl End {
             Self::Told(Close::Revoked) => Goodbye::Refused("the certificate was revoked"),
             Self::Told(Close::Expired) => Goodbye::Refused("the certificate has expired"),
             Self::Told(Close::Unpinned) => Goodbye::Refused("not admitted any more"),
-            Self::Told(Close::Draining) | Self::Idle => Goodbye::GoingAway,
+            Self::Unread => Goodbye::Refused("answers were left unread"),
+            Self::Told(Close::Draining) | Self::Idle | Self::Broken(_) => Goodbye::GoingAway,
             _ => Goodbye::Done,
         }
     }
@@ -129,6 +132,7 @@ pub async fn serve<W: Wire>(
     let mut session = Session {
         expiry: Box::pin(tokio::time::sleep(Duration::ZERO)),
         heard: clock::monotonic(),
+        spoke: false,
         silent: true,
         service,
         peer,
@@ -142,6 +146,7 @@ pub async fn serve<W: Wire>(
         capabilities: None,
         open: None,
         level: None,
+        spare: None,
         calls: Calls::default(),
         backlog: VecDeque::new(),
         outbox: None,
@@ -181,6 +186,8 @@ struct Session<'a, W> {
     open: Option<Arc<Open>>,
     /// `logging/setLevel` of a legacy client.
     level: Option<Severity>,
+    /// A cancel that nobody else holds any more, for the next call.
+    spare: Option<Cancel>,
     calls: Calls,
     /// Requests that wait for a place among the calls.
     backlog: VecDeque<Bytes>,
@@ -192,6 +199,8 @@ struct Session<'a, W> {
     expiry: Pin<Box<Sleep>>,
     /// When the peer was last heard.
     heard: Instant,
+    /// It was heard since: `heard` is set when the clock is read anyway.
+    spoke: bool,
     /// Whether it has not been heard at all.
     silent: bool,
     draining: bool,
@@ -208,6 +217,17 @@ struct Batch {
 }
 
 impl Batch {
+    /// Most batches are of one, and room for four would be memory that the allocator looks for.
+    fn permitted(&mut self, pending: Pending<Permitted<Call>>) {
+        self.last = Some(pending.ticket());
+        match self.permitted.len() {
+            0 => self.permitted.reserve_exact(1),
+            1 => self.permitted.reserve(15),
+            _ => {}
+        }
+        self.permitted.push(pending);
+    }
+
     fn len(&self) -> usize {
         self.permitted.len() + self.denied.len()
     }
@@ -273,6 +293,9 @@ impl<W: Wire> Session<'_, W> {
             return Ok(false);
         }
         self.wire.rest();
+        if self.spoke {
+            self.hear(clock::monotonic());
+        }
         let event = self.wait().await?;
         self.handle(event).await?;
         // Whatever else is ready by now goes out in the same write.
@@ -293,6 +316,13 @@ impl<W: Wire> Session<'_, W> {
         self.expiry.as_mut().set(tokio::time::sleep(wait));
     }
 
+    /// Notes that the peer was heard, if it was.
+    fn hear(&mut self, now: Instant) {
+        if std::mem::take(&mut self.spoke) {
+            self.heard = now;
+        }
+    }
+
     /// How long the peer may be silent as things stand.
     fn idle_limit(&self) -> Option<Duration> {
         if self.silent {
@@ -309,6 +339,7 @@ impl<W: Wire> Session<'_, W> {
         if self.basis.until <= clock::unix_now() {
             return Err(End::Told(Close::Expired));
         }
+        self.hear(clock::monotonic());
         let busy = !self.calls.is_empty() || self.has_stream();
         let silent_for = clock::monotonic().duration_since(self.heard);
         match self.idle_limit() {
@@ -459,10 +490,7 @@ impl<W: Wire> Session<'_, W> {
             }
         };
         match judge(&self.service, &self.facts, &self.basis.caller, call) {
-            Judged::Permitted(pending) => {
-                batch.last = Some(pending.ticket());
-                batch.permitted.push(pending);
-            }
+            Judged::Permitted(pending) => batch.permitted(pending),
             Judged::Denied(denied, ticket) => {
                 batch.last = Some(ticket);
                 batch.denied.push(*denied);
@@ -515,9 +543,23 @@ impl<W: Wire> Session<'_, W> {
                 reply,
             );
         }
-        let stale = self.service.registry_is_stale();
         let mut now = clock::monotonic();
-        for pending in batch.permitted {
+        self.hear(now);
+        let stale = self.service.registry_is_stale(now);
+        let mut permitted = batch.permitted.into_iter();
+        while let Some(pending) = permitted.next() {
+            // Answers to a peer that does not read must not pile up.
+            if self.wire.waiting() > FLUSH_AT
+                && let Err(end) = self.flush().await
+            {
+                for ticket in iter::once(pending).chain(permitted).map(|one| one.ticket()) {
+                    let outcome = Outcome::ConnectionClosed;
+                    self.service
+                        .audit
+                        .outcome(&self.facts, ticket, outcome, Duration::ZERO);
+                }
+                return Err(end);
+            }
             let (id, method, revision) = {
                 let call = pending.peek().call();
                 (call.id.clone(), call.method, call.revision)
@@ -571,7 +613,7 @@ impl<W: Wire> Session<'_, W> {
     /// What the provider is given. A call that wants notes gets a sink for them.
     fn context(&mut self, call: &Call) -> (Context, Option<Arc<CallNotes>>) {
         let mut context = Context::new(Arc::clone(&self.basis.caller));
-        context.cancel = Cancel::new();
+        context.cancel = self.spare.take().unwrap_or_else(Cancel::new);
         let level = if call.revision.is_modern() {
             call.meta.log_level
         } else {
@@ -636,6 +678,7 @@ impl<W: Wire> Session<'_, W> {
             .audit
             .outcome(&self.facts, begun.ticket, outcome(&reply), took);
         self.answer(&begun.id, begun.method, begun.revision, reply);
+        self.spare = begun.cancel.unused();
     }
 
     fn apply(&mut self, effect: Effect, method: Method, reply: Reply) -> Reply {
@@ -761,8 +804,9 @@ impl<W: Wire> Session<'_, W> {
             }
             Event::WorldChanged => self.refresh()?,
             Event::Read(true) => {
-                self.heard = clock::monotonic();
+                self.spoke = true;
                 if std::mem::take(&mut self.silent) {
+                    self.hear(clock::monotonic());
                     self.arm();
                 }
             }
@@ -837,13 +881,10 @@ struct Begun {
     cancel: Cancel,
 }
 
-/// Ready when the connection must end; while it drains already, only for a sterner reason.
+/// Ready when the connection must end; while it drains already, only for a sterner reason. For the
+/// connection's own task.
 pub(super) async fn told(live: &Live, draining: bool) -> Close {
-    if draining {
-        live.told_to_stop().await
-    } else {
-        live.told_to_close().await
-    }
+    poll_fn(|cx| live.poll_told(cx, draining)).await
 }
 
 async fn next_event(all: &mut Subscriptions) -> Event {

@@ -7,7 +7,7 @@ use tokio::sync::{broadcast, watch};
 use crate::backend::{Caller, Happening};
 use crate::dispatch::{Listening, Watch};
 use crate::grant::Kind;
-use crate::jsonrpc::{RequestId, write_notification, write_string};
+use crate::jsonrpc::{RequestId, begin_result, end_result, write_notification, write_string};
 
 /// Everything that a connection subscribed to, and where the news comes from.
 #[derive(Debug)]
@@ -228,7 +228,10 @@ fn acknowledge(id: &[u8], listening: &Listening) -> Vec<u8> {
 /// Appends the result that ends a stream from the server's side.
 pub fn write_stream_end(out: &mut Vec<u8>, id: &[u8]) {
     let meta = stream_meta(id);
-    crate::jsonrpc::write_result(out, id, &[br#""resultType":"complete","#, &meta]);
+    begin_result(out, id);
+    out.extend_from_slice(br#""resultType":"complete","#);
+    out.extend_from_slice(&meta);
+    end_result(out);
 }
 
 #[cfg(test)]

@@ -1,4 +1,5 @@
-//! Our own certificate chain and key, from PEM files with checked modes. Both sides use it.
+//! Our own certificate chain and key, from PEM files with checked modes; the key may also stay in a
+//! token. Both sides use it.
 
 use std::fmt;
 use std::path::Path;
@@ -9,7 +10,8 @@ use rustls::sign::{CertifiedKey, SigningKey};
 use zeroize::Zeroize;
 
 use super::provider::provider;
-use crate::cert::{self, DEFAULT_PERMISSION_OID, Parsed};
+use super::token;
+use crate::cert::{self, DEFAULT_PERMISSION_OID, Parsed, TokenKey};
 use crate::clock::UnixTime;
 use crate::identity::Fingerprint;
 use crate::secret::Secret;
@@ -45,10 +47,12 @@ pub struct Identity {
 
 impl Identity {
     /// `cert`: PEM chain, leaf first; `key`: PKCS#8 PEM, plain or encrypted (then `passphrase` is
-    /// needed).
+    /// needed), or a PKCS#11 URI or a file with one (then `passphrase` is the PIN, unless the URI
+    /// says where that is).
     ///
     /// # Errors
-    /// Unreadable, a key that others can read, a key that does not fit the certificate.
+    /// Unreadable, a key that others can read, a key that does not fit the certificate, a token
+    /// that is not there or does not answer.
     pub fn load(
         cert: &Path,
         key: &Path,
@@ -67,12 +71,42 @@ impl Identity {
         passphrase: Option<&Secret>,
     ) -> Result<Self, IdentityError> {
         let chain = cert::load_chain(cert)?;
-        let leaf = Parsed::from_der(&chain[0], DEFAULT_PERMISSION_OID)
+        if let Some(uri) = cert::uri_of(key)? {
+            let held = TokenKey::open(&uri, passphrase).map_err(cert::KeyError::from)?;
+            return Self::with(cert, chain, key, [Ok(token::signing_key(held))]);
+        }
+        let keys = cert::load_keys(key, passphrase)?;
+        let keys = keys.iter().map(|private| signer(key, private));
+        Self::with(cert, chain, key, keys)
+    }
+
+    /// From what is in memory already: nothing of the key is written anywhere to try it.
+    ///
+    /// # Errors
+    /// The key does not fit the certificate.
+    pub fn of(
+        cert: &Path,
+        chain: &[Vec<u8>],
+        key: &Path,
+        private: &cert::PrivateKey,
+    ) -> Result<Self, IdentityError> {
+        Self::with(cert, chain.to_vec(), key, [signer(key, private)])
+    }
+
+    /// The first of the keys that fits the chain.
+    fn with(
+        cert: &Path,
+        chain: Vec<Vec<u8>>,
+        key: &Path,
+        keys: impl IntoIterator<Item = Result<Arc<dyn SigningKey>, IdentityError>>,
+    ) -> Result<Self, IdentityError> {
+        let leaf = chain.first().map(Vec::as_slice).unwrap_or_default();
+        let leaf = Parsed::from_der(leaf, DEFAULT_PERMISSION_OID)
             .map_err(|cause| file_error(cert, &cause))?;
         let chain: Vec<_> = chain.into_iter().map(CertificateDer::from).collect();
         let mut fitting = None;
-        for private in cert::load_keys(key, passphrase)? {
-            let certified = CertifiedKey::new(chain.clone(), signer(key, &private)?);
+        for signing in keys {
+            let certified = CertifiedKey::new(chain.clone(), signing?);
             if certified.keys_match().is_ok() {
                 fitting = Some(certified);
                 break;

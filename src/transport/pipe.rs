@@ -6,13 +6,22 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
+use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// Bytes of the shared read buffer: one TLS record.
-const SHARED: usize = 16 * 1024;
+pub const SHARED: usize = 16 * 1024;
+/// Bytes of the largest spare output buffer that a thread keeps.
+const SPARE: usize = 256 * 1024;
+/// What came in one read and is at most this long shares memory with what comes next on its thread.
+const SMALL: usize = 1024;
+/// Bytes that such reads share: what one message that is held for long holds at the most.
+const TOGETHER: usize = 4096;
 
 thread_local! {
     static BUFFER: RefCell<Vec<u8>> = RefCell::new(vec![0; SHARED]);
+    static OUTPUT: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+    static INPUT: RefCell<BytesMut> = RefCell::new(BytesMut::new());
 }
 
 /// Reads once through a buffer that all connections of a thread share, because nobody knows before
@@ -29,7 +38,23 @@ pub fn poll_shared<S: AsyncRead + Unpin, T>(
     })
 }
 
-/// Bytes on their way out.
+/// A copy of what was read. Short ones stand behind one another in memory that is used again once
+/// all of them are gone, so that a short message costs no allocation.
+pub fn keep(bytes: &[u8]) -> BytesMut {
+    if bytes.len() > SMALL {
+        return BytesMut::from(bytes);
+    }
+    INPUT.with_borrow_mut(|input| {
+        if input.capacity() < bytes.len() {
+            input.reserve(TOGETHER);
+        }
+        input.extend_from_slice(bytes);
+        input.split()
+    })
+}
+
+/// Bytes on their way out. Between two answers the memory goes back to the thread, which lends it to
+/// whichever connection answers next.
 #[derive(Debug, Default)]
 pub struct Outlet {
     bytes: Vec<u8>,
@@ -38,7 +63,10 @@ pub struct Outlet {
 
 impl Outlet {
     /// Where to append.
-    pub const fn bytes(&mut self) -> &mut Vec<u8> {
+    pub fn bytes(&mut self) -> &mut Vec<u8> {
+        if self.bytes.capacity() == 0 {
+            self.bytes = OUTPUT.take();
+        }
         &mut self.bytes
     }
 
@@ -72,8 +100,14 @@ impl Outlet {
 
     /// Gives memory back while nothing waits.
     pub fn rest(&mut self) {
-        if self.bytes.is_empty() && self.bytes.capacity() > 0 {
-            self.bytes = Vec::new();
+        if !self.bytes.is_empty() || self.bytes.capacity() == 0 {
+            return;
         }
+        let mine = std::mem::take(&mut self.bytes);
+        OUTPUT.with_borrow_mut(|spare| {
+            if mine.capacity() > spare.capacity() && mine.capacity() <= SPARE {
+                *spare = mine;
+            }
+        });
     }
 }

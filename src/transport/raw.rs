@@ -11,11 +11,13 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use crate::framing::{LineTooLong, Lines};
 
-use super::pipe::{Outlet, poll_shared};
+use super::pipe::{Outlet, SHARED, keep, poll_shared};
 use super::wire::{Goodbye, Wire, WireError};
 
-/// Bytes that are made room for when a message is larger than one read.
-const MORE: usize = 32 * 1024;
+/// Bytes that are made room for behind the beginning of a message: of one that goes on in the next
+/// read, and of one that has filled a read already and may be much larger.
+const MORE: usize = 16 * 1024;
+const MUCH_MORE: usize = 64 * 1024;
 
 /// A stream of lines.
 #[derive(Debug)]
@@ -66,13 +68,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Wire for RawWire<S> {
             let Self { stream, input, .. } = self;
             poll_fn(|cx| {
                 poll_shared(stream, cx, |bytes| {
-                    input.extend_from_slice(bytes);
+                    *input = keep(bytes);
                     bytes.len()
                 })
             })
             .await?
         } else {
-            self.input.reserve(MORE);
+            if self.input.capacity() - self.input.len() < MORE / 2 {
+                let long = self.input.len() >= SHARED;
+                self.input.reserve(if long { MUCH_MORE } else { MORE });
+            }
             self.stream.read_buf(&mut self.input).await?
         };
         Ok(count > 0)

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::support::http::{RawHttp, Web};
-use crate::support::pki::Certified;
+use crate::support::pki::{self, Certified, PATIENCE};
 use crate::support::served::{Served, Site};
 
 const ALL: &[&str] = &["*", "admin:*"];
@@ -229,6 +229,47 @@ async fn modern_headers_say_what_the_body_says() {
             assert_eq!(answer.json()["error"]["code"], -32020, "{fields:?}");
         }
     }
+    // What is in no tool's schema, and what belongs to older revisions, means nothing.
+    let more = [
+        version,
+        method,
+        name,
+        ("mcp-param-unheard-of", "x"),
+        ("last-event-id", "1-1"),
+    ];
+    let request = web.post(&more, &message);
+    assert_eq!(web.whole(request).await.status, 200);
+    // The name of a prompt, the URI of a resource; bytes that are no visible ASCII.
+    let uri = site.uri("hello.txt");
+    let about: [(&str, Value, &str); 2] = [
+        (
+            "prompts/get",
+            json!({"name":"prompts__greet","arguments":{"who":"Ann"}}),
+            "prompts__greet",
+        ),
+        ("resources/read", json!({"uri":uri}), &uri),
+    ];
+    for (method, params, target) in about {
+        let message = crate::support::served::modern(7, method, params);
+        let fields = [version, ("mcp-method", method)];
+        for (name, status) in [
+            (Some(target.as_bytes()), 200),
+            (Some(b"something else".as_slice()), 400),
+            (Some(b"\xe4".as_slice()), 400),
+            (None, 400),
+        ] {
+            let mut request = web.post(&fields, &message);
+            if let Some(name) = name {
+                let value = hyper::header::HeaderValue::from_bytes(name).unwrap();
+                request.headers_mut().insert("mcp-name", value);
+            }
+            let answer = web.whole(request).await;
+            assert_eq!(answer.status, status, "{method} {name:?} {answer:?}");
+            if status == 400 {
+                assert_eq!(answer.json()["error"]["code"], -32020);
+            }
+        }
+    }
     served.stop().await;
 }
 
@@ -368,9 +409,131 @@ fn tools(answer: &Value) -> usize {
 }
 
 #[tokio::test]
+async fn too_many_sessions_in_use_are_told_to_wait() {
+    let site = Site::with("[http]\nsessions_per_identity = 1\n").await;
+    let (served, operator) = open(&site).await;
+    let mut web = Web::http2(&site, &served, &operator).await;
+    web.initialize("2025-11-25", json!({})).await;
+    let stream = web.listen(None).await;
+    assert_eq!(stream.status, 200);
+    let params = json!({"protocolVersion":"2025-11-25","capabilities":{},
+        "clientInfo":{"name":"test","version":"1"}});
+    let one_more = json!({"jsonrpc":"2.0","id":1,"method":"initialize","params":params});
+    let request = web.post(&[], &one_more);
+    let answer = web.whole(request).await;
+    assert_eq!(
+        (answer.status, answer.header("retry-after")),
+        (429, Some("60"))
+    );
+    assert_eq!(answer.json()["error"]["code"], 4429);
+    let request = web.request(Method::DELETE, "/mcp", &web.of_session(), None);
+    assert_eq!(web.whole(request).await.status, 204);
+    let request = web.post(&[], &one_more);
+    assert_eq!(web.whole(request).await.status, 200);
+    served.stop().await;
+}
+
+#[tokio::test]
+async fn nonsense_is_refused_in_the_words_of_what_it_seems_to_be() {
+    let site = Site::new().await;
+    let (served, operator) = open(&site).await;
+    let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\nthis is no frame of HTTP/2";
+    let json = |code: i32| format!("{{\"jsonrpc\":\"2.0\",\"error\":{{\"code\":{code},");
+    let http = || "HTTP/1.1 400 Bad Request\r\n".to_owned();
+    let cases: [(&[&str], &[u8], String); 8] = [
+        (&["mcp"], b"nonsense\n", json(-32700)),
+        (&["mcp"], b"GET / HTTP/1.1\r\n", json(-32700)),
+        (&["mcp"], b"\x16\x03\x01\x00\n", json(-32700)),
+        (&[], b"\x00\x01\xfe\xff\n", json(-32700)),
+        (&[], b"7\n", json(-32600)),
+        (&[], b"nonsense\r\n\r\n", http()),
+        (&["http/1.1"], b"{\"jsonrpc\":\"2.0\"}\r\n\r\n", http()),
+        (&["http/1.1"], b"\x16\x03\x01\x00\r\n\r\n", http()),
+    ];
+    for (alpn, says, expected) in cases {
+        let client =
+            crate::support::client::Client::of(&operator, &site.server_root).offering(alpn);
+        let mut stream = crate::support::served::tls(&client, served.address)
+            .await
+            .unwrap();
+        stream.write_all(says).await.unwrap();
+        stream.flush().await.unwrap();
+        let mut answer = vec![0; expected.len()];
+        let read = tokio::time::timeout(PATIENCE, stream.read_exact(&mut answer)).await;
+        let read = read.expect("an answer in time");
+        let answer = String::from_utf8_lossy(&answer).into_owned();
+        assert!(read.is_ok(), "{alpn:?} {says:?} {answer}");
+        assert_eq!(answer, expected, "{alpn:?} {says:?}");
+    }
+    // HTTP/2 has frames for it: GOAWAY, or the end where not even the preface is right.
+    for (alpn, says, told) in [
+        (&[][..], &preface[..], true),
+        (&["h2"], preface, true),
+        (&["h2"], b"GET / HTTP/1.1\r\n\r\n", false),
+        (&["http/1.1"], preface, false),
+    ] {
+        let client =
+            crate::support::client::Client::of(&operator, &site.server_root).offering(alpn);
+        let mut stream = crate::support::served::tls(&client, served.address)
+            .await
+            .unwrap();
+        stream.write_all(says).await.unwrap();
+        stream.flush().await.unwrap();
+        let mut answer = Vec::new();
+        let read = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut answer)).await;
+        let _ = read.expect("the connection ends in time");
+        let mut kinds = Vec::new();
+        let mut rest = &answer[..];
+        while let [a, b, c, kind, ..] = *rest {
+            kinds.push(kind);
+            let length = usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c);
+            rest = rest.get(9 + length..).unwrap_or_default();
+        }
+        assert_eq!(kinds.contains(&7), told, "{alpn:?} {says:?} {kinds:?}");
+    }
+    served.stop().await;
+}
+
+#[tokio::test]
+async fn what_answers_to_nobody_is_refused() {
+    let site = Site::new().await;
+    let (served, operator) = open(&site).await;
+    let mut web = Web::http1(&site, &served, &operator).await;
+    let version = ("mcp-protocol-version", "2026-07-28");
+    let note = json!({"jsonrpc":"2.0","method":"notifications/x"});
+    let response = json!({"jsonrpc":"2.0","id":1,"result":{}});
+    let old = ("mcp-protocol-version", "1999-01-01");
+    for (message, fields, status) in [
+        (&note, &[version][..], 202),
+        (&note, &[old], 400),
+        (&note, &[version, version], 400),
+        (&note, &[], 400),
+        (&response, &[version], 400),
+        (&response, &[], 400),
+    ] {
+        let request = web.post(fields, message);
+        let answer = web.whole(request).await;
+        assert_eq!(answer.status, status, "{message} {fields:?} {answer:?}");
+    }
+    served.stop().await;
+}
+
+#[tokio::test]
 async fn probes_answer_to_an_admitted_peer() {
     let site = Site::new().await;
     let (served, operator) = open(&site).await;
+    assert_eq!(site.config().health, None, "off by default");
+    let stranger = pki::root("elsewhere").sign(pki::client("stranger"));
+    let client = crate::support::client::Client::of(&stranger, &site.server_root);
+    // In TLS 1.3 a client hears how it was judged when it reads.
+    let client = client.offering(&["http/1.1"]);
+    if let Ok(stream) = crate::support::served::tls(&client, served.address).await {
+        let mut raw = RawHttp { stream };
+        assert!(
+            !raw.try_send("GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n")
+                .await
+        );
+    }
     let mut web = Web::http2(&site, &served, &operator).await;
     for path in ["/healthz", "/readyz"] {
         let request = web.request(Method::GET, path, &[], None);
@@ -431,6 +594,36 @@ async fn websockets_share_one_http_2_connection() {
     }
     assert!(tools(&web.ask("tools/list", json!({})).await) > 5);
     drop(wires);
+    served.stop().await;
+}
+
+#[tokio::test]
+async fn a_websocket_on_http_2_is_told_why_it_ends() {
+    let site = Site::new().await;
+    let other = site.enrol("other", &["tools:*"]).await;
+    let (served, _) = open(&site).await;
+    let mut web = Web::http2(&site, &served, &other).await;
+    assert!(tools(&web.ask("tools/list", json!({})).await) > 0);
+    let mut request = web.request(
+        Method::CONNECT,
+        "/mcp",
+        &[("sec-websocket-version", "13")],
+        None,
+    );
+    request
+        .extensions_mut()
+        .insert(hyper::ext::Protocol::from_static("websocket"));
+    let response = web.send(request).await.unwrap();
+    let mut stream = TokioIo::new(hyper::upgrade::on(response).await.unwrap());
+    site.revoke(&other).await;
+    let mut heard = Vec::new();
+    let hearing = stream.read_to_end(&mut heard);
+    let _ = tokio::time::timeout(PATIENCE, hearing)
+        .await
+        .expect("it ends in time");
+    assert_eq!(heard.first(), Some(&0x88), "{heard:?}");
+    assert_eq!(u16::from_be_bytes([heard[2], heard[3]]), 1008);
+    web.closed().await;
     served.stop().await;
 }
 

@@ -19,11 +19,15 @@ mod configuration;
 mod confirmed;
 mod connect_listen;
 mod crls;
+mod embed;
 mod enrol;
 mod handshake;
+#[cfg(feature = "rmcp")]
+mod hosted;
 mod http;
 mod killed;
 mod life;
+mod memory;
 mod outage;
 mod pressure;
 mod protocol;

@@ -163,6 +163,10 @@ async fn a_request_is_read_in_one_way_only() {
             1,
             "{request}\n{answer}"
         );
+        // Also where the head could not even be read.
+        for safe in ["x-content-type-options: nosniff", "cache-control: no-store"] {
+            assert!(answer.contains(safe), "{request}\n{answer}");
+        }
     }
     served.stop().await;
 }
@@ -179,10 +183,9 @@ async fn a_head_is_bounded() {
     ] {
         let mut raw = RawHttp::open(&site, &served, &operator).await;
         raw.send(&(head(&(good.clone() + &more)) + PING)).await;
-        assert!(
-            raw.head().await.starts_with(&format!("HTTP/1.1 {status}")),
-            "{status}"
-        );
+        let head = raw.head().await;
+        assert!(head.starts_with(&format!("HTTP/1.1 {status}")), "{head}");
+        assert!(head.contains("x-content-type-options: nosniff"), "{head}");
     }
     served.stop().await;
 }

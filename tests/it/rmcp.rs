@@ -21,6 +21,7 @@ use tokio::sync::mpsc;
 
 use super::support::pki::PATIENCE;
 use super::support::program::{Person, Program};
+use super::support::served::Lines;
 
 /// Everything that the SDK is to be allowed here, and nothing that writes.
 const READER: &[&str] = &[
@@ -125,6 +126,56 @@ fn refused<T: std::fmt::Debug>(outcome: Result<T, ServiceError>) -> ErrorData {
         Err(ServiceError::McpError(error)) => error,
         other => panic!("not refused: {other:?}"),
     }
+}
+
+/// What the lists hold by hand, over raw TLS as the same identity.
+async fn by_hand(program: &Program, person: &Person) -> [Vec<String>; 4] {
+    let mut lines = Lines::over(program.stream(person).await);
+    let mut all = [const { Vec::new() }; 4];
+    for (at, (method, list, key)) in [
+        ("tools/list", "tools", "name"),
+        ("prompts/list", "prompts", "name"),
+        (
+            "resources/templates/list",
+            "resourceTemplates",
+            "uriTemplate",
+        ),
+        ("resources/list", "resources", "uri"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let mut cursor = Value::Null;
+        loop {
+            let params = match cursor.as_str() {
+                Some(cursor) => json!({"cursor": cursor}),
+                None => json!({}),
+            };
+            let page = lines.ask(method, params).await;
+            let items = page["result"][list].as_array().unwrap().iter();
+            all[at].extend(items.map(|one| one[key].as_str().unwrap().to_owned()));
+            cursor = page["result"]["nextCursor"].clone();
+            if cursor.is_null() {
+                break;
+            }
+        }
+    }
+    all
+}
+
+/// The same lists whichever way they came.
+async fn same_lists(program: &Program, person: &Person, client: &Running) {
+    let tools = client.list_all_tools().await.unwrap();
+    let prompts = client.list_all_prompts().await.unwrap();
+    let templates = client.list_all_resource_templates().await.unwrap();
+    let resources = client.list_all_resources().await.unwrap();
+    let heard: [Vec<String>; 4] = [
+        tools.into_iter().map(|one| one.name.into_owned()).collect(),
+        prompts.into_iter().map(|one| one.name).collect(),
+        templates.into_iter().map(|one| one.uri_template).collect(),
+        resources.into_iter().map(|one| one.uri).collect(),
+    ];
+    assert_eq!(by_hand(program, person).await, heard);
 }
 
 async fn lists(client: &Running) {
@@ -254,6 +305,7 @@ async fn everything(way: Way, era: ClientLifecycleMode) {
     let reader = program.person("reader", READER);
     let (client, mut progress) = client(&program, &reader, way, era).await;
     lists(&client).await;
+    same_lists(&program, &reader, &client).await;
     calls(&client).await;
     reads(&client).await;
     prompts(&client).await;

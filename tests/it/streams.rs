@@ -101,6 +101,56 @@ async fn an_answer_with_notes_is_a_stream_and_one_without_is_json() {
     stage.served.stop().await;
 }
 
+/// Sessions over HTTP and the streams that they keep, as the server counts them.
+async fn kept(web: &mut Web) -> (u64, u64) {
+    let answer = web
+        .ask("tools/call", json!({"name":"self__server_status"}))
+        .await;
+    let http = &answer["result"]["structuredContent"]["http"];
+    let number = |name: &str| http[name].as_u64().unwrap();
+    (number("sessions"), number("event_stores"))
+}
+
+#[tokio::test]
+async fn a_modern_call_opens_no_session_and_keeps_no_events() {
+    let stage = Stage::open("").await;
+    let admin = stage.site.enrol("admin", &["*", "admin:*"]).await;
+    stage.site.reach(&stage.served, &admin).await;
+    let mut watcher = Web::http1(&stage.site, &stage.served, &admin).await;
+    for two in [false, true] {
+        let mut web = stage.web(two).await;
+        // An answer at once, a stream with notes, a denial, and a stream that stays open.
+        stage.fixture.go.add_permits(3);
+        for params in [
+            json!({"name":"self__whoami"}),
+            call("steps", Some("t")),
+            json!({"name":"nothing"}),
+        ] {
+            let request = web.modern("tools/call", params);
+            let mut events = web.events(request).await;
+            assert!(!events.headers.contains_key("mcp-session-id"));
+            while events.next().await.is_some() {}
+        }
+        let filter = json!({"toolsListChanged":true});
+        let request = web.modern("subscriptions/listen", json!({"notifications":filter}));
+        let mut news = web.events(request).await;
+        assert!(news.next().await.is_some());
+        assert_eq!(kept(&mut watcher).await, (0, 0));
+    }
+    // The same with a session: the count sees it, and the stream that is kept.
+    let mut web = stage.web(false).await;
+    web.initialize("2025-11-25", json!({})).await;
+    assert_eq!(kept(&mut watcher).await, (1, 0));
+    stage.fixture.go.add_permits(3);
+    let message =
+        json!({"jsonrpc":"2.0","id":1,"method":"tools/call","params":call("steps", Some("t"))});
+    let request = web.post(&web.of_session(), &message);
+    let mut events = web.events(request).await;
+    while events.next().await.is_some() {}
+    assert_eq!(kept(&mut watcher).await, (1, 1));
+    stage.served.stop().await;
+}
+
 #[tokio::test]
 async fn who_closes_a_modern_stream_cancels_the_call() {
     let mut stage = Stage::open("").await;

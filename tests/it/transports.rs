@@ -81,6 +81,27 @@ async fn every_command_says_the_same_by_every_transport() {
         assert_eq!(said[0], said[1], "{command:?}");
         assert_eq!(said[0], said[2], "{command:?}");
     }
+    // What says how it came in, or how long it took, is not the same; that it works is.
+    let file = program
+        .folder
+        .path()
+        .join("docs/a.md")
+        .canonicalize()
+        .unwrap();
+    let uri = format!("file://{}", file.display());
+    for way in WAYS {
+        for (command, says) in [
+            (&["read", uri.as_str()][..], "# Alpha"),
+            (&["whoami"], "reader"),
+            (&["ping", "--count", "1"], ""),
+            (&["doctor"], ""),
+        ] {
+            let arguments = [command, &["--transport", way]].concat();
+            let output = run(&program, &reader, &arguments).await;
+            assert!(output.status.success(), "{way} {command:?} {output:?}");
+            assert!(text(&output.stdout).contains(says), "{way} {output:?}");
+        }
+    }
     let audit = program.audit();
     for transport in ["raw", "websocket", "http"] {
         let mut denied = audit

@@ -171,6 +171,7 @@ impl Provider for FilesProvider {
             title: Some("Files".to_owned()),
             description: Some("A file by its path, relative to the folder.".to_owned()),
             mime_type: None,
+            more: String::new(),
         }]
     }
 

@@ -132,6 +132,7 @@ fn resource(path: &RelPath, uri: String, facts: Facts) -> Resource {
         mime_type: mime::by_name(path.name()).map(str::to_owned),
         size: Some(facts.size),
         last_modified: facts.modified,
+        more: String::new(),
     }
 }
 

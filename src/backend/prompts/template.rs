@@ -182,6 +182,7 @@ impl Template {
             title: self.options.title.clone(),
             description: self.options.description.clone(),
             arguments: arguments.collect(),
+            more: String::new(),
         }
     }
 

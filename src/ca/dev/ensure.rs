@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-use crate::cert::{DEFAULT_PERMISSION_OID, FileError, Parsed, write_atomic};
+use crate::cert::{DEFAULT_PERMISSION_OID, FileError, Parsed, read_passphrase, write_atomic};
 use crate::clock::UnixTime;
 use crate::grant::{GrantError, Roles, WrittenGrants};
 use crate::identity::{Fingerprint, Name, NameError, SpiffeError, SpiffeId};
@@ -16,9 +16,9 @@ use super::super::create::{CreateError, NewAuthority, create_in_locked};
 use super::super::crl::{CrlError, write_crl};
 use super::super::files::CaFiles;
 use super::super::issue::{IssueError, issue};
+use super::super::keeping::Keeping;
 use super::super::lock::{FolderLock, LockError};
 use super::super::output::{prepare_output, write_out};
-use super::super::passphrase::read_passphrase;
 use super::super::pem;
 use super::super::profile::{ProfileError, Profiles};
 use super::super::rotate::rotate_issuing;
@@ -399,8 +399,8 @@ fn new_authority<'a>(
     NewAuthority {
         trust_domain: TRUST_DOMAIN,
         key: KeyKind::P256,
-        root_passphrase: passphrase,
-        issuing_passphrase: passphrase,
+        root: Keeping::Sealed(passphrase),
+        issuing: Keeping::Sealed(passphrase),
         permission_oid: DEFAULT_PERMISSION_OID,
         ceiling: None,
         beside,

@@ -6,8 +6,8 @@ use std::process::Command;
 use tempfile::TempDir;
 
 use crate::ca::{
-    Authority, CaFiles, IssueError, Issued, KeyKind, NewAuthority, Profiles, Request, Rules,
-    SignError, Signed, Signer, create, issue,
+    Authority, CaFiles, IssueError, Issued, Keeping, KeyKind, NewAuthority, Profiles, Request,
+    Rules, SignError, Signed, Signer, create, issue,
 };
 use crate::cert::{DEFAULT_PERMISSION_OID, PrivateKey};
 use crate::clock::UnixTime;
@@ -37,8 +37,8 @@ pub fn new_authority(passphrase: &Secret, key: KeyKind) -> NewAuthority<'_> {
     NewAuthority {
         trust_domain: DOMAIN,
         key,
-        root_passphrase: passphrase,
-        issuing_passphrase: passphrase,
+        root: Keeping::Sealed(passphrase),
+        issuing: Keeping::Sealed(passphrase),
         permission_oid: DEFAULT_PERMISSION_OID,
         ceiling: None,
         beside: None,

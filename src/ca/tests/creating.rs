@@ -2,7 +2,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
 use super::bench::{Bench, DAY, DOMAIN, NOW, new_authority, openssl, secret};
-use crate::ca::{Authority, AuthorityError, CreateError, KeyKind, State, create};
+use crate::ca::{Authority, AuthorityError, CreateError, Keeping, KeyKind, State, create};
 use crate::cert::{DEFAULT_PERMISSION_OID, KeyError};
 use crate::registry::{EnrolmentKind, Store};
 use crate::secret::Secret;
@@ -80,7 +80,7 @@ async fn two_passphrases_stay_two() {
         Secret::from("two".to_owned()),
     );
     let mut new = new_authority(&root, KeyKind::P256);
-    new.issuing_passphrase = &issuing;
+    new.issuing = Keeping::Sealed(&issuing);
     create(&bench.files, new, &bench.store, "me", NOW)
         .await
         .unwrap();

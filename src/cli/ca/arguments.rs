@@ -139,6 +139,13 @@ pub struct InitArguments {
     /// File with the passphrase of the root's key, where it is to be another than the issuing CA's
     #[arg(long, value_name = "FILE")]
     pub root_passphrase_file: Option<PathBuf>,
+    /// The issuing CA's key in a PKCS#11 token (RFC 7512), such as `pkcs11:token=ca;object=issuing`;
+    /// made there if it is not there yet [default: in a file, under a passphrase]
+    #[arg(long, value_name = "URI")]
+    pub issuing_key: Option<String>,
+    /// The root's key in a token [default: in a file, under a passphrase]
+    #[arg(long, value_name = "URI")]
+    pub root_key: Option<String>,
 }
 
 /// `ca issue`
@@ -167,6 +174,10 @@ pub struct IssueArguments {
     /// Address of a server; may be given more than once
     #[arg(long, value_name = "ADDRESS")]
     pub ip: Vec<IpAddr>,
+    /// For a key that is in a PKCS#11 token, such as `pkcs11:token=gateway;object=server` (RFC 7512):
+    /// only its certificate is made [default: a key is made too]
+    #[arg(long, value_name = "URI")]
+    pub key: Option<String>,
     /// Without the registry: only a delegate can, because its own pin covers what it signs
     #[arg(long)]
     pub offline: bool,
@@ -271,6 +282,13 @@ pub struct RotateArguments {
     /// File with the passphrase of the root's key, where it is another than the issuing CA's
     #[arg(long, value_name = "FILE")]
     pub root_passphrase_file: Option<PathBuf>,
+    /// The issuing CA's key in a PKCS#11 token (RFC 7512), such as `pkcs11:token=ca;object=issuing`;
+    /// made there if it is not there yet [default: in a file, under a passphrase]
+    #[arg(long, value_name = "URI")]
+    pub issuing_key: Option<String>,
+    /// The root's key in a token [default: in a file, under a passphrase]
+    #[arg(long, value_name = "URI")]
+    pub root_key: Option<String>,
 }
 
 /// What `ca rotate` replaces.

@@ -8,6 +8,7 @@ use crate::cert::Parsed;
 
 use super::actor::actor;
 use super::arguments::{DelegateArguments, RotateArguments, RotateWhat};
+use super::keeping::Kept;
 use super::making::read_request;
 use super::outcome::{CaOutcome, DelegateReport, RotateReport};
 use super::passphrase::Passphrases;
@@ -60,14 +61,28 @@ impl Bench<'_> {
             None => Passphrases::new(self.passphrase_file.clone()),
         };
         let root = self.open_in(files, true, &of_root)?;
-        let issuing_passphrase = passphrases.fresh(&files.issuing_key())?;
-        let root_passphrase = of_root.fresh(&files.root_key())?;
+        let issuing = Kept::instead_of(
+            arguments.issuing_key.as_deref(),
+            &passphrases,
+            &files.issuing_key(),
+            "--issuing-key",
+        )?;
+        let new_root = match arguments.what {
+            // It stays as it is: this is not used.
+            RotateWhat::Issuing => None,
+            RotateWhat::Root => Some(Kept::instead_of(
+                arguments.root_key.as_deref(),
+                &of_root,
+                &files.root_key(),
+                "--root-key",
+            )?),
+        };
         let ceiling = written_grants(&arguments.ceiling, &[])?;
         let new = NewAuthority {
             trust_domain: root.trust_domain(),
             key: arguments.key,
-            root_passphrase: &root_passphrase,
-            issuing_passphrase: &issuing_passphrase,
+            root: new_root.as_ref().unwrap_or(&issuing).keeping(),
+            issuing: issuing.keeping(),
             permission_oid: &self.settings.permission_oid,
             ceiling: (!ceiling.is_empty()).then_some(&ceiling),
             beside: None,

@@ -6,9 +6,9 @@ use crate::audit::AuditError;
 use crate::authority_server::{AuthorityServerError, OwnError};
 use crate::ca::{
     AuthorityError, BuildError, CreateError, CrlError, CsrError, DelegateError, IssueError,
-    PassphraseError, PinError, ProfileError, RenewError, RevokeError, SignError, SignerError,
+    PinError, ProfileError, RenewError, RevokeError, SignError, SignerError,
 };
-use crate::cert::{FileError, KeyError, ParseError};
+use crate::cert::{FileError, KeyError, ParseError, PassphraseError, TokenError, UriError};
 use crate::est::InvitationError;
 use crate::grant::GrantError;
 use crate::identity::{NameError, SpiffeError};
@@ -27,6 +27,14 @@ pub enum CaCommandError {
     Authority(#[from] AuthorityError),
     #[error(transparent)]
     Passphrase(#[from] PassphraseError),
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    #[error(transparent)]
+    Token(#[from] TokenError),
+    #[error("{0}")]
+    Uri(UriError),
+    #[error("the key that `{file}` names is in a token, and the new one would be in a file")]
+    WasInToken { file: PathBuf, flag: &'static str },
     #[error(transparent)]
     Profile(#[from] ProfileError),
     #[error(transparent)]
@@ -104,6 +112,23 @@ impl CaCommandError {
             Self::Authority(AuthorityError::Key(KeyError::WrongPassphrase { .. })) => {
                 "the root's key and the issuing CA's can have different passphrases".to_owned()
             }
+            Self::WasInToken { flag, .. } => {
+                format!("name the new key with {flag} pkcs11:…")
+            }
+            Self::Create(CreateError::SameKey) => {
+                "name a key that is not there yet: it is made in the token".to_owned()
+            }
+            Self::Token(error)
+            | Self::Key(KeyError::Token(error))
+            | Self::Create(CreateError::Key(KeyError::Token(error)))
+            | Self::Authority(AuthorityError::Key(KeyError::Token(error))) => {
+                return token_hint(error).map(str::to_owned);
+            }
+            Self::Authority(AuthorityError::File(FileError::Mode { .. }))
+            | Self::File(FileError::Mode { .. })
+            | Self::Authority(AuthorityError::Key(KeyError::File(FileError::Mode { .. }))) => {
+                return None;
+            }
             Self::Authority(AuthorityError::File(_)) => {
                 "make a CA with `countersign ca init`, or name its folder with --ca".to_owned()
             }
@@ -153,6 +178,25 @@ impl CaCommandError {
         };
         Some(hint)
     }
+}
+
+pub(in crate::cli) fn token_hint(error: &TokenError) -> Option<&'static str> {
+    Some(match error {
+        TokenError::NotBuilt => "build it with `cargo build --features cryptoki`",
+        TokenError::Module { .. } => {
+            "name the token's module in the URI: `?module-path=/usr/lib/softhsm/libsofthsm2.so`"
+        }
+        TokenError::NoToken(_) | TokenError::NoKey { .. } => {
+            "see what there is with `pkcs11-tool --module FILE --list-slots` and `--list-objects --login`"
+        }
+        TokenError::NoPin(_) => {
+            "say where the PIN is: `?pin-source=/path/of/a/file` in the URI, or as an encrypted key's passphrase"
+        }
+        TokenError::WrongPin(_) => {
+            "it was tried once and is not tried again: tokens lock themselves after a few wrong ones"
+        }
+        _ => return None,
+    })
 }
 
 fn passphrase_hint(error: &PassphraseError) -> Option<String> {

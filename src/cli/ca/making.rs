@@ -4,17 +4,18 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use crate::ca::{
-    CertificateRequest, Form, Holding, Issued, Output, Renewal, Request, Rules, Signer, end_old,
-    find_newest, issue, issue_offline, issue_renewal, prepare_output_in, revoke, write_in_form,
-    write_offline,
+    CertificateRequest, Form, Holding, Issued, KeyKind, Output, Renewal, Request, Rules, Signer,
+    end_old, find_newest, issue, issue_offline, issue_renewal, prepare_output_in, revoke,
+    write_in_form, write_offline,
 };
-use crate::cert::PrivateKey;
+use crate::cert::{PrivateKey, TokenKey};
 use crate::registry::{Reason, Store};
 use crate::secret::Secret;
 
 use super::actor::actor;
 use super::arguments::{EndOld, IssueArguments, OutputArguments, RenewArguments, SignArguments};
 use super::error::CaCommandError;
+use super::keeping::subject_in_token;
 use super::outcome::{CaOutcome, EndedReport, FilesReport, IssueReport};
 use super::passphrase::Passphrases;
 use super::run::{Bench, Outcome, crl_report, profiles, spiffe_id, written_grants};
@@ -22,6 +23,26 @@ use super::view::{CertificateView, ConfirmationView};
 
 /// A request is at most so large; one byte more shows that it is not one.
 const LARGEST_REQUEST: u64 = 64 * 1024 + 1;
+
+/// The key that a certificate is for.
+enum Subject {
+    Made(Signer, PrivateKey),
+    Token(TokenKey),
+}
+
+impl Subject {
+    fn fresh(kind: KeyKind) -> Result<Self, CaCommandError> {
+        let (signer, key) = Signer::generate(kind)?;
+        Ok(Self::Made(signer, key))
+    }
+
+    fn public_key(&self) -> Vec<u8> {
+        match self {
+            Self::Made(signer, _) => signer.public_key(),
+            Self::Token(key) => key.public_key(),
+        }
+    }
+}
 
 /// The output and, for PKCS#12, its passphrase.
 struct Place {
@@ -79,10 +100,16 @@ impl Bench<'_> {
         let authority = self.authority(false)?;
         let name = spiffe_id(&arguments.name, authority.trust_domain())?;
         let base = name.last_segment().to_owned();
-        let (signer, key) = Signer::generate(profile.key)?;
+        let subject = match &arguments.key {
+            Some(_) if arguments.output.format == Form::P12 => {
+                return Err(CaCommandError::NoKeyForP12);
+            }
+            Some(uri) => Subject::Token(subject_in_token(uri)?),
+            None => Subject::fresh(profile.key)?,
+        };
         let request = Request {
             name,
-            subject_key: &signer.public_key(),
+            subject_key: &subject.public_key(),
             grants,
             profile,
             ttl: arguments.ttl,
@@ -91,13 +118,17 @@ impl Bench<'_> {
         };
         let signed = authority.sign(&request, self.rules(), self.now)?;
         let place = Place::prepare(&arguments.output, &base, authority.root_der())?;
+        let holding = match &subject {
+            Subject::Made(_, key) => place.holding(Some(key)),
+            Subject::Token(key) => Holding::Token(key.uri()),
+        };
         if arguments.offline {
             let issued = issue_offline(signed, &actor(), self.now)?;
-            return self.hand_out_offline(&place, &issued, Some(&key));
+            return self.hand_out_offline(&place, &issued, holding);
         }
         let store = self.store(false).await?;
         let issued = issue(&*store, signed, &actor(), self.now).await?;
-        self.hand_out(&*store, &place, &issued, Some(&key)).await
+        self.hand_out(&*store, &place, &issued, holding).await
     }
 
     pub(super) async fn sign(&self, arguments: SignArguments) -> Outcome {
@@ -124,12 +155,13 @@ impl Bench<'_> {
         if arguments.offline {
             let mut issued = issue_offline(signed, &actor(), self.now)?;
             issued.notes.extend(unheard);
-            return self.hand_out_offline(&place, &issued, None);
+            return self.hand_out_offline(&place, &issued, Holding::NoKey);
         }
         let store = self.store(false).await?;
         let mut issued = issue(&*store, signed, &actor(), self.now).await?;
         issued.notes.extend(unheard);
-        self.hand_out(&*store, &place, &issued, None).await
+        self.hand_out(&*store, &place, &issued, Holding::NoKey)
+            .await
     }
 
     pub(super) async fn renew(&self, arguments: RenewArguments) -> Outcome {
@@ -165,7 +197,7 @@ impl Bench<'_> {
         let place = Place::prepare(&arguments.output, &base, authority.root_der())?;
         let issued = issue_renewal(&*store, signed, &old, &actor(), self.now).await?;
         let outcome = self
-            .hand_out(&*store, &place, &issued, key.as_ref())
+            .hand_out(&*store, &place, &issued, place.holding(key.as_ref()))
             .await?;
         let CaOutcome::Issue(mut report) = outcome else {
             return Ok(outcome);
@@ -223,20 +255,14 @@ impl Bench<'_> {
         store: &dyn Store,
         place: &Place,
         issued: &Issued,
-        key: Option<&PrivateKey>,
+        holding: Holding<'_>,
     ) -> Outcome {
-        let holding = place.holding(key);
         let files = write_in_form(store, &place.output, issued, holding, self.now).await?;
         Ok(CaOutcome::Issue(Box::new(self.issue_report(issued, files))))
     }
 
-    fn hand_out_offline(
-        &self,
-        place: &Place,
-        issued: &Issued,
-        key: Option<&PrivateKey>,
-    ) -> Outcome {
-        let files = write_offline(&place.output, issued, place.holding(key))?;
+    fn hand_out_offline(&self, place: &Place, issued: &Issued, holding: Holding<'_>) -> Outcome {
+        let files = write_offline(&place.output, issued, holding)?;
         Ok(CaOutcome::Issue(Box::new(self.issue_report(issued, files))))
     }
 

@@ -6,6 +6,7 @@ mod arguments;
 mod authorities;
 mod error;
 mod invite;
+mod keeping;
 mod making;
 mod outcome;
 mod passphrase;
@@ -19,6 +20,7 @@ mod view;
 pub use actor::actor;
 pub use arguments::{CaAction, CaCommand};
 pub use error::CaCommandError;
+pub(in crate::cli) use error::token_hint;
 pub use outcome::{
     CaOutcome, InitReport, InviteReport, IssueReport, ListReport, RevokeReport, ShowReport,
 };

@@ -6,7 +6,7 @@ use std::io::IsTerminal;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
-use crate::ca::{PassphraseError, read_passphrase};
+use crate::cert::{PassphraseError, read_passphrase};
 use crate::secret::Secret;
 
 const VARIABLE: &str = "COUNTERSIGN_CA_PASSPHRASE";
@@ -92,6 +92,20 @@ impl Passphrases {
             });
         }
         ask_twice(made)
+    }
+
+    /// The PIN of a token whose key's URI does not say where it is: from the terminal alone, for the
+    /// other sources are the CA's.
+    ///
+    /// # Errors
+    /// There is no terminal.
+    pub fn of_token(key: &Path) -> Result<Secret, PassphraseError> {
+        if !has_terminal() {
+            return Err(PassphraseError::Missing {
+                key: key.to_owned(),
+            });
+        }
+        ask(key, "PIN of the token: ")
     }
 
     fn unasked(&self, key: &Path) -> Result<Option<Secret>, PassphraseError> {

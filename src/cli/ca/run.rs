@@ -20,6 +20,7 @@ use super::arguments::{
     CaAction, CaCommand, CrlArguments, InitArguments, ListArguments, RevokeArguments,
 };
 use super::error::CaCommandError;
+use super::keeping::Kept;
 use super::outcome::{CaOutcome, CrlReport, InitReport, ListReport, RevokeReport, ShowReport};
 use super::passphrase::Passphrases;
 use super::place::Settings;
@@ -77,17 +78,26 @@ impl Bench<'_> {
             .dir
             .map_or_else(|| self.files.clone(), |dir| CaFiles::new(&dir));
         let passphrases = Passphrases::new(self.passphrase_file.clone());
-        let issuing_passphrase = passphrases.fresh(&files.issuing_key())?;
-        let root_passphrase = match arguments.root_passphrase_file {
-            Some(file) => Passphrases::new(Some(file)).of(&files.root_key())?,
-            None => issuing_passphrase.clone(),
+        let (in_token, root_in_token) = (&arguments.issuing_key, &arguments.root_key);
+        let issuing = Kept::of(in_token.as_deref(), &passphrases, &files.issuing_key())?;
+        let root = match (arguments.root_passphrase_file, &issuing) {
+            (Some(file), _) => Kept::of(
+                root_in_token.as_deref(),
+                &Passphrases::new(Some(file)),
+                &files.root_key(),
+            )?,
+            // One passphrase for both is asked for once.
+            (None, Kept::Sealed(passphrase)) if root_in_token.is_none() => {
+                Kept::Sealed(passphrase.clone())
+            }
+            (None, _) => Kept::of(root_in_token.as_deref(), &passphrases, &files.root_key())?,
         };
         let ceiling = written_grants(&arguments.ceiling, &[])?;
         let new = NewAuthority {
             trust_domain: &arguments.trust_domain,
             key: arguments.key,
-            root_passphrase: &root_passphrase,
-            issuing_passphrase: &issuing_passphrase,
+            root: root.keeping(),
+            issuing: issuing.keeping(),
             permission_oid: &self.settings.permission_oid,
             ceiling: (!ceiling.is_empty()).then_some(&ceiling),
             beside: None,

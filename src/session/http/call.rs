@@ -7,6 +7,7 @@ use bytes::Bytes;
 
 use crate::audit::{Outcome, Recorded, Ticket};
 use crate::backend::{Caller, Cancel, Context, Notes};
+use crate::clock;
 use crate::dispatch::{Dispatched, Reply};
 use crate::mcp::{Call, Method, Revision, Severity};
 use crate::policy::Permitted;
@@ -107,7 +108,11 @@ pub async fn decide(
         Judged::Permitted(pending) => pending,
         Judged::Denied(denied, _) => return Err(denial(&denied, caller.grounds.denials())),
     };
-    if let Some(cause) = cause(&party.identity, method, service.registry_is_stale()) {
+    if let Some(cause) = cause(
+        &party.identity,
+        method,
+        service.registry_is_stale(clock::monotonic()),
+    ) {
         service
             .audit
             .outcome(&party.facts, ticket, Outcome::RateLimited, Duration::ZERO);

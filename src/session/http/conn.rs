@@ -1,6 +1,6 @@
 //! What the requests of one HTTP connection share.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -46,6 +46,24 @@ pub struct Conn {
     bell: Notify,
     abandoned: AtomicU32,
     upgrade: Mutex<Option<OnUpgrade>>,
+    websockets: AtomicUsize,
+}
+
+/// A WebSocket on one stream of an HTTP/2 connection.
+pub struct OnStream(Arc<Conn>);
+
+impl std::ops::Deref for OnStream {
+    type Target = Arc<Conn>;
+
+    fn deref(&self) -> &Arc<Conn> {
+        &self.0
+    }
+}
+
+impl Drop for OnStream {
+    fn drop(&mut self) {
+        self.0.websockets.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl std::ops::Deref for Conn {
@@ -120,6 +138,7 @@ impl Conn {
             bell: Notify::new(),
             abandoned: AtomicU32::new(0),
             upgrade: Mutex::new(None),
+            websockets: AtomicUsize::new(0),
         })
     }
 
@@ -161,6 +180,17 @@ impl Conn {
     /// What becomes of an HTTP/1.1 connection after its last answer.
     pub fn upgrades(&self, upgrade: OnUpgrade) {
         *self.upgrade.lock().unwrap_or_else(PoisonError::into_inner) = Some(upgrade);
+    }
+
+    /// One more WebSocket on a stream of this connection.
+    pub fn on_stream(self: &Arc<Self>) -> OnStream {
+        self.websockets.fetch_add(1, Ordering::Relaxed);
+        OnStream(Arc::clone(self))
+    }
+
+    /// Whether there is any.
+    pub fn has_websockets(&self) -> bool {
+        self.websockets.load(Ordering::Relaxed) > 0
     }
 
     /// Takes that.

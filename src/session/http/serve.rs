@@ -4,7 +4,7 @@ use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -31,6 +31,9 @@ pub struct HttpStream<S> {
     /// [`Way::Http1`] or [`Way::Http2`].
     pub way: Way,
 }
+
+/// How long the last words of WebSockets on HTTP/2 may take.
+const FAREWELL: Duration = Duration::from_millis(200);
 
 /// What woke the connection up.
 enum Woke {
@@ -113,7 +116,10 @@ where
                 draining = true;
                 connection.graceful_shutdown();
             }
-            Woke::Told(why) => return End::Told(why),
+            Woke::Told(why) => {
+                farewell(conn, connection).await;
+                return End::Told(why);
+            }
             Woke::Closing(end) => return end,
             Woke::Over(Ok(())) => {
                 if let Some(upgrade) = conn.take_upgrade() {
@@ -134,6 +140,22 @@ where
             }
         }
     }
+}
+
+/// WebSockets on streams of the connection were told as well, and say goodbye by themselves.
+async fn farewell<S>(conn: &Conn, connection: &mut Connection<S, Handler>)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    if !conn.has_websockets() {
+        return;
+    }
+    connection.graceful_shutdown();
+    let said = poll_fn(|cx| match connection.poll_run(cx) {
+        Poll::Pending if conn.has_websockets() => Poll::Pending,
+        _ => Poll::Ready(()),
+    });
+    let _ = tokio::time::timeout(FAREWELL, said).await;
 }
 
 /// When the connection is to be looked at next.

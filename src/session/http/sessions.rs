@@ -260,9 +260,13 @@ impl Sessions {
         none
     }
 
-    /// How many sessions there are.
-    pub fn len(&self) -> usize {
-        self.book().values().map(Vec::len).sum()
+    /// How many sessions there are, and how many streams they keep.
+    pub fn count(&self) -> (usize, usize) {
+        let book = self.book();
+        let all: Vec<_> = book.values().flatten().cloned().collect();
+        drop(book);
+        let streams = all.iter().map(|session| session.state().streams.len());
+        (all.len(), streams.sum())
     }
 
     /// Runs something beside all connections, until the server stops.

@@ -19,7 +19,7 @@ use crate::transport::http::{Busy, Paced, ReplyBody, empty, fault};
 use crate::transport::{Wire, WsWire, accept_key};
 
 use super::super::stream::{End, serve};
-use super::conn::Conn;
+use super::conn::{Conn, OnStream};
 
 /// The subprotocol.
 const PROTOCOL: &str = "mcp";
@@ -96,7 +96,7 @@ pub fn open(conn: &Arc<Conn>, head: &mut Parts, busy: Busy) -> Response<ReplyBod
     if head.version == Version::HTTP_2 {
         conn.service
             .sessions
-            .spawn(over_http2(Arc::clone(conn), upgrade, busy));
+            .spawn(over_http2(conn.on_stream(), upgrade, busy));
     } else {
         conn.upgrades(upgrade);
     }
@@ -116,13 +116,13 @@ fn tokens(headers: &HeaderMap, name: &str) -> Vec<String> {
 }
 
 /// One stream of an HTTP/2 connection.
-async fn over_http2(conn: Arc<Conn>, upgrade: OnUpgrade, busy: Busy) {
+async fn over_http2(conn: OnStream, upgrade: OnUpgrade, busy: Busy) {
     if let Ok(upgraded) = upgrade.await {
         let wire = WsWire::server(TokioIo::new(upgraded), conn.limits.max_message_bytes);
         let end = talk(&conn, wire).await;
         tracing::debug!(reason = end.reason(), "a WebSocket over HTTP/2 is over");
     }
-    drop(busy);
+    drop((busy, conn));
 }
 
 /// A whole HTTP/1.1 connection, from its upgrade to its end.

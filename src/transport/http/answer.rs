@@ -35,6 +35,14 @@ fn with_type(kind: &'static str) -> HeaderMap {
     map
 }
 
+/// The same as lines of HTTP/1.1.
+pub fn security_lines() -> String {
+    let line = |(name, value): (&HeaderName, &HeaderValue)| {
+        format!("{name}: {}\r\n", value.to_str().unwrap_or_default())
+    };
+    BARE.iter().map(line).collect()
+}
+
 static BARE: LazyLock<HeaderMap> = LazyLock::new(security);
 static JSON: LazyLock<HeaderMap> = LazyLock::new(|| with_type("application/json"));
 static TEXT: LazyLock<HeaderMap> = LazyLock::new(|| with_type("text/plain; charset=utf-8"));

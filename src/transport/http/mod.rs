@@ -8,6 +8,7 @@ mod connection;
 mod encoded;
 mod fields;
 mod pace;
+mod unparsed;
 
 pub use answer::{allow, empty, event_stream, fault, json, text};
 pub use body::{BodyError, ReplyBody, collect};

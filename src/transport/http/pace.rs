@@ -16,6 +16,8 @@ use tokio::sync::Notify;
 
 use crate::clock;
 
+use super::unparsed;
+
 /// Nothing is under way.
 const NEVER: u64 = 0;
 
@@ -297,17 +299,54 @@ pub struct Paced<S> {
     stream: S,
     read: Bytes,
     pace: Arc<Pace>,
+    /// A refusal of hyper's own that goes out completed, how much of it has, and its length before.
+    refusal: Option<Box<(Vec<u8>, usize, usize)>>,
 }
 
 impl<S> Paced<S> {
     /// `read`: what was read of the stream before.
     pub const fn new(stream: S, read: Bytes, pace: Arc<Pace>) -> Self {
-        Self { stream, read, pace }
+        Self {
+            stream,
+            read,
+            pace,
+            refusal: None,
+        }
     }
 
     /// The stream itself.
     pub fn into_inner(self) -> S {
         self.stream
+    }
+
+    /// Writes what is to go out in place of these bytes, where something is; `None`: they are.
+    fn poll_refusal(
+        &mut self,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Option<Poll<io::Result<usize>>>
+    where
+        S: AsyncWrite + Unpin,
+    {
+        if self.refusal.is_none() {
+            if !self.pace.heads {
+                return None;
+            }
+            self.refusal = Some(Box::new((unparsed::completed(bytes)?, 0, bytes.len())));
+        }
+        let (text, sent, length) = &mut **self.refusal.as_mut()?;
+        while *sent < text.len() {
+            match Pin::new(&mut self.stream).poll_write(cx, &text[*sent..]) {
+                Poll::Ready(Ok(count @ 1..)) => *sent += count,
+                Poll::Ready(Ok(_)) => {
+                    return Some(Poll::Ready(Err(io::ErrorKind::WriteZero.into())));
+                }
+                other => return Some(other),
+            }
+        }
+        let length = *length;
+        self.refusal = None;
+        Some(Poll::Ready(Ok(length)))
     }
 
     fn written(&self, done: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
@@ -347,7 +386,10 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Paced<S> {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let done = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        let done = match self.poll_refusal(cx, bytes) {
+            Some(done) => done,
+            None => Pin::new(&mut self.stream).poll_write(cx, bytes),
+        };
         self.written(done)
     }
 
@@ -356,7 +398,11 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Paced<S> {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let done = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
+        let first = slices.first().map_or(&[][..], |slice| slice);
+        let done = match self.poll_refusal(cx, first) {
+            Some(done) => done,
+            None => Pin::new(&mut self.stream).poll_write_vectored(cx, slices),
+        };
         self.written(done)
     }
 

@@ -32,12 +32,26 @@ pub struct Program {
     pub bundle: PathBuf,
     pub address: SocketAddr,
     pub child: Child,
+    command: Command,
 }
 
 impl Program {
     /// Serves the folder `docs` with an anchor of mode `issued` and one prompt. `fill` puts the
     /// files there.
     pub async fn start(fill: impl FnOnce(&Path)) -> Self {
+        let mut command = Command::new(PROGRAM);
+        command.args(["serve", "--config"]);
+        Self::start_as(command, fill).await
+    }
+
+    /// One of the programs in `examples`, with the configuration as its only argument.
+    pub async fn start_example(name: &str) -> Self {
+        let program = Path::new(PROGRAM).with_file_name("examples").join(name);
+        assert!(program.exists(), "`cargo build --examples` builds {name}");
+        Self::start_as(Command::new(program), |_| ()).await
+    }
+
+    async fn start_as(mut command: Command, fill: impl FnOnce(&Path)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let at = |name: &str| folder.path().join(name);
         let root = pki::root("root");
@@ -87,13 +101,15 @@ text = "Say hello to {{{{who}}}}."
         );
         std::fs::write(at("countersign.toml"), text).unwrap();
         drop(reserved);
-        let child = serve(folder.path());
+        command.arg(folder.path().join("countersign.toml"));
+        let child = spawn(&mut command);
         let mut program = Self {
             folder,
             root,
             bundle,
             address,
             child,
+            command,
         };
         tokio::time::timeout(PATIENCE, program.listening())
             .await
@@ -104,7 +120,7 @@ text = "Say hello to {{{{who}}}}."
     /// Kills the server and starts it again at the same place.
     pub async fn restart(&mut self) {
         self.child.kill().await.unwrap();
-        self.child = serve(self.folder.path());
+        self.child = spawn(&mut self.command);
         let listening = tokio::time::timeout(PATIENCE, self.listening()).await;
         listening.expect("the server listens in time");
     }
@@ -237,11 +253,8 @@ impl Door {
     }
 }
 
-fn serve(folder: &Path) -> Child {
-    Command::new(PROGRAM)
-        .arg("serve")
-        .arg("--config")
-        .arg(folder.join("countersign.toml"))
+fn spawn(command: &mut Command) -> Child {
+    command
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::piped())

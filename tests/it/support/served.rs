@@ -193,6 +193,45 @@ message = [{{ role = "user", text = "Say hello to {{{{who}}}}" }}]
         }
     }
 
+    /// Serves in a process of its own: the test of this binary with that name, which is told the
+    /// configuration's file and says `listens ADDRESS`. And the number of the process.
+    pub async fn serve_apart(&self, test: &str) -> (Served, u32) {
+        self.config();
+        let mut command = tokio::process::Command::new(std::env::current_exe().unwrap());
+        command
+            .args([test, "--exact", "--ignored", "--nocapture"])
+            .arg(self.path().join("countersign.toml"))
+            .stdout(std::process::Stdio::piped())
+            .kill_on_drop(true);
+        let mut child = command.spawn().unwrap();
+        let process = child.id().unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let address = async {
+            while let Some(line) = lines.next_line().await.unwrap() {
+                if let Some((_, address)) = line.split_once("listens ") {
+                    return address.parse().unwrap();
+                }
+            }
+            panic!("the server ended before it listened")
+        };
+        let address = tokio::time::timeout(PATIENCE, address)
+            .await
+            .expect("starts in time");
+        let (stop, stopped) = oneshot::channel::<&'static str>();
+        let running = tokio::spawn(async move {
+            let _ = stopped.await;
+            child.kill().await.unwrap();
+            drop(lines);
+            Ok(())
+        });
+        let served = Served {
+            address,
+            stop,
+            running,
+        };
+        (served, process)
+    }
+
     /// A client of this name whose certificate carries these grants, enrolled and pinned.
     pub async fn enrol(&self, name: &str, grants: &[&str]) -> Certified {
         let mut params = pki::client(name);

@@ -2,11 +2,12 @@
 //! terminal are the command line's business.
 
 use std::io::Read;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
-use crate::cert::{FileError, check_private};
+use super::files::{FileError, check_mode};
 use crate::secret::Secret;
 
 /// More than this is not a passphrase but the wrong file.
@@ -58,12 +59,16 @@ pub fn read_passphrase(path: &Path) -> Result<Secret, PassphraseError> {
         path: path.to_owned(),
         cause,
     };
-    if std::fs::metadata(path).map_err(read)?.is_file() {
-        check_private(path)?;
+    let file = std::fs::File::open(path).map_err(read)?;
+    let about = file.metadata().map_err(read)?;
+    if about.is_file() {
+        check_mode(path, about.mode())?;
     }
-    let mut bytes = Zeroizing::new(Vec::with_capacity(LONGEST + 1));
-    std::fs::File::open(path)
-        .and_then(|file| file.take(LONGEST as u64 + 1).read_to_end(&mut bytes))
+    // Room for all of it at once: a buffer that grows leaves copies behind. One byte more shows
+    // that it is too long, and another one that its end was reached.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(LONGEST + 3 + 32));
+    file.take(LONGEST as u64 + 3)
+        .read_to_end(&mut bytes)
         .map_err(read)?;
     let text = bytes.strip_suffix(b"\n").unwrap_or(&bytes);
     let text = text.strip_suffix(b"\r").unwrap_or(text);
