@@ -366,7 +366,7 @@ fn logic(code: &str) -> impl Iterator<Item = &str> {
             in_attribute = !line.ends_with(']');
             return false;
         }
-        let item = ["pub(crate) ", "pub(super) ", "pub "]
+        let item = ["pub(crate) ", "pub(super) ", "pub(in crate::cli) ", "pub "]
             .iter()
             .find_map(|public| line.strip_prefix(public))
             .unwrap_or(line);

@@ -9,14 +9,13 @@ use hyper::Response;
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::Service;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use super::beside::{Beside, Inbox};
 use super::body::ReplyBody;
 use super::pace::Paced;
 
-/// Header lines of one request.
-const HEADERS: usize = 100;
 /// Bytes of a request's head.
 const HEAD_BYTES: usize = 32 * 1024;
 /// Bytes that are read or written at once on HTTP/1.1.
@@ -42,7 +41,7 @@ pub struct Bounds {
 }
 
 type Http1<S, H> = http1::UpgradeableConnection<TokioIo<Paced<S>>, H>;
-type Http2<S, H> = http2::Connection<TokioIo<Paced<S>>, H, TokioExecutor>;
+type Http2<S, H> = http2::Connection<TokioIo<Paced<S>>, H, Inbox>;
 
 /// One connection, to be polled to its end.
 pub enum Connection<S, H>
@@ -54,8 +53,8 @@ where
 {
     /// HTTP/1.1 and its upgrades.
     One(Pin<Box<Http1<S, H>>>),
-    /// HTTP/2.
-    Two(Pin<Box<Http2<S, H>>>),
+    /// HTTP/2, and its requests.
+    Two(Pin<Box<Http2<S, H>>>, Box<Beside>),
 }
 
 impl<S, H> Connection<S, H>
@@ -66,11 +65,11 @@ where
     H::Future: Send + 'static,
 {
     /// HTTP/1.1. Heads are timed by the [`Paced`] stream: hyper's own timer would also end a
-    /// connection that rests between two requests.
+    /// connection that rests between two requests. The number of header lines is hyper's own
+    /// bound, 100: to name it would have room for them made on the heap with every request.
     pub fn http1(stream: Paced<S>, handler: H) -> Self {
         let connection = http1::Builder::new()
             .header_read_timeout(None)
-            .max_headers(HEADERS)
             .max_header_size(HEAD_BYTES)
             .max_buf_size(BUFFER)
             .serve_connection(TokioIo::new(stream), handler)
@@ -80,7 +79,8 @@ where
 
     /// HTTP/2.
     pub fn http2(stream: Paced<S>, bounds: &Bounds, handler: H) -> Self {
-        let mut builder = http2::Builder::new(TokioExecutor::new());
+        let beside = Box::<Beside>::default();
+        let mut builder = http2::Builder::new(beside.inbox());
         builder
             .timer(TokioTimer::new())
             .max_concurrent_streams(bounds.streams)
@@ -93,16 +93,24 @@ where
         if bounds.extended_connect {
             builder.enable_connect_protocol();
         }
-        Self::Two(Box::pin(
-            builder.serve_connection(TokioIo::new(stream), handler),
-        ))
+        let connection = builder.serve_connection(TokioIo::new(stream), handler);
+        Self::Two(Box::pin(connection), beside)
     }
 
     /// Ready when the connection is over; on HTTP/1.1 also when it was upgraded.
     pub fn poll_run(&mut self, cx: &mut Context<'_>) -> Poll<hyper::Result<()>> {
         match self {
             Self::One(connection) => connection.as_mut().poll(cx),
-            Self::Two(connection) => connection.as_mut().poll(cx),
+            Self::Two(connection, beside) => {
+                // First what can be answered by now, so that the connection writes it all at once.
+                beside.poll(cx);
+                loop {
+                    let over = connection.as_mut().poll(cx);
+                    if over.is_ready() || !beside.poll(cx) {
+                        return over;
+                    }
+                }
+            }
         }
     }
 
@@ -110,7 +118,7 @@ where
     pub fn graceful_shutdown(&mut self) {
         match self {
             Self::One(connection) => connection.as_mut().graceful_shutdown(),
-            Self::Two(connection) => connection.as_mut().graceful_shutdown(),
+            Self::Two(connection, _) => connection.as_mut().graceful_shutdown(),
         }
     }
 }
