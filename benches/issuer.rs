@@ -9,13 +9,15 @@
 use std::error::Error;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
+use countersign::clock::unix_now;
+use countersign::registry::{self, Reason, RegistryPlace, Revocation};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConnection, StreamOwned};
 use serde_json::{Value, json};
@@ -47,7 +49,7 @@ pub(crate) struct CrowdArgs {
 /// What one revocation came to.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Closed {
-    /// From the start of the command to the end of the last connection.
+    /// From the beginning of the revocation to the end of the last connection.
     pub(crate) took: Duration,
     /// The 99th percentile of the calls beside it before, and meanwhile.
     pub(crate) usual: Duration,
@@ -210,6 +212,29 @@ fn percentile(calls: &[Call], from: Instant, to: Instant) -> (Duration, usize) {
     let at = all.len() * 99 / 100;
     let found = all.get(at.min(all.len().saturating_sub(1)));
     (found.copied().unwrap_or_default(), all.len())
+}
+
+/// Revokes by the library, once it is asked to: what the command does beside that (it signs a CRL
+/// with a key that it must open first) would be another process's load.
+pub(crate) async fn revocation(
+    registry: &Path,
+    name: &str,
+) -> Outcome<impl Future<Output = Outcome<()>> + use<>> {
+    let store = registry::open(&RegistryPlace::File(registry.to_owned()), false).await?;
+    let found = store.find(name, unix_now()).await?;
+    Ok(async move {
+        let revocation = Revocation {
+            at: unix_now(),
+            reason: Reason::KeyCompromise,
+            by: "bench".into(),
+        };
+        let seq = store.revoke(found.fingerprint, &revocation).await?;
+        let told = store.confirmed(seq, Duration::from_secs(2)).await?;
+        if told.confirmed.len() != 1 {
+            return Err(format!("the server has not confirmed: {told:?}").into());
+        }
+        Ok(())
+    })
 }
 
 /// `size` connections of `crowd`, whose issuer `revoke` revokes; `others` have another.

@@ -105,6 +105,9 @@ impl Ours {
         let ttl = ["--grant", "*", "--ttl", "12h"];
         let mut command = self.ca_command("ca", &["delegate", name]);
         command.args(ttl).arg("--out").arg(self.dir.join(name));
+        command
+            .arg("--key-passphrase-file")
+            .arg(self.dir.join("passphrase"));
         Self::done(command)?;
         let out = self.dir.join(format!("{name}-members"));
         let mut pki = Pki {
@@ -120,11 +123,6 @@ impl Ours {
             pki.clients.push((file("crt"), file("key")));
         }
         Ok(pki)
-    }
-
-    /// Until every live server has applied it.
-    pub(crate) fn revoke(&self, name: &str) -> Result<(), Box<dyn Error>> {
-        self.ca(&["revoke", name])
     }
 
     /// The CA's own server, for whoever comes as often as they like.

@@ -366,7 +366,7 @@ fn logic(code: &str) -> impl Iterator<Item = &str> {
             in_attribute = !line.ends_with(']');
             return false;
         }
-        let item = ["pub(crate) ", "pub(super) ", "pub "]
+        let item = ["pub(crate) ", "pub(super) ", "pub(in crate::cli) ", "pub "]
             .iter()
             .find_map(|public| line.strip_prefix(public))
             .unwrap_or(line);
@@ -616,4 +616,33 @@ fn names_for_everything_and_logic_in_mod_rs_fail() {
     assert!(said("grant/mod.rs", "//! Doc.\nmod a;\npub use a::A;\n").is_empty());
     assert!(said("grant/mod.rs", "//! Doc.\nmod a;\nfn f() {}\n")[0].contains("logic in mod.rs"));
     assert!(said("grant/mod.rs", "//! Doc.\nmod a { fn f() {} }\n")[0].contains("logic in mod.rs"));
+}
+
+/// TLS alone runs on aws-lc: one file of ours names it, one feature brings it, and no crate but TLS
+/// asks for it.
+#[test]
+fn everything_outside_tls_is_ring() {
+    let named: Vec<String> = sources()
+        .into_iter()
+        .filter(|source| source.code.contains("aws_lc"))
+        .map(|source| source.path)
+        .collect();
+    assert_eq!(named, ["tls/provider.rs"]);
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let manifest = fs::read_to_string(root.join("Cargo.toml")).unwrap();
+    let asks: Vec<&str> = manifest
+        .lines()
+        .filter(|line| line.contains("aws_lc") || line.contains("aws-lc"))
+        .collect();
+    assert!(
+        asks.len() == 1 && asks[0].starts_with("post-quantum = "),
+        "{asks:?}"
+    );
+    let lock = fs::read_to_string(root.join("Cargo.lock")).unwrap();
+    let users: BTreeSet<&str> = lock
+        .split("[[package]]")
+        .filter(|package| package.contains("\n \"aws-lc-rs\""))
+        .filter_map(|package| package.split('"').nth(1))
+        .collect();
+    assert_eq!(users, BTreeSet::from(["rustls", "rustls-webpki"]));
 }

@@ -252,6 +252,12 @@ impl AuditLog {
         self.commit(ticket).await.map(|_| ())
     }
 
+    /// Appends one event that has happened and holds nobody up. Written with the next group, or a
+    /// moment later; kept and tried again when it cannot be.
+    pub fn note(&self, event: Event<'_>) {
+        self.0.append(event.standing(), |out| event.write(out));
+    }
+
     /// Writes what gathers and flushes it to the disk; for the end of the process. Waits for the
     /// disk.
     ///

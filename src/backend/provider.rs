@@ -414,6 +414,11 @@ mod tests {
         waiter.await.unwrap();
         assert!(cancel.is_cancelled());
         cancel.cancelled().await;
+        assert!(cancel.unused().is_none());
+        let fresh = Cancel::new();
+        let held = fresh.clone();
+        assert!(fresh.unused().is_none());
+        assert!(held.unused().is_some());
         let never = Cancel::default();
         never.cancel();
         assert!(!never.is_cancelled());

@@ -14,13 +14,14 @@ use crate::registry::RegistryPlace;
 
 /// Variables of the command line. `COUNTERSIGN_SERVER` would otherwise be taken for the table
 /// `[server]`.
-const OURS: [&str; 6] = [
+const OURS: [&str; 7] = [
     "COUNTERSIGN_SERVER",
     "COUNTERSIGN_AS",
     "COUNTERSIGN_HOME",
     "COUNTERSIGN_LOG",
     "COUNTERSIGN_CONFIG",
     "COUNTERSIGN_CA_PASSPHRASE",
+    "COUNTERSIGN_DEBUG",
 ];
 
 /// The variable that stands in for `listen.address`.

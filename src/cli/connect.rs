@@ -4,6 +4,7 @@ use std::io::Write;
 use std::time::Duration;
 
 use clap::Args;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::exit::{Exit, Failure};
 use super::listen::ListenArgs;
@@ -19,7 +20,8 @@ const ABOUT: &str = "\
 Lines pass unchanged in both directions. When the connection breaks, each request that was waiting is
 answered with a JSON-RPC error (code 4503), and the bridge connects again; a session that was opened
 by `initialize` is opened again as it was. Subscriptions of such a session end with its connection.
-When stdin ends, the bridge waits for the answers that are still to come and exits.
+When stdin ends, the bridge waits for the answers that are still to come and exits; it cancels them
+when nobody reads stdout any more.
 
 With `--listen` it is an HTTP endpoint instead, `http://ADDRESS:PORT/mcp`, for clients that cannot
 present a certificate. It listens on loopback addresses only, answers only to a request that names it
@@ -70,7 +72,8 @@ impl ConnectArgs {
                 tokio::io::stdout(),
                 options,
                 Box::new(report),
-            );
+            )
+            .until(output_is_gone);
             let ended = tokio::select! {
                 ended = bridge.run() => Ok(ended.map(|()| Exit::Success)?),
                 never = keep(files, |outcome| report(&told(&outcome))) => match never {},
@@ -80,6 +83,16 @@ impl ConnectArgs {
             ended
         })
     }
+}
+
+/// Whether nobody reads stdout any more. Never so where that cannot be known, as for a file.
+fn output_is_gone() -> bool {
+    let stdout = std::io::stdout();
+    // Errors are always reported, whatever is asked for.
+    let mut watched = [PollFd::new(&stdout, PollFlags::empty())];
+    let asked = poll(&mut watched, Some(&Timespec::default()));
+    let gone = PollFlags::ERR | PollFlags::HUP;
+    asked.is_ok() && watched[0].revents().intersects(gone)
 }
 
 pub(super) fn report(line: &str) {

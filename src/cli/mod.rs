@@ -15,6 +15,7 @@ mod configured;
 mod connect;
 mod content;
 mod doctor;
+mod dumps;
 mod exit;
 mod join;
 mod listen;

@@ -6,6 +6,7 @@ use clap::Parser;
 use tracing_subscriber::EnvFilter;
 
 use super::args::{Cli, Command};
+use super::dumps::refuse_dumps;
 use super::exit::{Exit, Failure};
 use super::render::Out;
 
@@ -35,6 +36,7 @@ pub fn main() -> ExitCode {
 
 fn run(cli: Cli) -> Result<Exit, Failure> {
     log(cli.log.as_deref(), default_log(&cli.command))?;
+    refuse_dumps();
     let out = &mut Out::new();
     match cli.command {
         Command::Up(args) => args.run(out),

@@ -134,7 +134,7 @@ struct Held {
 enum HeldKey {
     Plain(PrivateKey),
     Sealed(PrivateKey),
-    Token(TokenKey),
+    Token(Box<TokenKey>),
 }
 
 impl Held {
@@ -148,7 +148,7 @@ impl Held {
         let name = leaf.display_name();
         if let Some(uri) = uri_of(&files.key)? {
             let key = TokenKey::open(&uri, files.passphrase.as_ref()).map_err(KeyError::from)?;
-            let key = HeldKey::Token(key);
+            let key = HeldKey::Token(Box::new(key));
             return Ok(Self { leaf, name, key });
         }
         let sealed = matches!(

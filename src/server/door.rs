@@ -88,7 +88,7 @@ impl Entrance {
         };
         let since = clock::monotonic();
         let end = serve(Arc::clone(&self.service), peer, &live, facts.clone(), wire).await;
-        self.closed(&facts, end.reason(), since).await;
+        self.closed(&facts, end.reason(), since);
     }
 
     async fn serve_http<S>(&self, peer: Peer, live: Live, http: HttpStream<S>)
@@ -100,7 +100,7 @@ impl Entrance {
         };
         let since = clock::monotonic();
         let end = serve_http(Arc::clone(&self.service), peer, live, facts.clone(), http).await;
-        self.closed(&facts, end.reason(), since).await;
+        self.closed(&facts, end.reason(), since);
     }
 
     /// An admitted peer that nothing could be served to.
@@ -108,7 +108,7 @@ impl Entrance {
         let Some(facts) = self.admit(peer, live, "none").await else {
             return;
         };
-        self.closed(&facts, reason, clock::monotonic()).await;
+        self.closed(&facts, reason, clock::monotonic());
     }
 
     /// Records the admission. None: it cannot be recorded, so the connection must not be.
@@ -131,14 +131,15 @@ impl Entrance {
         Some(facts)
     }
 
-    async fn closed(&self, facts: &ConnectionFacts, reason: &str, since: Instant) {
+    fn closed(&self, facts: &ConnectionFacts, reason: &str, since: Instant) {
         let lasted = clock::monotonic().duration_since(since);
         let closed = Event::Closed {
             facts,
             reason,
             lasted,
         };
-        let _ = self.service.audit().event(closed).await;
+        // Of a crowd that goes at once the records go out together.
+        self.service.audit().note(closed);
     }
 }
 

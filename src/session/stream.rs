@@ -7,7 +7,6 @@
 //! nothing more is taken from it.
 
 use std::collections::VecDeque;
-use std::future::poll_fn;
 use std::iter;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -624,7 +623,11 @@ impl<W: Wire> Session<'_, W> {
     /// What the provider is given. A call that wants notes gets a sink for them.
     fn context(&mut self, call: &Call) -> (Context, Option<Arc<CallNotes>>) {
         let mut context = Context::new(Arc::clone(&self.basis.caller));
-        context.cancel = self.spare.take().unwrap_or_else(Cancel::new);
+        context.cancel = match self.spare.take() {
+            Some(spare) => spare,
+            // Not the default, which is never cancelled.
+            None => Cancel::new(),
+        };
         let level = if call.revision.is_modern() {
             call.meta.log_level
         } else {
@@ -892,10 +895,13 @@ struct Begun {
     cancel: Cancel,
 }
 
-/// Ready when the connection must end; while it drains already, only for a sterner reason. For the
-/// connection's own task.
+/// Ready when the connection must end; while it drains already, only for a sterner reason.
 pub(super) async fn told(live: &Live, draining: bool) -> Close {
-    poll_fn(|cx| live.poll_told(cx, draining)).await
+    if draining {
+        live.told_to_stop().await
+    } else {
+        live.told_to_close().await
+    }
 }
 
 async fn next_event(all: &mut Subscriptions) -> Event {

@@ -111,3 +111,41 @@ impl Outlet {
         });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn short_reads_share_memory_and_long_ones_do_not() {
+        let (one, two) = (keep(b"one"), keep(b"two"));
+        assert_eq!((&one[..], &two[..]), (&b"one"[..], &b"two"[..]));
+        assert_eq!(two.as_ptr(), one.as_ptr().wrapping_add(3));
+        let long = keep(&[7; SMALL + 1]);
+        assert_eq!(long[..], [7; SMALL + 1]);
+        assert!(long.capacity() < TOGETHER);
+        // What is still held is not written over, however often the memory comes round.
+        for round in 0..20 {
+            let next = [round; SMALL];
+            assert_eq!(keep(&next)[..], next);
+        }
+        assert_eq!((&one[..], &two[..]), (&b"one"[..], &b"two"[..]));
+    }
+
+    #[test]
+    fn the_output_of_one_is_lent_to_the_next() {
+        let mut one = Outlet::default();
+        one.bytes().extend_from_slice(&[0; 5000]);
+        one.rest();
+        assert_eq!(one.waiting(), 5000, "what waits stays");
+        one.bytes().clear();
+        one.rest();
+        let mut two = Outlet::default();
+        assert!(two.bytes().is_empty() && two.bytes().capacity() >= 5000);
+        assert_eq!(one.bytes().capacity(), 0, "nobody else has it");
+        let mut large = Outlet::default();
+        large.bytes().reserve(SPARE + 1);
+        large.rest();
+        assert!(Outlet::default().bytes().capacity() <= SPARE);
+    }
+}

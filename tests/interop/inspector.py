@@ -1,9 +1,11 @@
 """The command line of the MCP Inspector, which starts `countersign connect` by the configuration that
-`connect --print-config` prints. It makes one request a run; it shows no progress and cannot cancel."""
+`connect --print-config` prints. It makes one request a run and has no option that shows progress; it
+cancels as a command line does, by being interrupted."""
 
 import asyncio
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -15,12 +17,15 @@ class Client(plan.Client):
     def __init__(self, config):
         self.config = config
 
-    async def ask(self, method, *more):
-        inspector = await asyncio.create_subprocess_exec(
+    async def start(self, method, *more):
+        return await asyncio.create_subprocess_exec(
             os.environ["INTEROP_NODE"], os.environ["INTEROP_INSPECTOR"], "--cli",
             "--config", self.config, "--server", "countersign", "--method", method, *more,
             stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )
+
+    async def ask(self, method, *more):
+        inspector = await self.start(method, *more)
         said, complaint = await inspector.communicate()
         try:
             answer = json.loads(said)
@@ -42,6 +47,15 @@ class Client(plan.Client):
         result = await self.ask("tools/call", "--tool-name", tool, *pairs)
         return result["content"][0]["text"], result.get("isError", False)
 
+    async def cancel(self, tool, arguments):
+        pairs = [part for pair in arguments.items() for part in ("--tool-arg", "=".join(pair))]
+        before = plan.decided(tool)
+        inspector = await self.start("tools/call", "--tool-name", tool, *pairs)
+        while plan.decided(tool) == before:
+            await asyncio.sleep(0.05)
+        inspector.send_signal(signal.SIGINT)
+        await inspector.communicate()
+
     async def read(self, uri):
         return (await self.ask("resources/read", "--uri", uri))["contents"][0]["text"]
 
@@ -60,8 +74,7 @@ def main():
     with tempfile.NamedTemporaryFile("w", suffix=".json") as config:
         config.write(printed.stdout)
         config.flush()
-        without = ("sees_progress", "cancels")
-        return asyncio.run(plan.run(Client(config.name), without))
+        return asyncio.run(plan.run(Client(config.name), ("sees_progress",)))
 
 
 if __name__ == "__main__":

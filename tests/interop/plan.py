@@ -53,6 +53,12 @@ def cancelled():
         return sum('"outcome":"cancelled"' in line for line in log)
 
 
+def decided(tool):
+    """How many calls of this tool the server's audit log has decided on."""
+    with open(f"{PKI}/audit.jsonl", encoding="utf-8") as log:
+        return sum('"event":"decision"' in line and f'"{tool}"' in line for line in log)
+
+
 def uri_of(uris, name):
     return next(uri for uri in uris if uri.endswith("/" + name))
 

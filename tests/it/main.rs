@@ -34,8 +34,11 @@ mod protocol;
 mod renewal;
 mod revocation;
 mod rmcp;
+mod secrets;
 mod spiffe;
 mod streams;
 mod subtree;
+#[cfg(feature = "cryptoki")]
+mod token;
 mod transports;
 mod websocket;

@@ -427,3 +427,73 @@ async fn what_failed_is_tried_again_with_the_old_certificate_in_place() {
     assert_ne!(held, first);
     keeping.abort();
 }
+
+/// The CA's own server: issued by the CA at hand, taken up without a restart and without ending
+/// whoever is connected.
+#[test]
+fn the_cas_server_renews_its_own_certificate() {
+    let mut ca = CaServer::made();
+    std::fs::create_dir(ca.path("profiles")).unwrap();
+    let brief = "description = \"a server for a minute\"\nusage = [\"server\"]\nlifetime = \"1m\"\n\
+                 longest = \"1m\"\nkey = \"p256\"\ngrants = []\n";
+    std::fs::write(ca.path("profiles/server.toml"), brief).unwrap();
+    ca.serve(&["--profiles", "profiles"]);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let root = ca.path("pki/ca/root.crt");
+    let shown = runtime.block_on(async {
+        let (mut held, first) = ask(ca.est, &root).await;
+        let renewed = async {
+            loop {
+                let (_, now) = ask(ca.est, &root).await;
+                cacerts(&mut held).await;
+                if now != first {
+                    return now;
+                }
+                tokio::time::sleep(Duration::from_millis(500)).await;
+            }
+        };
+        // Its life is two minutes, of which one is over when it begins.
+        let patience = Duration::from_secs(60) + PATIENCE;
+        let now = tokio::time::timeout(patience, renewed).await;
+        now.expect("renewed in time")
+    });
+    assert_eq!(fingerprint(&ca.path("pki/ca/serve.crt")), shown);
+    assert!(ca.known(shown).is_some());
+}
+
+type Held = hyper::client::conn::http1::SendRequest<Full<Bytes>>;
+
+/// A connection to the CA's server that has asked once, and what that showed.
+async fn ask(est: SocketAddr, root: &Path) -> (Held, Fingerprint) {
+    let mut roots = rustls::RootCertStore::empty();
+    roots
+        .add(CertificateDer::from_pem_file(root).unwrap())
+        .unwrap();
+    let config = rustls::ClientConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let tcp = tokio::net::TcpStream::connect(est).await.unwrap();
+    let name = ServerName::try_from("127.0.0.1").unwrap();
+    let connector = TlsConnector::from(Arc::new(config));
+    let stream = connector.connect(name, tcp).await.unwrap();
+    let shown = Fingerprint::of_der(&stream.get_ref().1.peer_certificates().unwrap()[0]);
+    let handshake = hyper::client::conn::http1::handshake(TokioIo::new(stream));
+    let (mut held, connection) = handshake.await.unwrap();
+    tokio::spawn(connection);
+    cacerts(&mut held).await;
+    (held, shown)
+}
+
+async fn cacerts(held: &mut Held) {
+    let request = Request::get("/.well-known/est/cacerts").header("host", "127.0.0.1");
+    held.ready().await.expect("it is open");
+    let answer = held.send_request(request.body(Full::default()).unwrap());
+    let answer = answer.await.unwrap();
+    assert_eq!(answer.status(), 200);
+    answer.into_body().collect().await.unwrap();
+}

@@ -259,6 +259,41 @@ async fn the_bridge_carries_both_eras_with_progress_and_cancellation() {
 }
 
 #[tokio::test]
+async fn the_bridge_cancels_for_a_client_that_is_gone() {
+    let program = Program::start(fill).await;
+    let reader = program.person("reader", READER);
+    let mut searches = 0;
+    for way in WAYS {
+        for modern_era in [true, false] {
+            let mut bridge = Bridge::start(&program, &reader, way);
+            if !modern_era {
+                bridge.send(&json!({"jsonrpc":"2.0","id":0,"method":"initialize","params":{
+                    "protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"t","version":"1"}}})).await;
+                assert_eq!(bridge.receive().await["id"], 0);
+            }
+            let mut search = search(1, "large", modern_era);
+            let meta = search["params"]["_meta"].as_object_mut().unwrap();
+            meta.remove("progressToken");
+            bridge.send(&search).await;
+            searches += 1;
+            let is_search = |r: &Value| r["target"] == "files__search_files";
+            program.recorded_times(searches, is_search).await;
+            // As when the program that started it is killed: both pipes close, and nobody waits.
+            let Bridge {
+                mut child,
+                input,
+                output,
+            } = bridge;
+            drop((input, output));
+            let is_cancelled = |r: &Value| r["outcome"] == "cancelled";
+            program.recorded_times(searches, is_cancelled).await;
+            let status = tokio::time::timeout(PATIENCE, child.wait()).await;
+            assert!(status.expect("it ends in time").unwrap().success(), "{way}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn the_bridge_outlives_its_server_by_every_transport() {
     for way in WAYS {
         let mut program = Program::start(fill).await;

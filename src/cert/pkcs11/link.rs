@@ -1,9 +1,9 @@
 //! The one thread that talks to a token, and those who wait for it: so many at most, so long at
 //! most, and while it does not answer nobody waits at all.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::runtime::{Handle, RuntimeFlavor};
@@ -16,6 +16,9 @@ const QUEUE: usize = 64;
 
 /// How long one is waited for.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long the end of the thread is waited for.
+const PARTING: Duration = Duration::from_secs(1);
 
 /// How long opening may take: the library is loaded, and a PIN may be slow on purpose.
 const OPENING: Duration = Duration::from_secs(15);
@@ -33,7 +36,9 @@ struct Job {
 
 /// The way to the thread, which ends with it.
 pub(super) struct Link {
-    jobs: SyncSender<Job>,
+    jobs: Option<SyncSender<Job>>,
+    /// Ends when the thread has let the token go.
+    done: Mutex<Receiver<()>>,
     /// Somebody waited in vain, and the thread has not come back since.
     silent: Arc<AtomicBool>,
     token: String,
@@ -56,16 +61,21 @@ impl Link {
     ) -> Result<(Self, T), TokenError> {
         let (jobs, queue) = sync_channel(QUEUE);
         let (opened, found) = sync_channel(1);
+        let (doing, done) = sync_channel(1);
         let silent = Arc::new(AtomicBool::new(false));
         let seen = Arc::clone(&silent);
-        let run = move || match open() {
-            Ok((keeper, about)) => {
-                // Nobody waits for it any more: the token is let go again.
-                if opened.send(Ok(about)).is_ok() {
-                    work(keeper, &queue, &seen);
+        let run = move || {
+            // Dropped last of all: nothing is ever sent.
+            let _doing: SyncSender<()> = doing;
+            match open() {
+                Ok((keeper, about)) => {
+                    // Nobody waits for it any more: the token is let go again.
+                    if opened.send(Ok(about)).is_ok() {
+                        work(keeper, &queue, &seen);
+                    }
                 }
+                Err(error) => drop(opened.send(Err(error))),
             }
-            Err(error) => drop(opened.send(Err(error))),
         };
         std::thread::Builder::new()
             .name(String::from("token"))
@@ -79,7 +89,8 @@ impl Link {
             RecvTimeoutError::Disconnected => TokenError::Gone(token.clone()),
         })??;
         let link = Self {
-            jobs,
+            jobs: Some(jobs),
+            done: Mutex::new(done),
             silent,
             token,
             patience,
@@ -98,13 +109,15 @@ impl Link {
             message: message.to_vec(),
             answer,
         };
-        self.jobs.try_send(job).map_err(|why| match why {
+        let gone = || TokenError::Gone(self.token.clone());
+        let jobs = self.jobs.as_ref().ok_or_else(gone)?;
+        jobs.try_send(job).map_err(|why| match why {
             TrySendError::Full(_) => TokenError::Busy(self.token.clone()),
-            TrySendError::Disconnected(_) => TokenError::Gone(self.token.clone()),
+            TrySendError::Disconnected(_) => gone(),
         })?;
         match aside(|| answered.recv_timeout(self.patience)) {
             Ok(signature) => signature,
-            Err(RecvTimeoutError::Disconnected) => Err(TokenError::Gone(self.token.clone())),
+            Err(RecvTimeoutError::Disconnected) => Err(gone()),
             Err(RecvTimeoutError::Timeout) => {
                 self.silent.store(true, Ordering::Release);
                 Err(self.is_silent())
@@ -116,6 +129,18 @@ impl Link {
         TokenError::Silent {
             token: self.token.clone(),
             seconds: self.patience.as_secs(),
+        }
+    }
+}
+
+impl Drop for Link {
+    /// Waits a moment until the token is let go: a process must not end in the middle of a call into
+    /// a library that is being unloaded. A thread that hangs is left behind.
+    fn drop(&mut self) {
+        self.jobs = None;
+        if !self.silent.load(Ordering::Acquire) {
+            let done = self.done.get_mut().unwrap_or_else(PoisonError::into_inner);
+            let _ = aside(|| done.recv_timeout(PARTING));
         }
     }
 }
@@ -211,7 +236,7 @@ mod tests {
                     message: Vec::new(),
                     answer,
                 };
-                match link.jobs.try_send(job) {
+                match link.jobs.as_ref().unwrap().try_send(job) {
                     Err(TrySendError::Full(_)) => break link.sign(SCHEME, b""),
                     _ => std::thread::yield_now(),
                 }

@@ -431,8 +431,20 @@ impl Keeper for Slot {
 }
 
 impl Drop for Slot {
+    /// The last one ends the library too: some do not outlive the end of the process otherwise.
     fn drop(&mut self) {
         self.leave();
+        let mut all = modules();
+        // The table's and this one: all others are made under the table's lock.
+        if Arc::strong_count(&self.module) <= 2 {
+            all.remove(self.uri.module());
+            let loaded = self
+                .module
+                .gate
+                .read()
+                .unwrap_or_else(PoisonError::into_inner);
+            let _ = loaded.library.clone().finalize();
+        }
     }
 }
 
@@ -525,12 +537,17 @@ fn rsa(attributes: Vec<Attribute>) -> Option<(TokenKeyKind, Vec<u8>)> {
             _ => {}
         }
     }
-    let modulus = integer(&modulus?);
-    // The tag, three octets of length, the sign's zero, and 2048 bits.
-    if modulus.len() < 4 + 256 {
+    let modulus = modulus?;
+    let significant = modulus.iter().skip_while(|byte| **byte == 0);
+    let bits = significant.clone().count() * 8
+        - significant
+            .clone()
+            .next()
+            .map_or(0, |byte| byte.leading_zeros() as usize);
+    if bits < 2048 {
         return None;
     }
-    let content = [modulus, integer(&exponent?)].concat();
+    let content = [integer(&modulus), integer(&exponent?)].concat();
     Some((TokenKeyKind::Rsa, tagged(0x30, &content)))
 }
 

@@ -12,7 +12,10 @@ use super::passphrase::Passphrases;
 /// A place for a key, with what opens it.
 pub(super) enum Kept {
     Sealed(Secret),
-    Token { uri: KeyUri, pin: Option<Secret> },
+    Token {
+        uri: Box<KeyUri>,
+        pin: Option<Secret>,
+    },
 }
 
 impl Kept {
@@ -31,6 +34,7 @@ impl Kept {
         } else {
             Some(passphrases.of(file)?)
         };
+        let uri = Box::new(uri);
         Ok(Self::Token { uri, pin })
     }
 

@@ -18,6 +18,9 @@ use crate::client::peek::{Peek, negotiated, peek};
 
 /// How long a server may take to open a legacy session again.
 const REOPENING: Duration = Duration::from_secs(10);
+/// How long after its input the output of a client that is gone may still seem to be there, in
+/// hundredths of a second.
+const PARTING: u32 = 10;
 /// How long the reading side may take to find the reason for a failed write.
 const LAST_WORD: Duration = Duration::from_secs(1);
 /// How long a server may take to end the session of a client that has closed its side and waits for
@@ -31,6 +34,8 @@ pub struct Pipes<I, O> {
     pub output: O,
     /// A line that came while there was no connection.
     pub pending: Option<Bytes>,
+    /// Whether the client reads no more.
+    pub gone: fn() -> bool,
 }
 
 /// How a connection ended.
@@ -75,6 +80,7 @@ impl<I: AsyncRead + Unpin, O: AsyncWrite + Unpin> Pipes<I, O> {
             &mut self.input,
             &mut self.lines,
             &mut self.pending,
+            self.gone,
             &mut writer,
             ledger,
             own,
@@ -175,10 +181,15 @@ impl<I: AsyncRead + Unpin, O: AsyncWrite + Unpin> Pipes<I, O> {
 }
 
 /// From the client to the server. `None` when the client closed its side, else why a write failed.
+#[expect(
+    clippy::too_many_arguments,
+    reason = "the parts of one bridge, each borrowed by itself"
+)]
 async fn up<I: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
     input: &mut I,
     lines: &mut Lines,
     pending: &mut Option<Bytes>,
+    gone: fn() -> bool,
     writer: &mut W,
     ledger: &Mutex<Ledger>,
     own: mpsc::Sender<Bytes>,
@@ -208,9 +219,29 @@ async fn up<I: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
         // The receiver goes only when this future goes too.
         let _ = own.send(answer).await;
     }
+    // Whoever only closed its side hears its answers; whoever is gone wants none.
+    if !locked(ledger).only_listens() && is_gone(gone).await {
+        let cancellations = locked(ledger).give_up();
+        for line in cancellations {
+            if let Err(cause) = write(writer, &line).await {
+                return Some(cause);
+            }
+        }
+    }
     locked(ledger).closing = true;
     wake.notify_one();
     writer.shutdown().await.err()
+}
+
+/// A client that ends closes its two sides one after the other.
+async fn is_gone(gone: fn() -> bool) -> bool {
+    for _ in 0..PARTING {
+        if gone() {
+            return true;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    gone()
 }
 
 struct Down<'a, S, O> {

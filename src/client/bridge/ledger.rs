@@ -132,6 +132,16 @@ impl Ledger {
         self.waiting.values().all(|waiting| waiting.listens)
     }
 
+    /// A cancellation for every request in flight, in no order; they wait no more.
+    pub fn give_up(&mut self) -> Vec<Bytes> {
+        let cancelled = |(_, waiting): (String, Waiting)| {
+            let start =
+                r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":"#;
+            Bytes::from(format!("{start}{}}}}}\n", waiting.token))
+        };
+        self.waiting.drain().map(cancelled).collect()
+    }
+
     /// An error for every request in flight, in no order; they wait no more. An unanswered
     /// `initialize` waits on, because it is sent again.
     pub fn fail(&mut self, reason: &str) -> Vec<Bytes> {

@@ -70,6 +70,7 @@ impl<D: Dial, I: AsyncRead + Unpin, O: AsyncWrite + Unpin> Bridge<D, I, O> {
             lines: Lines::new(MAX_LINE),
             output,
             pending: None,
+            gone: || false,
         };
         Self {
             dial,
@@ -78,6 +79,13 @@ impl<D: Dial, I: AsyncRead + Unpin, O: AsyncWrite + Unpin> Bridge<D, I, O> {
             options,
             report,
         }
+    }
+
+    /// Calls are cancelled when the client closes its side and this says that it reads no more.
+    #[must_use]
+    pub fn until(mut self, gone: fn() -> bool) -> Self {
+        self.pipes.gone = gone;
+        self
     }
 
     /// Runs until the client closes its side and has every answer.

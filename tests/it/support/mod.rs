@@ -4,6 +4,8 @@ pub mod authority;
 pub mod client;
 pub mod echo;
 pub mod fixture;
+#[cfg(feature = "cryptoki")]
+pub mod hsm;
 pub mod http;
 pub mod pki;
 pub mod program;
