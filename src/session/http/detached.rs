@@ -44,11 +44,13 @@ pub async fn later(
     accepts: Accepts,
     busy: Busy,
 ) -> Response<ReplyBody> {
-    if let Poll::Ready(reply) = poll_fn(|cx| Poll::Ready(future.as_mut().poll(cx))).await
-        && begun.outbox.as_ref().is_none_or(|outbox| outbox.is_empty())
-    {
-        begun.over(conn, &reply);
-        return whole(conn, &begun, &reply, accepts);
+    if let Poll::Ready(reply) = poll_fn(|cx| Poll::Ready(future.as_mut().poll(cx))).await {
+        if begun.outbox.as_ref().is_none_or(|outbox| outbox.is_empty()) {
+            begun.over(conn, &reply);
+            return whole(conn, &begun, &reply, accepts);
+        }
+        // The notes go first, and the reply behind them.
+        future = Box::pin(std::future::ready(reply));
     }
     let stream = Arc::new(OnceLock::<Arc<Events>>::new());
     let (tell, told) = oneshot::channel();
