@@ -146,7 +146,14 @@ async fn a_modern_call_opens_no_session_and_keeps_no_events() {
         json!({"jsonrpc":"2.0","id":1,"method":"tools/call","params":call("steps", Some("t"))});
     let request = web.post(&web.of_session(), &message);
     let mut events = web.events(request).await;
-    while events.next().await.is_some() {}
+    // The call is over at once; its notes go first all the same, and the answer behind them.
+    let mut said = Vec::new();
+    while let Some(event) = events.next().await {
+        said.push(event);
+    }
+    let last = said.last().unwrap().json();
+    assert_eq!(last["result"]["content"][0]["text"], "three steps");
+    assert_eq!(said.len(), 5, "{said:?}");
     assert_eq!(kept(&mut watcher).await, (1, 1));
     stage.served.stop().await;
 }

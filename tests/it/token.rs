@@ -220,6 +220,8 @@ fn a_server_signs_its_handshakes_in_the_token() {
                 "out/agent.crt",
                 "-key",
                 "out/agent.key",
+                "-cert_chain",
+                "out/agent.crt",
                 "-CAfile",
                 "ca/root.crt",
                 "-verify_return_error",

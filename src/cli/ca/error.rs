@@ -180,7 +180,9 @@ impl CaCommandError {
     }
 }
 
-pub(in crate::cli) fn token_hint(error: &TokenError) -> Option<&'static str> {
+/// What a person can do about a key in a token.
+#[must_use]
+pub fn token_hint(error: &TokenError) -> Option<&'static str> {
     Some(match error {
         TokenError::NotBuilt => "build it with `cargo build --features cryptoki`",
         TokenError::Module { .. } => {

@@ -19,8 +19,7 @@ mod view;
 
 pub use actor::actor;
 pub use arguments::{CaAction, CaCommand};
-pub use error::CaCommandError;
-pub(in crate::cli) use error::token_hint;
+pub use error::{CaCommandError, token_hint};
 pub use outcome::{
     CaOutcome, InitReport, InviteReport, IssueReport, ListReport, RevokeReport, ShowReport,
 };
