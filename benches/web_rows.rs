@@ -63,7 +63,7 @@ const MEMORY: [(Way, &str, &str, Target); 3] = [
         Target::Ratio(1.25),
     ),
     (Way::Http1, "http-memory", "HTTP/1.1", Target::Ratio(1.25)),
-    (Way::Http2, "http2-memory", "HTTP/2", Target::None),
+    (Way::Http2, "http2-memory", "HTTP/2", Target::Ratio(1.25)),
 ];
 
 pub(crate) fn run(bench: &mut Bench) -> Result<(), Box<dyn Error>> {

@@ -2,9 +2,10 @@
 //! of thousands does not hold up those who stay. It decides nothing: that a connection is to close is
 //! written in its entry before it comes here.
 //!
-//! Closing costs tens of microseconds of a processor. One after the other they leave the runtime's
-//! other workers free, and each message of those who stay waits for one of them at the most; woken
-//! all at once they would stand in its way as one long queue.
+//! Closing costs some 40 µs of a processor. Woken all at once ten thousand stand in the way of those
+//! who stay as one queue of 0.2 s; one after the other they leave the runtime's other workers free for
+//! most of the time (with two workers and two processors a call beside them still takes up to some
+//! milliseconds instead of a quarter of one: `scripts/bench --only issuer`).
 
 use std::collections::VecDeque;
 use std::convert::Infallible;

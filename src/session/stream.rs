@@ -121,10 +121,21 @@ pub async fn serve<W: Wire>(
     facts: ConnectionFacts,
     wire: W,
 ) -> End {
-    let basis = match service.basis(&peer) {
-        Ok(basis) => basis,
-        Err(refusal) => return gone(&peer, live, &refusal),
-    };
+    match service.basis(&peer) {
+        Ok(basis) => serve_on(basis, service, peer, live, facts, wire).await,
+        Err(refusal) => gone(&peer, live, &refusal),
+    }
+}
+
+/// The same, on a basis that is known already.
+pub(super) async fn serve_on<W: Wire>(
+    basis: Basis,
+    service: Arc<Service>,
+    peer: Peer,
+    live: &Live,
+    facts: ConnectionFacts,
+    wire: W,
+) -> End {
     let limits = service.limits();
     let identity = service.identities.of(peer.name(), &limits);
     let watches = Watches::none(Arc::clone(&identity));

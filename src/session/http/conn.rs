@@ -79,17 +79,29 @@ impl Party {
         self.basis.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn current(&self) -> Result<MutexGuard<'_, Basis>, Refusal> {
+        let mut basis = self.basis();
+        if !self.service.is_current(&basis) {
+            *basis = self.service.basis(&self.peer)?;
+        }
+        Ok(basis)
+    }
+
     /// On what grounds this peer calls now: looked at again when the policy or the registry has
     /// changed.
     ///
     /// # Errors
     /// It may no longer stay.
     pub fn grounds(&self) -> Result<Arc<Caller>, Refusal> {
-        let mut basis = self.basis();
-        if !self.service.is_current(&basis) {
-            *basis = self.service.basis(&self.peer)?;
-        }
-        Ok(Arc::clone(&basis.caller))
+        Ok(Arc::clone(&self.current()?.caller))
+    }
+
+    /// The same with all that it was made from, for a session of its own.
+    ///
+    /// # Errors
+    /// It may no longer stay.
+    pub fn current_basis(&self) -> Result<Basis, Refusal> {
+        Ok(self.current()?.clone())
     }
 
     /// When the certificate or the pin ends.

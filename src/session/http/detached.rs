@@ -49,7 +49,7 @@ pub async fn later(
             begun.over(conn, &reply);
             return whole(conn, &begun, &reply, accepts);
         }
-        // The notes go first, and the reply behind them.
+        // Kept for behind the notes.
         future = Box::pin(std::future::ready(reply));
     }
     let stream = Arc::new(OnceLock::<Arc<Events>>::new());

@@ -7,6 +7,7 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use hyper::upgrade::OnUpgrade;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::audit::ConnectionFacts;
@@ -72,10 +73,29 @@ where
     } else {
         Connection::http1(stream, handler)
     };
-    drive(&conn, &mut connection).await
+    match drive(&conn, &mut connection).await {
+        Driven::Over(end) => end,
+        Driven::Upgraded(upgrade) => {
+            // What HTTP needed is not kept for as long as a WebSocket lives.
+            drop(connection);
+            Box::pin(websocket::over_http1::<S>(&conn, upgrade)).await
+        }
+    }
 }
 
-async fn drive<S>(conn: &Arc<Conn>, connection: &mut Connection<S, Handler>) -> End
+/// What became of a connection.
+enum Driven {
+    Over(End),
+    Upgraded(OnUpgrade),
+}
+
+impl From<End> for Driven {
+    fn from(end: End) -> Self {
+        Self::Over(end)
+    }
+}
+
+async fn drive<S>(conn: &Arc<Conn>, connection: &mut Connection<S, Handler>) -> Driven
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -118,23 +138,23 @@ where
             }
             Woke::Told(why) => {
                 farewell(conn, connection).await;
-                return End::Told(why);
+                return End::Told(why).into();
             }
-            Woke::Closing(end) => return end,
+            Woke::Closing(end) => return end.into(),
             Woke::Over(Ok(())) => {
                 if let Some(upgrade) = conn.take_upgrade() {
-                    return Box::pin(websocket::over_http1::<S>(conn, upgrade)).await;
+                    return Driven::Upgraded(upgrade);
                 }
                 return if draining {
-                    End::Told(Close::Draining)
+                    End::Told(Close::Draining).into()
                 } else {
-                    End::Closed
+                    End::Closed.into()
                 };
             }
-            Woke::Over(Err(error)) => return broken(conn, error).await,
+            Woke::Over(Err(error)) => return broken(conn, error).await.into(),
             Woke::Timer => {
                 if let Some(end) = late(conn, &patience) {
-                    return end;
+                    return end.into();
                 }
                 timer.as_mut().reset(next_look(conn, &patience).into());
             }

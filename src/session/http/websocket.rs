@@ -18,7 +18,7 @@ use crate::jsonrpc::code;
 use crate::transport::http::{Busy, Paced, ReplyBody, empty, fault};
 use crate::transport::{Wire, WsWire, accept_key};
 
-use super::super::stream::{End, serve};
+use super::super::stream::{End, gone, serve_on};
 use super::conn::{Conn, OnStream};
 
 /// The subprotocol.
@@ -143,12 +143,19 @@ where
         return End::Unruly;
     }
     let stream = parts.io.into_inner().into_inner();
+    // Empty, and yet it holds what HTTP read into.
+    drop(parts.read_buf);
     talk(conn, WsWire::server(stream, conn.limits.max_message_bytes)).await
 }
 
 async fn talk<W: Wire>(conn: &Conn, wire: W) -> End {
+    let basis = match conn.current_basis() {
+        Ok(basis) => basis,
+        Err(refusal) => return gone(&conn.peer, &conn.live, &refusal),
+    };
     let facts = ConnectionFacts::new(&conn.peer, conn.live.id(), W::NAME);
-    serve(
+    serve_on(
+        basis,
         Arc::clone(&conn.service),
         conn.peer.clone(),
         &conn.live,

@@ -77,7 +77,9 @@ mod tests {
         inbox.execute(async move {
             let count = Arc::clone(&count);
             let inner = Arc::clone(&count);
-            more.execute(async move { _ = inner.fetch_add(1, Ordering::Relaxed) });
+            more.execute(async move {
+                inner.fetch_add(1, Ordering::Relaxed);
+            });
             let _ = rings.await;
             count.fetch_add(1, Ordering::Relaxed);
         });

@@ -14,6 +14,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::beside::{Beside, Inbox};
 use super::body::ReplyBody;
+use super::gathered::Gathered;
 use super::pace::Paced;
 
 /// Bytes of a request's head.
@@ -41,7 +42,7 @@ pub struct Bounds {
 }
 
 type Http1<S, H> = http1::UpgradeableConnection<TokioIo<Paced<S>>, H>;
-type Http2<S, H> = http2::Connection<TokioIo<Paced<S>>, H, Inbox>;
+type Http2<S, H> = http2::Connection<TokioIo<Gathered<Paced<S>>>, H, Inbox>;
 
 /// One connection, to be polled to its end.
 pub enum Connection<S, H>
@@ -93,7 +94,8 @@ where
         if bounds.extended_connect {
             builder.enable_connect_protocol();
         }
-        let connection = builder.serve_connection(TokioIo::new(stream), handler);
+        let stream = TokioIo::new(Gathered::new(stream));
+        let connection = builder.serve_connection(stream, handler);
         Self::Two(Box::pin(connection), beside)
     }
 

@@ -8,6 +8,7 @@ mod body;
 mod connection;
 mod encoded;
 mod fields;
+mod gathered;
 mod pace;
 mod unparsed;
 

@@ -1,0 +1,109 @@
+//! A stream that holds what is written until it is flushed, up to one TLS record. HTTP/2 writes
+//! frame by frame; without this every answer would be a record and a system call of its own.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::super::pipe::Outlet;
+
+/// Bytes that go out together.
+const TOGETHER: usize = 16 * 1024;
+
+/// The stream. While nothing waits it holds no memory.
+#[derive(Debug)]
+pub struct Gathered<S> {
+    stream: S,
+    waiting: Outlet,
+}
+
+impl<S> Gathered<S> {
+    /// Over this stream.
+    pub fn new(stream: S) -> Self {
+        Self {
+            stream,
+            waiting: Outlet::default(),
+        }
+    }
+}
+
+impl<S: AsyncWrite + Unpin> Gathered<S> {
+    fn poll_waiting(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.waiting.poll_flush(&mut self.stream, cx))?;
+        self.waiting.rest();
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Gathered<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, buffer)
+    }
+}
+
+// Not vectored: for such a stream h2 itself puts short bodies behind their heads.
+impl<S: AsyncWrite + Unpin> AsyncWrite for Gathered<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        if self.waiting.waiting() + bytes.len() > TOGETHER {
+            ready!(self.poll_waiting(cx))?;
+        }
+        if bytes.len() > TOGETHER {
+            return Pin::new(&mut self.stream).poll_write(cx, bytes);
+        }
+        self.waiting.bytes().extend_from_slice(bytes);
+        Poll::Ready(Ok(bytes.len()))
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_waiting(cx))?;
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_waiting(cx))?;
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn bytes_wait_for_the_flush_and_stay_in_order() {
+        let (near, mut far) = tokio::io::duplex(TOGETHER);
+        let mut stream = Gathered::new(near);
+        stream.write_all(b"one ").await.unwrap();
+        stream.write_all(b"two").await.unwrap();
+        let mut got = [0; 16];
+        let reading = tokio::time::timeout(std::time::Duration::ZERO, far.read(&mut got));
+        assert!(reading.await.is_err());
+        stream.flush().await.unwrap();
+        assert_eq!(far.read(&mut got).await.unwrap(), 7);
+        assert_eq!(&got[..7], b"one two");
+        assert_eq!(stream.waiting.waiting(), 0);
+        // What is too much to wait goes out, behind what waited.
+        let long = vec![b'x'; TOGETHER + 1];
+        let writer = tokio::spawn(async move {
+            stream.write_all(b"first").await.unwrap();
+            stream.write_all(&long).await.unwrap();
+            stream.shutdown().await.unwrap();
+        });
+        let mut all = Vec::new();
+        far.read_to_end(&mut all).await.unwrap();
+        writer.await.unwrap();
+        assert_eq!((all.len(), &all[..6]), (TOGETHER + 6, &b"firstx"[..]));
+    }
+}
