@@ -194,6 +194,8 @@ fn params(common_name: &str) -> CertificateParams {
 /// A CA of this name; `path_len`: how many CAs may stand below it.
 pub fn ca(common_name: &str, path_len: u8) -> CertificateParams {
     let mut params = params(common_name);
+    // Longer than a leaf, so that the leaf's end is the chain's, whatever second each was made in.
+    params.not_after = at(48 * HOUR);
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(path_len));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     params
