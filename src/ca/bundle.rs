@@ -4,11 +4,10 @@
 
 use std::path::Path;
 
-use crate::cert::{FileError, Parsed, load_chain, write_atomic};
+use crate::cert::{FileError, Parsed, load_chain, pem, write_atomic};
 use crate::clock::UnixTime;
 
 use super::files::CaFiles;
-use super::pem;
 
 /// Writes `bundle.pem`. What has ended, and what cannot be read, is left out.
 ///

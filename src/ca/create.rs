@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::cert::{FileError, KeyError, ParseError, Parsed, write_atomic};
+use crate::cert::{FileError, KeyError, ParseError, Parsed, pem, write_atomic};
 use crate::clock::UnixTime;
 use crate::grant::WrittenGrants;
 use crate::identity::{Name, NameError, SpiffeError, SpiffeId};
@@ -19,7 +19,6 @@ use super::crl::{CrlError, first_crl};
 use super::files::{CaFiles, SettleError, State};
 use super::keeping::Keeping;
 use super::lock::{FolderLock, LockError};
-use super::pem;
 use super::serial::token;
 use super::sign::BACKDATE;
 use super::signer::{KeyKind, Signer, SignerError};

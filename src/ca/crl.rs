@@ -16,7 +16,7 @@ use x509_parser::prelude::{
     IssuingDistributionPoint, ParsedExtension,
 };
 
-use crate::cert::{FileError, write_atomic};
+use crate::cert::{FileError, pem, write_atomic};
 use crate::clock::UnixTime;
 use crate::registry::{Enrolment, Reason, Store, StoreError};
 
@@ -25,7 +25,6 @@ use super::bundle::write_bundle;
 use super::certificate::{BuildError, date};
 use super::files::CaFiles;
 use super::lock::{FolderLock, LockError};
-use super::pem;
 use super::signer::Signer;
 
 /// How long a CRL counts: relying parties that insist on a fresh one refuse everybody after that.

@@ -10,13 +10,13 @@ use crate::cert::{FileError, KeyError, Parsed, PrivateKey, encrypt_pkcs8, write_
 use crate::clock::UnixTime;
 use crate::grant::WrittenGrants;
 use crate::identity::SpiffeId;
-use crate::registry::{EnrolmentKind, Reason, Revocation, Store, StoreError};
+use crate::registry::{EnrolmentKind, Store, StoreError};
 use crate::secret::Secret;
 
 use super::authority::Authority;
 use super::certificate::{BuildError, Contents, Role, signed_by, uri};
 use super::files::CaFiles;
-use super::issue::Issued;
+use super::issue::{Issued, revoke_unwritten};
 use super::serial::token;
 use super::sign::{Rules, SignError, Signed};
 use super::subject_key;
@@ -180,13 +180,6 @@ pub async fn write_delegate(
         )
     };
     let Err(error) = write() else { return Ok(()) };
-    let revocation = Revocation {
-        at: now,
-        reason: Reason::CessationOfOperation,
-        by: issued.enrolment.created_by.clone(),
-    };
-    store
-        .revoke(issued.enrolment.fingerprint, &revocation)
-        .await?;
+    revoke_unwritten(store, issued, now).await?;
     Err(DelegateError::Write(error))
 }

@@ -3,12 +3,11 @@
 
 use std::path::PathBuf;
 
-use crate::cert::{FileError, Parsed};
+use crate::cert::{FileError, Parsed, pem};
 use crate::clock::UnixTime;
 use crate::identity::{Name, NameError};
-use crate::registry::{Enrolment, Store, StoreError, TokenDigest};
+use crate::registry::{Enrolment, Reason, Revocation, Store, StoreError, TokenDigest};
 
-use super::pem;
 use super::pkcs12::Pkcs12Error;
 use super::sign::Signed;
 
@@ -105,12 +104,9 @@ pub async fn issue(
     by: &str,
     now: UnixTime,
 ) -> Result<Issued, IssueError> {
-    let (enrolment, mut issued) = record(signed, by, now)?;
-    issued
-        .notes
-        .extend(namesake(store, &enrolment.name, now).await?);
-    issued.seq = store.enrol(&enrolment).await?;
-    Ok(issued.with(enrolment))
+    let mut issued = announced(store, signed, by, now).await?;
+    issued.seq = store.enrol(&issued.enrolment).await?;
+    Ok(issued)
 }
 
 /// As [`issue`], with a one-time token: using it and recording the certificate are one step.
@@ -124,12 +120,9 @@ pub async fn issue_with_token(
     by: &str,
     now: UnixTime,
 ) -> Result<Issued, IssueError> {
-    let (enrolment, mut issued) = record(signed, by, now)?;
-    issued
-        .notes
-        .extend(namesake(store, &enrolment.name, now).await?);
-    issued.seq = store.take_token(token, &enrolment, now).await?;
-    Ok(issued.with(enrolment))
+    let mut issued = announced(store, signed, by, now).await?;
+    issued.seq = store.take_token(token, &issued.enrolment, now).await?;
+    Ok(issued)
 }
 
 /// What a delegate signs: it has no registry, and needs none, for its own pin covers what it signs.
@@ -141,40 +134,25 @@ pub fn issue_offline(signed: Signed, by: &str, now: UnixTime) -> Result<Issued, 
     if !signed.by_delegate {
         return Err(IssueError::MustRecord(signed.name.to_string()));
     }
-    let (enrolment, issued) = record(signed, by, now)?;
-    Ok(issued.with(enrolment))
+    draft(signed, by, now)
 }
 
-/// All that the certificate is but its place in the feed.
-struct Unrecorded {
-    parsed: Parsed,
-    seq: u64,
-    notes: Vec<String>,
-    chain: Vec<Vec<u8>>,
-    root: Vec<Vec<u8>>,
+/// A draft, with a word about who has its name already.
+async fn announced(
+    store: &dyn Store,
+    signed: Signed,
+    by: &str,
+    now: UnixTime,
+) -> Result<Issued, IssueError> {
+    let mut draft = draft(signed, by, now)?;
+    let namesake = namesake(store, &draft.enrolment.name, now).await?;
+    draft.notes.extend(namesake);
+    Ok(draft)
 }
 
-impl Unrecorded {
-    fn with(self, enrolment: Enrolment) -> Issued {
-        let Self {
-            parsed,
-            seq,
-            notes,
-            chain,
-            root,
-        } = self;
-        Issued {
-            enrolment,
-            parsed,
-            seq,
-            notes,
-            chain,
-            root,
-        }
-    }
-}
-
-fn record(signed: Signed, by: &str, now: UnixTime) -> Result<(Enrolment, Unrecorded), IssueError> {
+/// All but the place in the feed, which the registry gives. It leaves this file with one, or as what
+/// a delegate signed, which has none.
+fn draft(signed: Signed, by: &str, now: UnixTime) -> Result<Issued, IssueError> {
     let enrolment = Enrolment {
         fingerprint: signed.parsed.fingerprint,
         kind: signed.kind,
@@ -191,14 +169,32 @@ fn record(signed: Signed, by: &str, now: UnixTime) -> Result<(Enrolment, Unrecor
         created_by: by.to_owned(),
         der: signed.der,
     };
-    let unrecorded = Unrecorded {
+    Ok(Issued {
+        enrolment,
         parsed: signed.parsed,
         seq: 0,
         notes: signed.notes,
         chain: signed.chain,
         root: signed.root,
+    })
+}
+
+/// Nobody has a certificate that could not be written, so it is revoked.
+///
+/// # Errors
+/// The registry did not take it.
+pub(super) async fn revoke_unwritten(
+    store: &dyn Store,
+    issued: &Issued,
+    now: UnixTime,
+) -> Result<(), StoreError> {
+    let revocation = Revocation {
+        at: now,
+        reason: Reason::CessationOfOperation,
+        by: issued.enrolment.created_by.clone(),
     };
-    Ok((enrolment, unrecorded))
+    let fingerprint = issued.enrolment.fingerprint;
+    store.revoke(fingerprint, &revocation).await.map(drop)
 }
 
 /// Another live certificate of the same name is fine (a renewal overlaps), but never unsaid.

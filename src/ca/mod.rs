@@ -17,7 +17,6 @@ mod issue;
 mod keeping;
 mod lock;
 mod output;
-mod pem;
 mod pin;
 mod pkcs12;
 mod profile;
@@ -51,7 +50,6 @@ pub use output::{
     Form, FormError, Holding, Output, Written, prepare_output, prepare_output_in, write_in_form,
     write_offline, write_out,
 };
-pub use pem::certificate as certificate_pem;
 pub use pin::{NameFrom, NewPin, PinError, Pinned, pin, unpin};
 pub use pkcs12::Pkcs12Error;
 pub use profile::{Profile, ProfileError, Profiles, Usage};

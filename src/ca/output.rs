@@ -6,13 +6,12 @@ use std::str::FromStr;
 use serde::Serialize;
 use zeroize::Zeroizing;
 
-use crate::cert::{FileError, KeyUri, PrivateKey, load_chain, write_atomic};
+use crate::cert::{FileError, KeyUri, PrivateKey, load_chain, pem, write_atomic};
 use crate::clock::UnixTime;
-use crate::registry::{Reason, Revocation, Store};
+use crate::registry::Store;
 use crate::secret::Secret;
 
-use super::issue::{IssueError, Issued};
-use super::pem;
+use super::issue::{IssueError, Issued, revoke_unwritten};
 use super::pkcs12;
 
 /// How a certificate is written.
@@ -181,14 +180,7 @@ pub async fn write_in_form(
         Ok(files) => return Ok(files),
         Err(failed) => failed,
     };
-    let revocation = Revocation {
-        at: now,
-        reason: Reason::CessationOfOperation,
-        by: issued.enrolment.created_by.clone(),
-    };
-    store
-        .revoke(issued.enrolment.fingerprint, &revocation)
-        .await?;
+    revoke_unwritten(store, issued, now).await?;
     Err(failed)
 }
 

@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::cert::{Parsed, load_chain, write_atomic};
+use crate::cert::{Parsed, load_chain, pem, write_atomic};
 use crate::clock::UnixTime;
 use crate::registry::{Enrolment, EnrolmentKind, Store};
 
@@ -18,7 +18,6 @@ use super::create::{
 use super::crl::first_crl;
 use super::files::CaFiles;
 use super::lock::FolderLock;
-use super::pem;
 use super::sign::BACKDATE;
 
 /// What came of a rotation.

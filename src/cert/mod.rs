@@ -7,6 +7,7 @@ mod files;
 mod key;
 mod parsed;
 mod passphrase;
+pub mod pem;
 mod pkcs11;
 
 pub use files::{FileError, check_private, load_chain, write_atomic};

@@ -4,13 +4,11 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use zeroize::Zeroizing;
 
 use super::error::EnrolError;
 use super::files::CertFiles;
-use crate::cert::{PrivateKey, write_atomic};
+use crate::cert::{PrivateKey, pem, write_atomic};
 use crate::tls::Identity;
 
 /// The new pair, tried out before it takes the place of the old one.
@@ -35,7 +33,7 @@ impl Pair<'_> {
         if let Some(key) = self.key {
             write_atomic(&files.key, keys_pem(&[key]).as_bytes(), 0o600)?;
         }
-        write_atomic(&files.cert, chain_pem(self.chain).as_bytes(), 0o600)?;
+        write_atomic(&files.cert, pem::certificates(self.chain).as_bytes(), 0o600)?;
         Ok(())
     }
 
@@ -54,16 +52,9 @@ impl Pair<'_> {
     /// The same key, so one file.
     pub fn replace_certificate(&self, files: &CertFiles) -> Result<(), EnrolError> {
         let mode = fs::metadata(&files.cert).map_or(0o600, |meta| meta.permissions().mode());
-        let text = chain_pem(self.chain);
+        let text = pem::certificates(self.chain);
         Ok(write_atomic(&files.cert, text.as_bytes(), mode & 0o777)?)
     }
-}
-
-pub(super) fn chain_pem(chain: &[Vec<u8>]) -> String {
-    let blocks = chain
-        .iter()
-        .map(|der| block("CERTIFICATE", der).to_string());
-    blocks.collect()
 }
 
 pub(super) fn keys_pem(keys: &[&PrivateKey]) -> Zeroizing<String> {
@@ -71,27 +62,7 @@ pub(super) fn keys_pem(keys: &[&PrivateKey]) -> Zeroizing<String> {
     // Reserved at once, so that no copy of a key is left where the text grew from.
     text.reserve(keys.iter().map(|key| key.0.expose().len() * 2 + 100).sum());
     for key in keys {
-        text.push_str(&block("PRIVATE KEY", key.0.expose()));
+        text.push_str(&pem::block("PRIVATE KEY", key.0.expose()));
     }
-    text
-}
-
-/// RFC 7468: 64 columns, LF.
-fn block(label: &str, der: &[u8]) -> Zeroizing<String> {
-    let packed = Zeroizing::new(STANDARD.encode(der));
-    let mut text = Zeroizing::new(String::with_capacity(packed.len() * 65 / 64 + 64));
-    text.push_str("-----BEGIN ");
-    text.push_str(label);
-    text.push_str("-----\n");
-    let mut rest = packed.as_str();
-    while !rest.is_empty() {
-        let (line, tail) = rest.split_at(rest.len().min(64));
-        text.push_str(line);
-        text.push('\n');
-        rest = tail;
-    }
-    text.push_str("-----END ");
-    text.push_str(label);
-    text.push_str("-----\n");
     text
 }

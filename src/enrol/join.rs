@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 use super::error::EnrolError;
 use super::exchange::{ALPN, Exchange};
 use super::files::{CertFiles, Note};
-use super::install::{Pair, chain_pem};
+use super::install::Pair;
 use super::key::Asking;
 use super::verify::{Expected, check};
-use crate::cert::{load_chain, write_atomic};
+use crate::cert::{load_chain, pem, write_atomic};
 use crate::clock::UnixTime;
 use crate::est::Invitation;
 use crate::identity::{Fingerprint, SpiffeId};
@@ -78,7 +78,7 @@ pub async fn join(
     };
     pair.try_out(&files)?;
     if replace || !files.ca.exists() {
-        write_atomic(&files.ca, chain_pem(&roots).as_bytes(), 0o600)?;
+        write_atomic(&files.ca, pem::certificates(&roots).as_bytes(), 0o600)?;
     }
     files.write_note(&Note {
         address: address.clone(),

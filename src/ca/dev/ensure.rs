@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-use crate::cert::{DEFAULT_PERMISSION_OID, FileError, Parsed, read_passphrase, write_atomic};
+use crate::cert::{DEFAULT_PERMISSION_OID, FileError, Parsed, pem, read_passphrase, write_atomic};
 use crate::clock::UnixTime;
 use crate::grant::{GrantError, Roles, WrittenGrants};
 use crate::identity::{Fingerprint, Name, NameError, SpiffeError, SpiffeId};
@@ -19,7 +19,6 @@ use super::super::issue::{IssueError, issue};
 use super::super::keeping::Keeping;
 use super::super::lock::{FolderLock, LockError};
 use super::super::output::{prepare_output, write_out};
-use super::super::pem;
 use super::super::profile::{ProfileError, Profiles};
 use super::super::rotate::rotate_issuing;
 use super::super::serial::{RandomError, token};

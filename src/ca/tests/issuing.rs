@@ -324,7 +324,7 @@ fn with_ceiling(bench: &Bench, ceiling: &[&str]) -> crate::ca::Authority {
     let chain = [delegate.der().to_vec(), issuing.der().to_vec()];
     std::fs::write(
         bench.path("delegate.crt"),
-        crate::ca::pem::certificates(&chain),
+        crate::cert::pem::certificates(&chain),
     )
     .unwrap();
     crate::cert::write_atomic(

@@ -147,7 +147,7 @@ fn outline(of: &Signed, kind: EnrolmentKind, grants: Option<&[String]>) -> Outli
 
 fn trust(dir: &Path, root: &Signed, mode: &str, ceiling: Option<&[String]>, view: View) -> Trust {
     let bundle = dir.join("root.pem");
-    std::fs::write(&bundle, crate::ca::certificate_pem(&root.der)).unwrap();
+    std::fs::write(&bundle, crate::cert::pem::certificate(&root.der)).unwrap();
     let anchor = AnchorOptions {
         name: "ours".to_owned(),
         bundle,
@@ -297,7 +297,7 @@ fn what_signing_accepts_the_ceiling_allows() {
         let issuing = made("issuing", Role::Authority(1), Some(&ceiling), Some(&root));
         let path = |name: &str, der: &[u8]| {
             let path = dir.path().join(name);
-            std::fs::write(&path, crate::ca::certificate_pem(der)).unwrap();
+            std::fs::write(&path, crate::cert::pem::certificate(der)).unwrap();
             path
         };
         let files = (

@@ -288,7 +288,7 @@ async fn the_old_root_vouches_for_the_new_one() {
     let new_root = bench.path("new-root.pem");
     fs::write(
         &new_root,
-        crate::ca::certificate_pem(rotated.issuing.root_der()),
+        crate::cert::pem::certificate(rotated.issuing.root_der()),
     )
     .unwrap();
     for (who, roots, file) in [

@@ -136,7 +136,7 @@ impl Bench<'_> {
         Ok(CaOutcome::Show(ShowReport {
             above: self.above(&enrolment, &*store).await?,
             certificate: CertificateView::new(&enrolment, self.now).with(&parsed),
-            pem: crate::ca::certificate_pem(&enrolment.der),
+            pem: crate::cert::pem::certificate(&enrolment.der),
         }))
     }
 

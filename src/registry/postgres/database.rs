@@ -10,6 +10,7 @@ use zeroize::Zeroizing;
 
 use super::super::place::connect_options;
 use super::super::store::StoreError;
+use crate::cert::check_private;
 
 /// What the database itself does about a client that hangs, so that one cannot hold up the others
 /// (milliseconds).
@@ -92,15 +93,7 @@ fn password(path: &Path) -> Result<Zeroizing<String>, String> {
             path.display()
         )
     };
-    #[cfg(unix)]
-    {
-        let meta = fs::metadata(path).map_err(|error| failed(&error))?;
-        let mode = std::os::unix::fs::PermissionsExt::mode(&meta.permissions()) & 0o777;
-        if mode & 0o077 != 0 {
-            let said = format!("others than its owner can read it (mode {mode:04o})");
-            return Err(failed(&said));
-        }
-    }
+    check_private(path).map_err(|error| failed(&error))?;
     let text = Zeroizing::new(fs::read_to_string(path).map_err(|error| failed(&error))?);
     Ok(Zeroizing::new(
         text.lines().next().unwrap_or_default().to_owned(),

@@ -4,7 +4,8 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use zeroize::Zeroizing;
 
-/// One PEM block. The text is wiped when dropped, because the block may be a key.
+/// One block of this label. The text is wiped when dropped, because the block may be a key.
+#[must_use]
 pub fn block(label: &str, der: &[u8]) -> Zeroizing<String> {
     let encoded = Zeroizing::new(STANDARD.encode(der));
     let mut text = Zeroizing::new(String::with_capacity(encoded.len() * 65 / 64 + 64));
@@ -26,9 +27,7 @@ pub fn block(label: &str, der: &[u8]) -> Zeroizing<String> {
 
 /// Certificates one after the other.
 pub fn certificates<'a>(ders: impl IntoIterator<Item = &'a Vec<u8>>) -> String {
-    ders.into_iter()
-        .map(|der| block("CERTIFICATE", der).to_string())
-        .collect()
+    ders.into_iter().map(|der| certificate(der)).collect()
 }
 
 /// One certificate.
