@@ -81,6 +81,8 @@ pub async fn upgrade(stream: &mut TlsStream<TcpStream>, more: &str) -> String {
 /// Sends this and reads the head of the answer.
 pub async fn answer(stream: &mut TlsStream<TcpStream>, request: &str) -> String {
     stream.write_all(request.as_bytes()).await.unwrap();
+    // TLS keeps what the socket does not take at once, and reading does not send it.
+    stream.flush().await.unwrap();
     let reading = async {
         let mut head = Vec::new();
         while !head.ends_with(b"\r\n\r\n") {
