@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -16,7 +17,7 @@ use tokio::sync::{Semaphore, watch};
 
 use crate::listener::ListenError;
 use crate::session::Service;
-use crate::transport::http::{ReplyBody, text};
+use crate::transport::http::{Pace, Paced, ReplyBody, text};
 
 use super::run::when_stopped;
 
@@ -68,6 +69,8 @@ async fn answer(service: Arc<Service>, stream: TcpStream) {
         let response = probe(&service, &request);
         async move { Ok::<_, Infallible>(response) }
     });
+    // So that what hyper refuses by itself has the headers of every answer.
+    let stream = Paced::new(stream, Bytes::new(), Pace::new(true));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(PATIENCE)

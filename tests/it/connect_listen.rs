@@ -8,6 +8,7 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::process::Child;
 
+use super::support::http::each_is_secured;
 use super::support::pki::PATIENCE;
 use super::support::program::{Person, Program};
 use super::support::served::modern;
@@ -101,6 +102,8 @@ impl Endpoint {
             .await
             .expect("an answer in time")
             .unwrap();
+        // Our own refusals and what the server answers alike.
+        each_is_secured(&text);
         let (head, body) = text.split_once("\r\n\r\n").unwrap();
         let status = head.split(' ').nth(1).unwrap().parse().unwrap();
         Answer {
@@ -196,6 +199,20 @@ async fn only_who_knows_the_token_and_names_this_machine_comes_in() {
         (refused.status, refused.header("allow")),
         (405, Some("POST, GET, DELETE"))
     );
+    let long = [&fields[..], &[("Content-Length", "99999999999")]].concat();
+    assert_eq!(
+        endpoint.request("POST", "/mcp", &long, "").await.status,
+        413
+    );
+    // What hyper refuses by itself.
+    for (field, status) in [
+        (("Bad Name", "1".to_owned()), 400),
+        (("X-Long", "x".repeat(100_000)), 431),
+    ] {
+        let fields = [&fields[..], &[(field.0, field.1.as_str())]].concat();
+        let refused = endpoint.request("GET", "/mcp", &fields, "").await;
+        assert_eq!(refused.status, status, "{field:?}");
+    }
     // Nothing of what was refused reached the server.
     let decisions = program
         .audit()
@@ -203,6 +220,8 @@ async fn only_who_knows_the_token_and_names_this_machine_comes_in() {
         .filter(|r| r["event"] == "decision")
         .count();
     assert_eq!(decisions, 2);
+    drop(program);
+    assert_eq!(endpoint.post(&whoami(), &MODERN).await.status, 502);
 }
 
 #[tokio::test]

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -17,6 +18,7 @@ use super::guard::{Guard, Token};
 use crate::client::dial::Dialer;
 use crate::client::fault::ClientError;
 use crate::client::http::{client, endpoint};
+use crate::transport::http::{Pace, Paced, secure};
 
 /// Connections at once; further ones wait in the system's backlog.
 const CONNECTIONS: usize = 128;
@@ -114,8 +116,14 @@ async fn serve(stream: TcpStream, forward: Arc<Forward>) {
     let _ = stream.set_nodelay(true);
     let service = service_fn(move |request| {
         let answering = Arc::clone(&forward).answer(request);
-        async move { Ok::<_, Infallible>(answering.await) }
+        async move {
+            let mut answer = answering.await;
+            secure(answer.headers_mut());
+            Ok::<_, Infallible>(answer)
+        }
     });
+    // So that what hyper refuses by itself says it as well.
+    let stream = Paced::new(stream, Bytes::new(), Pace::new(true));
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD)

@@ -12,7 +12,7 @@ mod gathered;
 mod pace;
 mod unparsed;
 
-pub use answer::{allow, empty, event_stream, fault, json, text};
+pub use answer::{allow, empty, event_stream, fault, json, secure, text};
 pub use body::{BodyError, ReplyBody, collect};
 pub use connection::{Bounds, Connection, Gone};
 pub use encoded::{NotText, decoded};

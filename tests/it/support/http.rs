@@ -6,6 +6,7 @@ use std::pin::Pin;
 use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use hyper::client::conn::{http1, http2};
+use hyper::http::response::Parts;
 use hyper::{HeaderMap, Method, Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::{Value, json};
@@ -44,6 +45,35 @@ impl Body for Whole {
 enum Sender {
     One(http1::SendRequest<Whole>),
     Two(http2::SendRequest<Whole>),
+}
+
+/// What every answer says, whoever gives it.
+const SECURITY: [(&str, &str); 4] = [
+    ("x-content-type-options", "nosniff"),
+    ("cache-control", "no-store"),
+    ("referrer-policy", "no-referrer"),
+    (
+        "content-security-policy",
+        "default-src 'none'; frame-ancestors 'none'",
+    ),
+];
+
+/// Each answer in this text of HTTP/1.1 has the security headers.
+pub fn each_is_secured(answers: &str) {
+    for (at, _) in answers.match_indices("HTTP/1.1 ") {
+        let head = answers[at..].split("\r\n\r\n").next().unwrap();
+        let head = head.to_ascii_lowercase();
+        for (name, value) in SECURITY {
+            assert!(head.contains(&format!("\r\n{name}: {value}")), "{head}");
+        }
+    }
+}
+
+fn is_secured(head: &Parts) {
+    for (name, value) in SECURITY {
+        let said = head.headers.get(name).and_then(|said| said.to_str().ok());
+        assert!(said.is_some_and(|said| said.starts_with(value)), "{head:?}");
+    }
 }
 
 /// One HTTP connection.
@@ -259,6 +289,7 @@ impl Web {
     pub async fn events(&mut self, request: Request<Whole>) -> Events {
         let response = self.send(request).await.expect("an answer");
         let (head, body) = response.into_parts();
+        is_secured(&head);
         Events {
             status: head.status.as_u16(),
             headers: head.headers,
@@ -354,6 +385,7 @@ impl Web {
 /// Reads an answer to its end.
 pub async fn whole(response: Response<Incoming>) -> Answer {
     let (head, mut body) = response.into_parts();
+    is_secured(&head);
     let mut bytes = Vec::new();
     loop {
         let frame = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx));
@@ -415,7 +447,9 @@ impl RawHttp {
         tokio::time::timeout(PATIENCE, reading)
             .await
             .expect("the server closes in time");
-        String::from_utf8_lossy(&all).into_owned()
+        let all = String::from_utf8_lossy(&all).into_owned();
+        each_is_secured(&all);
+        all
     }
 
     /// The head of the next answer, with what came of the body.
@@ -428,6 +462,7 @@ impl RawHttp {
             assert!(count > 0, "the server closed: {all}");
             all.push_str(&String::from_utf8_lossy(&some[..count]));
         }
+        each_is_secured(&all);
         all
     }
 }

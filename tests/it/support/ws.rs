@@ -8,6 +8,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::client::Client;
+use super::http::each_is_secured;
 use super::pki::{Certified, PATIENCE};
 use super::served::{Served, Site, modern};
 
@@ -90,9 +91,11 @@ pub async fn answer(stream: &mut TlsStream<TcpStream>, request: &str) -> String 
         }
         String::from_utf8(head).unwrap()
     };
-    tokio::time::timeout(PATIENCE, reading)
+    let head = tokio::time::timeout(PATIENCE, reading)
         .await
-        .expect("an answer in time")
+        .expect("an answer in time");
+    each_is_secured(&head);
+    head
 }
 
 impl Ws {
