@@ -55,9 +55,15 @@ async fn one_byte_at_a_time_does_not_move_the_deadline() {
 async fn a_client_that_speaks_no_tls_is_told_apart() {
     let house = House::new();
     let mut open = house.open().await;
-    let mut odd = TcpStream::connect(open.address).await.unwrap();
-    odd.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
-    assert_eq!(open.refused().await.class, Class::Protocol);
+    for says in [&b"GET / HTTP/1.1\r\n\r\n"[..], b"{\"jsonrpc\":\"2.0\"}\n"] {
+        let mut odd = TcpStream::connect(open.address).await.unwrap();
+        odd.write_all(says).await.unwrap();
+        assert_eq!(open.refused().await.class, Class::Protocol);
+        // A stranger is told nothing but an alert (RFC 8446, section 6.2), and that it is fatal.
+        let mut told = Vec::new();
+        odd.read_to_end(&mut told).await.unwrap();
+        assert_eq!((told[0], told[5], told.len()), (21, 2, 7), "{told:?}");
+    }
     drop(TcpStream::connect(open.address).await.unwrap());
     let refusal = open.refused().await;
     assert_eq!(refusal.class, Class::Protocol);

@@ -432,6 +432,27 @@ async fn too_many_sessions_in_use_are_told_to_wait() {
     served.stop().await;
 }
 
+/// All that is answered until the connection ends, which it does in order.
+async fn last_words(
+    site: &Site,
+    served: &Served,
+    who: &Certified,
+    alpn: &[&str],
+    says: &[u8],
+) -> Vec<u8> {
+    let client = crate::support::client::Client::of(who, &site.server_root).offering(alpn);
+    let mut stream = crate::support::served::tls(&client, served.address)
+        .await
+        .unwrap();
+    stream.write_all(says).await.unwrap();
+    stream.flush().await.unwrap();
+    let mut answer = Vec::new();
+    let read = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut answer)).await;
+    let read = read.expect("the connection ends in time");
+    assert!(read.is_ok(), "{alpn:?} {says:?} {read:?}");
+    answer
+}
+
 #[tokio::test]
 async fn nonsense_is_refused_in_the_words_of_what_it_seems_to_be() {
     let site = Site::new().await;
@@ -464,32 +485,46 @@ async fn nonsense_is_refused_in_the_words_of_what_it_seems_to_be() {
         assert!(read.is_ok(), "{alpn:?} {says:?} {answer}");
         assert_eq!(answer, expected, "{alpn:?} {says:?}");
     }
-    // HTTP/2 has frames for it: GOAWAY, or the end where not even the preface is right.
-    for (alpn, says, told) in [
-        (&[][..], &preface[..], true),
-        (&["h2"], preface, true),
-        (&["h2"], b"GET / HTTP/1.1\r\n\r\n", false),
-        (&["http/1.1"], preface, false),
+    // HTTP/2 has a frame for it, GOAWAY, and in it the reason: the frames are none, this is not
+    // HTTP/2 at all, HTTP/1.1 was agreed on.
+    const FRAME_SIZE: u8 = 6;
+    const PROTOCOL: u8 = 1;
+    const HTTP_1_1_REQUIRED: u8 = 13;
+    for (alpn, says, why) in [
+        (&[][..], &preface[..], FRAME_SIZE),
+        (&["h2"], preface, FRAME_SIZE),
+        (&["h2"], b"GET / HTTP/1.1\r\n\r\n", PROTOCOL),
+        (&["h2"], b"{\"jsonrpc\":\"2.0\"}\n", PROTOCOL),
+        (&["h2"], b"\x16\x03\x01\x00", PROTOCOL),
+        (&["h2"], b"PRI * HTTP/2.0\r\n\r\nSN\r\n\r\n", PROTOCOL),
+        (&["http/1.1"], preface, HTTP_1_1_REQUIRED),
     ] {
-        let client =
-            crate::support::client::Client::of(&operator, &site.server_root).offering(alpn);
-        let mut stream = crate::support::served::tls(&client, served.address)
-            .await
-            .unwrap();
-        stream.write_all(says).await.unwrap();
-        stream.flush().await.unwrap();
-        let mut answer = Vec::new();
-        let read = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut answer)).await;
-        let _ = read.expect("the connection ends in time");
-        let mut kinds = Vec::new();
+        let answer = last_words(&site, &served, &operator, alpn, says).await;
+        let mut frames = Vec::new();
         let mut rest = &answer[..];
         while let [a, b, c, kind, ..] = *rest {
-            kinds.push(kind);
             let length = usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c);
-            rest = rest.get(9 + length..).unwrap_or_default();
+            frames.push((kind, &rest[9..9 + length]));
+            rest = &rest[9 + length..];
         }
-        assert_eq!(kinds.contains(&7), told, "{alpn:?} {says:?} {kinds:?}");
+        // A server begins with SETTINGS, whatever it has to say.
+        assert_eq!(frames[0].0, 4, "{alpn:?} {says:?} {frames:?}");
+        let (kind, goaway) = frames.last().unwrap();
+        assert_eq!(*kind, 7, "{alpn:?} {says:?} {frames:?}");
+        assert_eq!(goaway[4..8], [0, 0, 0, why], "{alpn:?} {says:?}");
     }
+    // Who has spoken HTTP/1.1 before is answered in it.
+    let asks = "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    let says = [asks.as_bytes(), preface].concat();
+    let answer = last_words(&site, &served, &operator, &["http/1.1"], &says).await;
+    let answer = String::from_utf8(answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+    let (_, second) = answer.split_once("ok\n").unwrap();
+    assert!(
+        second.starts_with("HTTP/1.1 400 Bad Request\r\n"),
+        "{answer}"
+    );
+    each_is_secured(&answer);
     served.stop().await;
 }
 

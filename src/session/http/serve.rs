@@ -33,7 +33,7 @@ pub struct HttpStream<S> {
     pub way: Way,
 }
 
-/// How long the last words of WebSockets on HTTP/2 may take.
+/// How long the last words of WebSockets on HTTP/2, or to whom speaks it out of place, may take.
 const FAREWELL: Duration = Duration::from_millis(200);
 
 /// What woke the connection up.
@@ -75,6 +75,12 @@ where
     };
     match drive(&conn, &mut connection).await {
         Driven::Over(end) => end,
+        Driven::Preface => {
+            let refusal = connection.refuse_preface(conn.pace.has_asked());
+            // Whoever does not take it misses it.
+            let _ = tokio::time::timeout(FAREWELL, refusal).await;
+            End::Unruly
+        }
         Driven::Upgraded(upgrade) => {
             // What HTTP needed is not kept for as long as a WebSocket lives.
             drop(connection);
@@ -86,6 +92,8 @@ where
 /// What became of a connection.
 enum Driven {
     Over(End),
+    /// With the preface of HTTP/2 where HTTP/1.1 was agreed on.
+    Preface,
     Upgraded(OnUpgrade),
 }
 
@@ -151,6 +159,7 @@ where
                     End::Closed.into()
                 };
             }
+            Woke::Over(Err(error)) if error.is_parse_version_h2() => return Driven::Preface,
             Woke::Over(Err(error)) => return broken(conn, error).await.into(),
             Woke::Timer => {
                 if let Some(end) = late(conn, &patience) {

@@ -1,6 +1,7 @@
 //! One HTTP connection on hyper, HTTP/1.1 or HTTP/2, with every bound set.
 
 use std::convert::Infallible;
+use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -10,12 +11,13 @@ use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::Service;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use super::beside::{Beside, Inbox};
 use super::body::ReplyBody;
 use super::gathered::Gathered;
 use super::pace::Paced;
+use super::preface::{HTTP1_REQUIRED, SETTINGS};
 
 /// Bytes of a request's head.
 const HEAD_BYTES: usize = 32 * 1024;
@@ -122,6 +124,35 @@ where
             Self::One(connection) => connection.as_mut().graceful_shutdown(),
             Self::Two(connection, _) => connection.as_mut().graceful_shutdown(),
         }
+    }
+
+    /// Answers the preface of HTTP/2 on a connection of HTTP/1.1, which hyper hands back without a
+    /// word: in a frame to who begins with it, as a bad request to who has asked before.
+    ///
+    /// # Errors
+    /// The peer is gone.
+    pub async fn refuse_preface(self, has_asked: bool) -> io::Result<()>
+    where
+        H: Unpin,
+    {
+        let Self::One(connection) = self else {
+            return Ok(());
+        };
+        let Some(parts) = Pin::into_inner(connection).into_parts() else {
+            return Ok(());
+        };
+        let mut stream = parts.io.into_inner();
+        let words = if has_asked {
+            b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\nconnection: close\r\n\r\n".to_vec()
+        } else {
+            [&SETTINGS[..], &HTTP1_REQUIRED].concat()
+        };
+        stream.write_all(&words).await?;
+        stream.shutdown().await?;
+        // A socket that is closed with unread bytes in it is reset, and the words may be lost.
+        let mut rest = [0; 512];
+        while stream.read(&mut rest).await? > 0 {}
+        Ok(())
     }
 }
 

@@ -1,5 +1,6 @@
 //! A stream that holds what is written until it is flushed, up to one TLS record. HTTP/2 writes
-//! frame by frame; without this every answer would be a record and a system call of its own.
+//! frame by frame; without this every answer would be a record and a system call of its own. Who
+//! does not begin with the preface of HTTP/2 is told so on it.
 
 use std::io;
 use std::pin::Pin;
@@ -7,7 +8,8 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::super::pipe::Outlet;
+use super::super::pipe::{Outlet, poll_shared};
+use super::preface::{NOT_HTTP2, Preface};
 
 /// Bytes that go out together.
 const TOGETHER: usize = 16 * 1024;
@@ -17,6 +19,7 @@ const TOGETHER: usize = 16 * 1024;
 pub struct Gathered<S> {
     stream: S,
     waiting: Outlet,
+    preface: Preface,
 }
 
 impl<S> Gathered<S> {
@@ -25,6 +28,7 @@ impl<S> Gathered<S> {
         Self {
             stream,
             waiting: Outlet::default(),
+            preface: Preface::default(),
         }
     }
 }
@@ -37,13 +41,34 @@ impl<S: AsyncWrite + Unpin> Gathered<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Gathered<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> Gathered<S> {
+    /// Tells the peer that it does not speak HTTP/2, and reads over what it still says: h2 would
+    /// close without a word.
+    fn poll_goodbye(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_waiting(cx))?;
+        ready!(Pin::new(&mut self.stream).poll_shutdown(cx))?;
+        while ready!(poll_shared(&mut self.stream, cx, <[u8]>::len))? > 0 {}
+        Poll::Ready(Err(io::ErrorKind::InvalidData.into()))
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Gathered<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buffer)
+        if self.preface.is_wrong() {
+            return self.poll_goodbye(cx);
+        }
+        let before = buffer.filled().len();
+        ready!(Pin::new(&mut self.stream).poll_read(cx, buffer))?;
+        if self.preface.is_over() || self.preface.goes_on(&buffer.filled()[before..]) {
+            return Poll::Ready(Ok(()));
+        }
+        buffer.set_filled(before);
+        self.waiting.bytes().extend_from_slice(&NOT_HTTP2);
+        self.poll_goodbye(cx)
     }
 }
 

@@ -10,6 +10,7 @@ mod encoded;
 mod fields;
 mod gathered;
 mod pace;
+mod preface;
 mod unparsed;
 
 pub use answer::{allow, empty, event_stream, fault, json, secure, text};

@@ -112,6 +112,12 @@ impl Pace {
         Busy(Arc::clone(self))
     }
 
+    /// Whether a request's head was ever whole.
+    #[must_use]
+    pub fn has_asked(&self) -> bool {
+        self.asked.load(Ordering::Relaxed)
+    }
+
     /// Requests that are not answered to the end.
     #[must_use]
     pub fn busy(&self) -> usize {
@@ -216,7 +222,7 @@ impl Pace {
         if body != NEVER {
             take(after(body, patience.body), Late::Body);
         }
-        if !self.asked.load(Ordering::Relaxed) {
+        if !self.has_asked() {
             take(after(1, patience.first), Late::First);
         } else if let Some(idle) = patience.idle.filter(|_| self.busy() == 0) {
             take(after(self.heard.load(Ordering::Relaxed), idle), Late::Idle);
