@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use countersign::backend::Provider;
 use serde_json::{Value, json};
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::support::fixture::Fixture;
 use crate::support::http::{RawHttp, Web, whole};
@@ -231,6 +231,46 @@ async fn who_never_reads_is_cut() {
     }
     cut(&site, 2).await;
     drop(unread);
+    others_are_served(&site, &served, &operator).await;
+    served.stop().await;
+}
+
+#[tokio::test]
+async fn who_pings_over_http_2_and_never_reads_is_cut() {
+    // Nothing of it is an answer that could be counted: the stream itself tells.
+    let (site, served, operator) = open("[limits]\nwrite_timeout = \"300ms\"\n").await;
+    let client = crate::support::client::Client::of(&operator, &site.server_root).offering(&["h2"]);
+    // Small, so that the answers do not all find room in it.
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    let tcp = socket.connect(served.address).await.unwrap();
+    let connector = tokio_rustls::TlsConnector::from(Arc::new(client.config));
+    let name = rustls::pki_types::ServerName::try_from("localhost").unwrap();
+    let mut stream = connector.connect(name, tcp).await.unwrap();
+    let ping = [0, 0, 8, 6, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8];
+    let settings = [0, 0, 0, 4, 0, 0, 0, 0, 0];
+    let begin = [&b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"[..], &settings, &ping].concat();
+    stream.write_all(&begin).await.unwrap();
+    stream.flush().await.unwrap();
+    // Who reads has its answer.
+    let mut heard = Vec::new();
+    let mut answer = ping;
+    answer[4] = 1;
+    let reading = async {
+        while !heard.ends_with(&answer) {
+            heard.push(stream.read_u8().await.unwrap());
+        }
+    };
+    tokio::time::timeout(PATIENCE, reading)
+        .await
+        .expect("a ping is answered");
+    let many = ping.repeat(1000);
+    let pouring =
+        async { while stream.write_all(&many).await.is_ok() && stream.flush().await.is_ok() {} };
+    tokio::time::timeout(PATIENCE, pouring)
+        .await
+        .expect("the server ends it");
+    cut(&site, 1).await;
     others_are_served(&site, &served, &operator).await;
     served.stop().await;
 }

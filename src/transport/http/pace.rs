@@ -31,6 +31,9 @@ pub struct Pace {
     /// HTTP/1.1, where bytes between requests are the head of the next one.
     heads: bool,
     head: AtomicU64,
+    /// Since when the stream takes nothing that is written to it.
+    blocked: AtomicU64,
+    /// Since when none of the answers that are counted was sent (HTTP/2).
     stalled: AtomicU64,
     heard: AtomicU64,
     busy: AtomicUsize,
@@ -85,6 +88,7 @@ impl Pace {
             began: clock::monotonic(),
             heads,
             head: AtomicU64::new(NEVER),
+            blocked: AtomicU64::new(NEVER),
             stalled: AtomicU64::new(NEVER),
             heard: AtomicU64::new(1),
             busy: AtomicUsize::new(0),
@@ -124,8 +128,8 @@ impl Pace {
         self.busy.load(Ordering::Relaxed)
     }
 
-    /// Whether unsent answers are counted: on HTTP/1.1 the stream itself says that its peer does
-    /// not read.
+    /// Whether unsent answers are counted: on HTTP/1.1 the stream itself always says that its peer
+    /// does not read.
     #[must_use]
     pub const fn counts(&self) -> bool {
         !self.heads
@@ -181,20 +185,14 @@ impl Pace {
     }
 
     fn stall(&self) {
-        if self.counts() {
-            return;
-        }
-        if self.stalled.load(Ordering::Relaxed) == NEVER {
-            self.stalled.store(self.now(), Ordering::Relaxed);
+        if self.blocked.load(Ordering::Relaxed) == NEVER {
+            self.blocked.store(self.now(), Ordering::Relaxed);
         }
     }
 
     fn wrote(&self) {
-        if self.counts() {
-            return;
-        }
-        if self.stalled.load(Ordering::Relaxed) != NEVER {
-            self.stalled.store(NEVER, Ordering::Relaxed);
+        if self.blocked.load(Ordering::Relaxed) != NEVER {
+            self.blocked.store(NEVER, Ordering::Relaxed);
         }
     }
 
@@ -205,15 +203,20 @@ impl Pace {
             self.began + Duration::from_micros(since.saturating_sub(1)) + limit
         };
         let head = self.head.load(Ordering::Relaxed);
-        let stalled = self.stalled.load(Ordering::Relaxed);
         let mut first = None;
         let mut take = |at: Instant, late: Late| {
             if first.is_none_or(|(known, _)| at < known) {
                 first = Some((at, late));
             }
         };
-        if stalled != NEVER {
-            take(after(stalled, patience.write), Late::Reading);
+        // Small answers, and what HTTP/2 says by itself, are not counted once h2 has them; that
+        // they do not go out is seen at the stream. That it carries other things and not the
+        // answers is seen by counting.
+        for since in [&self.blocked, &self.stalled] {
+            let since = since.load(Ordering::Relaxed);
+            if since != NEVER {
+                take(after(since, patience.write), Late::Reading);
+            }
         }
         if head != NEVER {
             take(after(head, patience.head), Late::Head);
@@ -507,6 +510,25 @@ mod tests {
         assert!(futures_util::poll!(waiting.as_mut()).is_pending());
         drop(much);
         waiting.await;
+    }
+
+    #[tokio::test]
+    async fn a_stream_of_http_2_that_takes_nothing_is_late_whatever_is_counted() {
+        let pace = Pace::new(false);
+        let (near, mut far) = tokio::io::duplex(8);
+        let mut stream = Paced::new(near, Bytes::new(), Arc::clone(&pace));
+        let _busy = pace.begin();
+        let mut writing = Box::pin(stream.write_all(b"0123456789"));
+        assert!(futures_util::poll!(writing.as_mut()).is_pending());
+        assert_eq!(late(&pace), Some(Late::Reading));
+        // That another answer goes out elsewhere does not help it.
+        drop(pace.count(Bytes::from_static(b"one")));
+        assert_eq!(late(&pace), Some(Late::Reading));
+        let mut all = [0; 10];
+        let (done, read) = tokio::join!(writing, far.read_exact(&mut all));
+        done.unwrap();
+        read.unwrap();
+        assert_eq!(late(&pace), None);
     }
 
     #[tokio::test]
