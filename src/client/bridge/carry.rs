@@ -38,6 +38,32 @@ pub struct Pipes<I, O> {
     pub gone: fn() -> bool,
 }
 
+/// Whether the server has said anything on a connection. Not before has it let the client in: in TLS
+/// 1.3 a refusal comes after the client's handshake is over.
+pub struct Heard<'a> {
+    yes: bool,
+    /// Told so, once or more often.
+    tell: &'a mut dyn FnMut(),
+}
+
+impl<'a> Heard<'a> {
+    /// Nothing so far.
+    pub fn nothing(tell: &'a mut dyn FnMut()) -> Self {
+        Self { yes: false, tell }
+    }
+
+    /// Whether a line came that the client was given.
+    pub const fn yes(&self) -> bool {
+        self.yes
+    }
+
+    fn line(&mut self) {
+        if !std::mem::replace(&mut self.yes, true) {
+            (self.tell)();
+        }
+    }
+}
+
 /// How a connection ended.
 pub enum End {
     /// The client closed its side and has every answer.
@@ -55,14 +81,13 @@ impl<I: AsyncRead + Unpin, O: AsyncWrite + Unpin> Pipes<I, O> {
         write(&mut self.output, line).await
     }
 
-    /// Carries lines until the connection or the client ends. `heard` becomes true with the first
-    /// line from the server.
+    /// Carries lines until the connection or the client ends.
     pub async fn carry<S: AsyncRead + AsyncWrite>(
         &mut self,
         stream: S,
         ledger: &Mutex<Ledger>,
         peer: &str,
-        heard: &mut bool,
+        heard: &mut Heard<'_>,
     ) -> End {
         let (mut reader, mut writer) = tokio::io::split(stream);
         let mut lines = Lines::new(MAX_LINE);
@@ -71,6 +96,7 @@ impl<I: AsyncRead + Unpin, O: AsyncWrite + Unpin> Pipes<I, O> {
             && let Err(end) = self
                 .reopen(&mut reader, &mut lines, &mut writer, &opening, peer)
                 .await
+                .map(|answered| answered.then(|| (heard.tell)()))
         {
             return end;
         }
@@ -118,7 +144,8 @@ impl<I: AsyncRead + Unpin, O: AsyncWrite + Unpin> Pipes<I, O> {
         }
     }
 
-    /// Opens a legacy session again, as the client opened it the first time.
+    /// Opens a legacy session again, as the client opened it the first time. Whether the server has
+    /// answered.
     async fn reopen<S: AsyncRead + AsyncWrite>(
         &mut self,
         reader: &mut ReadHalf<S>,
@@ -126,14 +153,14 @@ impl<I: AsyncRead + Unpin, O: AsyncWrite + Unpin> Pipes<I, O> {
         writer: &mut WriteHalf<S>,
         opening: &Opening,
         peer: &str,
-    ) -> Result<(), End> {
+    ) -> Result<bool, End> {
         let lost = |cause: &std::io::Error| End::Lost(ClientError::of_io(peer, cause, false));
         write(writer, &opening.line)
             .await
             .map_err(|cause| lost(&cause))?;
         // Without a first answer the client is still waiting for this one: it goes the normal way.
         let Some(revision) = &opening.revision else {
-            return Ok(());
+            return Ok(false);
         };
         loop {
             let line = match tokio::time::timeout(REOPENING, lines.next(reader)).await {
@@ -176,7 +203,7 @@ impl<I: AsyncRead + Unpin, O: AsyncWrite + Unpin> Pipes<I, O> {
                 .await
                 .map_err(|cause| lost(&cause))?;
         }
-        Ok(())
+        Ok(true)
     }
 }
 
@@ -244,17 +271,17 @@ async fn is_gone(gone: fn() -> bool) -> bool {
     gone()
 }
 
-struct Down<'a, S, O> {
+struct Down<'a, 'b, S, O> {
     reader: ReadHalf<S>,
     lines: Lines,
     output: &'a mut O,
     ledger: &'a Mutex<Ledger>,
     wake: &'a Notify,
     peer: &'a str,
-    heard: &'a mut bool,
+    heard: &'a mut Heard<'b>,
 }
 
-impl<S: AsyncRead + AsyncWrite, O: AsyncWrite + Unpin> Down<'_, S, O> {
+impl<S: AsyncRead + AsyncWrite, O: AsyncWrite + Unpin> Down<'_, '_, S, O> {
     /// From the server to the client.
     async fn run(&mut self, own: &mut mpsc::Receiver<Bytes>) -> End {
         let mut linger = None;
@@ -279,12 +306,12 @@ impl<S: AsyncRead + AsyncWrite, O: AsyncWrite + Unpin> Down<'_, S, O> {
                 Some(line) = own.recv() => line,
                 next = self.lines.next(&mut self.reader) => match next {
                     Ok(Some(line)) => {
-                        *self.heard = true;
+                        self.heard.line();
                         locked(self.ledger).down(&line);
                         line
                     }
                     Ok(None) => return self.ended(),
-                    Err(cause) => return End::Lost(ClientError::of_line(self.peer, cause, *self.heard)),
+                    Err(cause) => return End::Lost(ClientError::of_line(self.peer, cause, self.heard.yes())),
                 },
             };
             if write(self.output, &line).await.is_err() {
@@ -328,7 +355,7 @@ impl<S: AsyncRead + AsyncWrite, O: AsyncWrite + Unpin> Down<'_, S, O> {
     fn closed(&self) -> End {
         End::Lost(ClientError::Closed {
             peer: self.peer.to_owned(),
-            heard: *self.heard,
+            heard: self.heard.yes(),
         })
     }
 }

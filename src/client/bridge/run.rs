@@ -8,7 +8,7 @@ use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::backoff::Backoff;
-use super::carry::{End, Pipes, locked};
+use super::carry::{End, Heard, Pipes, locked};
 use super::ledger::{Ledger, answer};
 use crate::client::fault::ClientError;
 use crate::client::lines::{LineError, Lines, MAX_LINE};
@@ -57,7 +57,8 @@ pub struct Bridge<D, I, O> {
 }
 
 impl<D: Dial, I: AsyncRead + Unpin, O: AsyncWrite + Unpin> Bridge<D, I, O> {
-    /// `report` is told in one line when a connection is lost and when there is one again.
+    /// `report` is told in one line when a connection is lost, and when a server has answered on the
+    /// next one.
     pub fn new(
         dial: D,
         input: I,
@@ -95,14 +96,21 @@ impl<D: Dial, I: AsyncRead + Unpin, O: AsyncWrite + Unpin> Bridge<D, I, O> {
     /// could bring them. Requests in flight have been answered with an error by then.
     pub async fn run(mut self) -> Result<(), ClientError> {
         let mut stream = self.first().await?;
+        let mut again = false;
         loop {
-            let mut heard = false;
             let peer = self.dial.peer();
+            let report = &mut self.report;
+            let mut tell = || {
+                if std::mem::take(&mut again) {
+                    report(&format!("connected to `{peer}` again"));
+                }
+            };
+            let mut heard = Heard::nothing(&mut tell);
             let end = self
                 .pipes
                 .carry(stream, &self.ledger, &peer, &mut heard)
                 .await;
-            if heard {
+            if heard.yes() {
                 self.options.backoff.reset();
             }
             let error = match end {
@@ -122,7 +130,7 @@ impl<D: Dial, I: AsyncRead + Unpin, O: AsyncWrite + Unpin> Bridge<D, I, O> {
                 Some(stream) => stream,
                 None => return Ok(()),
             };
-            (self.report)(&format!("connected to `{peer}` again"));
+            again = true;
         }
     }
 
@@ -226,6 +234,8 @@ mod tests {
     use super::*;
     use crate::client::fault::Alert;
     use serde_json::{Value, json};
+    use std::cell::RefCell;
+    use std::rc::Rc;
     use tokio::io::{
         AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, DuplexStream, Lines as TokioLines,
         ReadHalf, WriteHalf,
@@ -283,6 +293,7 @@ mod tests {
         input: Option<DuplexStream>,
         output: BufReader<DuplexStream>,
         connections: mpsc::Sender<Outcome>,
+        told: Rc<RefCell<Vec<String>>>,
         bridge: tokio::task::JoinHandle<Result<(), ClientError>>,
     }
 
@@ -296,6 +307,8 @@ mod tests {
                 patience,
                 backoff: Backoff::new(Duration::from_millis(1), Duration::from_millis(1)),
             };
+            let told = Rc::<RefCell<Vec<String>>>::default();
+            let telling = Rc::clone(&told);
             // The report is not `Send`, so the bridge is made where it runs.
             let bridge = tokio::task::spawn_local(async move {
                 Bridge::new(
@@ -303,7 +316,7 @@ mod tests {
                     inner_input,
                     inner_output,
                     options,
-                    Box::new(|_| {}),
+                    Box::new(move |line| telling.borrow_mut().push(line.to_owned())),
                 )
                 .run()
                 .await
@@ -312,6 +325,7 @@ mod tests {
                 input: Some(input),
                 output: BufReader::new(output),
                 connections,
+                told,
                 bridge,
             }
         }
@@ -335,6 +349,11 @@ mod tests {
         }
         async fn reads_json(&mut self) -> Value {
             serde_json::from_str(&self.reads().await).unwrap()
+        }
+        /// How often it was told so.
+        fn told(&self, what: &str) -> usize {
+            let told = self.told.borrow();
+            told.iter().filter(|line| line.ends_with(what)).count()
         }
         async fn ends(mut self) -> Result<(), ClientError> {
             self.input = None;
@@ -401,8 +420,22 @@ mod tests {
             desk.writes("{\"id\":3,\"method\":\"x\"}\n").await;
             let mut server = desk.connect().await;
             assert_eq!(server.takes().await["id"], 3);
+            // A handshake may be over before the server has looked at the certificate: nothing is
+            // told until it says something.
+            assert_eq!(
+                (desk.told("connecting again"), desk.told("`test` again")),
+                (1, 0)
+            );
             server.says("{\"id\":3,\"result\":{}}\n").await;
             assert_eq!(desk.reads_json().await["id"], 3);
+            desk.writes("{\"id\":4,\"method\":\"x\"}\n").await;
+            server.takes().await;
+            server.says("{\"id\":4,\"result\":{}}\n").await;
+            assert_eq!(desk.reads_json().await["id"], 4);
+            assert_eq!(
+                (desk.told("connecting again"), desk.told("`test` again")),
+                (1, 1)
+            );
             desk.input = None;
             assert!(server.lines.next_line().await.unwrap().is_none());
             drop(server);
@@ -433,6 +466,7 @@ mod tests {
             assert_eq!(server.takes().await["id"], 1);
             server.says("{\"id\":1,\"result\":{}}\n").await;
             assert_eq!(desk.reads_json().await["id"], 1);
+            assert_eq!(desk.told("`test` again"), 1);
             // A server that has become another one cannot carry the session on.
             desk.writes("{\"id\":2,\"method\":\"ping\"}\n").await;
             server.takes().await;
@@ -473,6 +507,18 @@ mod tests {
                 (&mut desk.bridge).await.unwrap(),
                 Err(ClientError::Refused { .. })
             ));
+            // And a connection that ends before the server has said anything was none.
+            let mut desk = Desk::new(Duration::from_secs(60));
+            drop(desk.connect().await);
+            drop(desk.connect().await);
+            let mut server = desk.connect().await;
+            while desk.told("connecting again") < 2 {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            assert_eq!(desk.told("`test` again"), 0);
+            server.says("{\"method\":\"notifications/y\"}\n").await;
+            desk.reads().await;
+            assert_eq!(desk.told("`test` again"), 1);
         })
         .await;
     }
