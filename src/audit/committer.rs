@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crate::clock;
 
+use super::counts::Counts;
 use super::gather::{Gather, Outage, Standing, Ticket};
 use super::open::{self, AuditError, AuditOptions, SyncMode};
 use super::writer::Writer;
@@ -35,6 +36,7 @@ pub(super) struct Committer {
     sync_failed: AtomicBool,
     pub(super) sync_due: AtomicBool,
     writes: AtomicU64,
+    pub(super) counts: Counts,
     /// Held as long as the log is open.
     _lock: Option<File>,
 }
@@ -59,6 +61,7 @@ impl Committer {
             sync_failed: AtomicBool::new(false),
             sync_due: AtomicBool::new(false),
             writes: AtomicU64::new(0),
+            counts: Counts::default(),
             _lock: lock,
         })
     }

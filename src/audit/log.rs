@@ -18,6 +18,7 @@ use std::time::Duration;
 use crate::policy::{Ask, Denied, Permitted};
 
 use super::committer::{Committer, RETRY_AFTER};
+use super::counts::Counts;
 use super::decision::{self, Arguments, Verdict};
 use super::encode::{field, number};
 use super::event::{ConnectionFacts, Event, Outcome};
@@ -161,6 +162,7 @@ impl AuditLog {
         facts: &ConnectionFacts,
         call: Permitted<C>,
     ) -> Pending<Permitted<C>> {
+        self.0.counts.permitted();
         let ticket = self.decided(facts, call.call(), Verdict::Allowed);
         Pending {
             inner: call,
@@ -170,6 +172,7 @@ impl AuditLog {
 
     /// Appends the record of a refused call. It is kept and tried again when it cannot be written.
     pub fn denied<C: Ask>(&self, facts: &ConnectionFacts, denied: &Denied<C>) -> Ticket {
+        self.0.counts.refused();
         self.decided(facts, &denied.call, Verdict::of(denied))
     }
 
@@ -193,6 +196,7 @@ impl AuditLog {
         outcome: Outcome,
         took: Duration,
     ) {
+        self.0.counts.ended(outcome);
         self.0.append(Standing::Outcome, |out| {
             outcome.write(out, facts.connection(), ticket.seq(), took);
         });
@@ -282,6 +286,12 @@ impl AuditLog {
     #[must_use]
     pub fn writes(&self) -> u64 {
         self.0.writes()
+    }
+
+    /// Decisions and outcomes since the log was opened.
+    #[must_use]
+    pub fn counts(&self) -> &Counts {
+        &self.0.counts
     }
 
     /// The number of the last record that the operating system has.

@@ -6,6 +6,7 @@
 mod chain;
 mod checker;
 mod committer;
+mod counts;
 mod decision;
 mod encode;
 mod event;
@@ -21,6 +22,7 @@ mod writer;
 
 pub use checker::{Edge, Finding};
 pub use committer::OUTCOME_DELAY;
+pub use counts::Counts;
 pub use encode::misleading;
 pub use event::{ConnectionFacts, Enrolled, Event, Outcome, Revoked};
 pub use files::log_files;

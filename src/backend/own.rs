@@ -55,16 +55,16 @@ pub struct ConnectionStatus {
     pub refused: u64,
 }
 
-/// Requests since the start.
+/// What was asked for since the start.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct CallStatus {
-    /// Running now.
+    /// Running now; what is answered at once never counts.
     pub in_flight: u64,
     /// Allowed so far.
     pub allowed: u64,
     /// Denied so far.
     pub denied: u64,
-    /// Allowed and failed so far.
+    /// Allowed and come to no good result so far: an error, a limit, a cancellation.
     pub failed: u64,
 }
 

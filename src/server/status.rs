@@ -78,12 +78,17 @@ impl StatusSource for Counters {
         status.connections.live = self.index.len() as u64;
         status.connections.admitted = self.admitted.load(Ordering::Relaxed);
         status.connections.refused = self.refused.load(Ordering::Relaxed);
+        let counts = self.audit.counts();
+        status.calls.allowed = counts.allowed();
+        status.calls.denied = counts.denied();
+        status.calls.failed = counts.failed();
         status.audit.healthy = self.audit.healthy();
         status.audit.records = self.audit.written();
         status.registry.applied = self.applied.load(Ordering::Relaxed);
         status.registry.age_seconds = self.view.staleness().as_secs();
         status.registry.stale = self.view.staleness() > self.max_staleness;
         if let Some(service) = self.service.get().and_then(Weak::upgrade) {
+            status.calls.in_flight = service.in_flight() as u64;
             let (sessions, stores) = service.http_sessions();
             status.http.sessions = sessions as u64;
             status.http.event_stores = stores as u64;

@@ -70,6 +70,14 @@ pub struct Identities {
 }
 
 impl Identities {
+    /// Calls in flight of all of them.
+    pub fn in_flight(&self) -> usize {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let live = known.values().filter_map(Weak::upgrade);
+        live.map(|identity| identity.in_flight.load(Ordering::Relaxed))
+            .sum()
+    }
+
     /// The counts of this identity; made with `limits` if no connection of it is live.
     pub fn of(&self, name: &Name, limits: &Limits) -> Arc<Identity> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
@@ -144,7 +152,10 @@ mod tests {
         assert!(one.place().is_none());
         let bob = identities.of(&Name::new("bob").unwrap(), &limits);
         assert!(bob.place().is_some());
+        // The place that was refused is not counted; bob's is given back at once.
+        assert_eq!(identities.in_flight(), 2);
         drop(held);
+        assert_eq!(identities.in_flight(), 0);
         assert!(two.place().is_some());
     }
 

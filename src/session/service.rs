@@ -103,6 +103,12 @@ impl Service {
         self.http.load_full()
     }
 
+    /// Calls that run now, those that were answered at once not among them.
+    #[must_use]
+    pub fn in_flight(&self) -> usize {
+        self.identities.in_flight()
+    }
+
     /// Sessions of the older revisions over HTTP that are open, and the streams of theirs whose
     /// events are kept.
     #[must_use]

@@ -112,6 +112,51 @@ async fn kept(web: &mut Web) -> (u64, u64) {
 }
 
 #[tokio::test]
+async fn calls_are_counted_by_what_came_of_them() {
+    let mut stage = Stage::open("").await;
+    let admin = stage.site.enrol("admin", &["tools:*", "admin:*"]).await;
+    stage.site.reach(&stage.served, &admin).await;
+    let mut watcher = Web::http1(&stage.site, &stage.served, &admin).await;
+    let mut calls = async || {
+        let status = json!({"name":"self__server_status"});
+        let answer = watcher.ask("tools/call", status).await;
+        let calls = &answer["result"]["structuredContent"]["calls"];
+        ["in_flight", "allowed", "denied", "failed"].map(|name| calls[name].as_u64().unwrap())
+    };
+    // The look itself is a call that was allowed.
+    let [_, allowed, denied, failed] = calls().await;
+    assert_eq!(calls().await, [0, allowed + 1, denied, failed]);
+    let mut web = stage.web(true).await;
+    web.ask("tools/call", json!({"name":"self__whoami"})).await;
+    assert_eq!(calls().await, [0, allowed + 3, denied, failed]);
+    // Not granted to this client, and then one that there is not.
+    web.ask("tools/call", json!({"name":"self__server_status"}))
+        .await;
+    assert_eq!(calls().await, [0, allowed + 4, denied + 1, failed]);
+    web.ask("tools/call", json!({"name":"nothing"})).await;
+    assert_eq!(calls().await, [0, allowed + 6, denied + 1, failed + 1]);
+    // One that runs, and is given up.
+    let request = web.modern("tools/call", call("wait", None));
+    let waiting = tokio::spawn(web.http2_sender().send_request(request));
+    stage.hear("wait begun").await;
+    assert_eq!(calls().await, [1, allowed + 8, denied + 1, failed + 1]);
+    waiting.abort();
+    stage.hear("wait dropped").await;
+    let over = async {
+        while calls().await[0] > 0 {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, over).await.unwrap();
+    let [in_flight, _, denied_now, failed_now] = calls().await;
+    assert_eq!(
+        [in_flight, denied_now, failed_now],
+        [0, denied + 1, failed + 2]
+    );
+    stage.served.stop().await;
+}
+
+#[tokio::test]
 async fn a_modern_call_opens_no_session_and_keeps_no_events() {
     let stage = Stage::open("").await;
     let admin = stage.site.enrol("admin", &["*", "admin:*"]).await;
