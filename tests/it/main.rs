@@ -34,6 +34,7 @@ mod protocol;
 mod renewal;
 mod revocation;
 mod rmcp;
+mod rows;
 mod secrets;
 mod spiffe;
 mod streams;

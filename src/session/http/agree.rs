@@ -117,12 +117,18 @@ fn says(raw: &[u8], text: &str) -> bool {
     match raw.first() {
         Some(b'"') => string_value(raw).is_some_and(|value| value == text),
         Some(b't' | b'f') => raw == text.as_bytes(),
-        Some(_) => {
-            let number = |bytes: &[u8]| serde_json::from_slice::<f64>(bytes).ok();
-            number(raw).is_some_and(|value| number(text.as_bytes()) == Some(value))
-        }
+        Some(_) => match (number::<i64>(raw), number::<i64>(text.as_bytes())) {
+            // Two integers may be one number of floating point.
+            (Some(value), Some(said)) => value == said,
+            _ => number::<f64>(raw)
+                .is_some_and(|value| number::<f64>(text.as_bytes()) == Some(value)),
+        },
         None => false,
     }
+}
+
+fn number<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> Option<T> {
+    serde_json::from_slice(bytes).ok()
 }
 
 #[cfg(test)]
@@ -174,5 +180,8 @@ mod tests {
         let twice = [("mcp-param-region", "eu"), ("mcp-param-region", "eu")];
         assert!(!agree(r#"{"region":"eu"}"#, &twice));
         assert!(!agree(r#"{"deep":{"n":42}}"#, &[("mcp-param-n", "43")]));
+        let large = r#"{"deep":{"n":9007199254740993}}"#;
+        assert!(agree(large, &[("mcp-param-n", "9007199254740993")]));
+        assert!(!agree(large, &[("mcp-param-n", "9007199254740992")]));
     }
 }

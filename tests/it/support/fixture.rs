@@ -70,7 +70,7 @@ impl Fixture {
     }
 }
 
-const TOOLS: [(&str, &str); 6] = [
+const TOOLS: [(&str, &str); 7] = [
     ("steps", r#"{"type":"object"}"#),
     ("wait", r#"{"type":"object"}"#),
     ("flood", r#"{"type":"object"}"#),
@@ -82,6 +82,10 @@ const TOOLS: [(&str, &str); 6] = [
     (
         "big",
         r#"{"type":"object","properties":{"bytes":{"type":"integer"}},"required":["bytes"]}"#,
+    ),
+    (
+        "region",
+        r#"{"type":"object","properties":{"region":{"type":"string","x-mcp-header":"Region"}}}"#,
     ),
 ];
 
@@ -138,6 +142,7 @@ impl Provider for Fixture {
         let go = Arc::clone(&self.go);
         match name {
             "ask" => Answer::Now(question(&context, &arguments["topic"])),
+            "region" => Answer::Now(Ok(ToolResult::text("here"))),
             "big" => {
                 let bytes = usize::try_from(arguments["bytes"].as_u64().unwrap()).unwrap();
                 Answer::Now(Ok(ToolResult::text("x".repeat(bytes))))
