@@ -109,6 +109,34 @@ async fn an_unserved_revision_is_answered_with_those_that_are() {
 }
 
 #[tokio::test]
+async fn who_listens_takes_events() {
+    let (site, served, operator) = open("", 0).await;
+    let mut web = Web::http2(&site, &served, &operator).await;
+    let params = json!({"notifications":{"toolsListChanged":true}});
+    let message = modern(1, "subscriptions/listen", params);
+    for (accept, status) in [
+        ("text/event-stream", 200),
+        ("application/json, text/event-stream", 200),
+        ("application/json", 406),
+    ] {
+        let fields = [
+            VERSION,
+            ("mcp-method", "subscriptions/listen"),
+            ("content-type", "application/json"),
+            ("accept", accept),
+        ];
+        let request = web.request(Method::POST, "/mcp", &fields, Some(message.to_string()));
+        let mut events = web.events(request).await;
+        assert_eq!(events.status, status, "{accept}");
+        if status == 200 {
+            let first = events.json().await;
+            assert_eq!(first["method"], "notifications/subscriptions/acknowledged");
+        }
+    }
+    served.stop().await;
+}
+
+#[tokio::test]
 async fn arguments_in_headers_say_what_the_body_says() {
     let (site, served, operator) = open("", 0).await;
     let stranger = site.enrol("stranger", &["tools:wait"]).await;

@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::stream;
-use hyper::Response;
+use hyper::{Response, StatusCode};
 
 use crate::audit::Outcome;
-use crate::dispatch::Listening;
+use crate::dispatch::{Listening, Reply};
 use crate::framing::{KEEP_ALIVE, write_event};
-use crate::transport::http::{Accepts, Busy, ReplyBody, event_stream};
+use crate::jsonrpc::code;
+use crate::transport::http::{Accepts, Busy, ReplyBody, event_stream, json};
 
 use super::super::answer::Cause;
 use super::super::identities::Watches;
@@ -50,8 +51,15 @@ pub fn listen(
             accepts,
         );
     };
+    if !accepts.events {
+        let message = "`Accept` must take `text/event-stream`";
+        let reply = Reply::error(code::INVALID_REQUEST, message);
+        begun.over(&conn, &reply);
+        let body = begun.asked.write(&conn, &reply);
+        return json(StatusCode::NOT_ACCEPTABLE, body.into());
+    }
     let fits = watched <= conn.limits.subscriptions_per_connection && watches.has_room_for(watched);
-    if !fits || !accepts.events {
+    if !fits {
         let reply = Cause::Busy.reply(begun.asked.method);
         begun.over(&conn, &reply);
         return whole(&conn, &begun, &reply, accepts);
