@@ -14,6 +14,9 @@ use crate::support::served::{Served, Site, modern};
 
 const VERSION: (&str, &str) = ("mcp-protocol-version", "2026-07-28");
 
+/// Fields, a body or arguments, and what is expected.
+type Case<'a, T> = (&'a [(&'a str, &'a str)], Value, T);
+
 /// A server with the fixture's tools, its gate open for so many steps.
 async fn open(extra: &str, steps: usize) -> (Site, Served, Certified) {
     let site = Site::with(extra).await;
@@ -42,7 +45,7 @@ async fn a_body_is_one_message_and_one_that_is_expected() {
     let note = json!({"jsonrpc":"2.0","method":"notifications/roots/list_changed"});
     let response = json!({"jsonrpc":"2.0","id":"nothing","result":{}});
     let list = ("mcp-method", "tools/list");
-    let cases: [(&[(&str, &str)], Value, u16); 13] = [
+    let cases: [Case<'_, u16>; 13] = [
         (&[VERSION, list], request.clone(), 200),
         (&[VERSION, list], json!([request]), 400),
         // A modern server asks nothing by itself, so nothing is there to respond to.
@@ -156,7 +159,7 @@ async fn arguments_in_headers_say_what_the_body_says() {
         ("mcp-name", "region"),
     ];
     let eu = || json!({"region":"eu"});
-    let cases: [(&[(&str, &str)], Value, bool); 9] = [
+    let cases: [Case<'_, bool>; 9] = [
         (&[("mcp-param-region", "eu")], eu(), true),
         (&[("Mcp-Param-Region", "eu")], eu(), true),
         (&[("mcp-param-region", "=?base64?ZXU=?=")], eu(), true),
