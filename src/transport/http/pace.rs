@@ -377,6 +377,10 @@ impl<S: AsyncRead + Unpin> AsyncRead for Paced<S> {
             let count = self.read.len().min(buffer.remaining());
             buffer.put_slice(&self.read[..count]);
             self.read.advance(count);
+            if self.read.is_empty() {
+                // Nothing of it is left, and yet it would hold its memory for as long as this lives.
+                self.read = Bytes::new();
+            }
             self.pace.read();
             return Poll::Ready(Ok(()));
         }
@@ -529,6 +533,19 @@ mod tests {
         done.unwrap();
         read.unwrap();
         assert_eq!(late(&pace), None);
+    }
+
+    #[tokio::test]
+    async fn what_was_read_before_is_given_back_with_its_memory() {
+        let held: Arc<[u8]> = Arc::from(&b"GET /"[..]);
+        let read = Bytes::from_owner(Arc::clone(&held));
+        let (near, _far) = tokio::io::duplex(8);
+        let mut stream = Paced::new(near, read, Pace::new(true));
+        let mut buffer = [0; 3];
+        stream.read_exact(&mut buffer).await.unwrap();
+        assert_eq!((&buffer, Arc::strong_count(&held)), (b"GET", 2));
+        assert_eq!(stream.read(&mut buffer).await.unwrap(), 2);
+        assert_eq!(Arc::strong_count(&held), 1);
     }
 
     #[tokio::test]
