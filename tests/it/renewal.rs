@@ -187,7 +187,10 @@ fn a_bridge_and_a_command_renew_what_they_present() {
     let call = || {
         let words = ["call", "--pki", "out", "--as", "command"];
         let rest = ["--server", server.as_str(), "self__whoami"];
-        ca.run(&[&words[..], &rest].concat()).ok();
+        // The server hears of a new certificate in its own time.
+        eventually("the command is let in", || {
+            ca.run(&[&words[..], &rest].concat()).code == 0
+        });
     };
     call();
     eventually("the command has renewed", || {
