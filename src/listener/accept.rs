@@ -10,6 +10,7 @@ use socket2::{Domain, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinError, JoinSet};
 
+use super::crew::Crew;
 use super::guest::{House, Places};
 use super::live::{Close, Live, LiveIndex};
 use crate::tls::{Accepted, Refusal, ServerTls};
@@ -65,6 +66,7 @@ pub enum ListenError {
 pub struct Listener {
     sockets: Vec<TcpListener>,
     options: ListenerOptions,
+    crew: Option<Arc<Crew>>,
 }
 
 impl Listener {
@@ -82,7 +84,16 @@ impl Listener {
         Ok(Self {
             sockets: bound.collect::<Result<_, _>>()?,
             options,
+            crew: None,
         })
+    }
+
+    /// Connections stay each on one thread of this crew, and not on the runtime of whoever calls
+    /// [`Self::run`].
+    #[must_use]
+    pub fn with_crew(mut self, crew: Option<Arc<Crew>>) -> Self {
+        self.crew = crew;
+        self
     }
 
     /// Where it listens, with the ports that the system chose.
@@ -113,6 +124,8 @@ impl Listener {
         let mut guests = JoinSet::new();
         self.accept_until(&house, &mut guests, stop).await;
         let drain = self.options.drain;
+        // Until the last of its guests is gone.
+        let _crew = self.crew.clone();
         // From here on the system refuses whoever knocks.
         drop(self);
         index.close_all(Close::Draining);
@@ -145,7 +158,7 @@ impl Listener {
                     Ok((tcp, address)) => {
                         wait = FIRST_WAIT;
                         if let Some(places) = places.take() {
-                            guests.spawn(house.clone().host(tcp, address, places));
+                            self.let_in(house, guests, tcp, address, places);
                         }
                     }
                     Err(cause) if of_one_connection(&cause) => {}
@@ -160,6 +173,34 @@ impl Listener {
                 },
             }
         }
+    }
+
+    /// Spawns the life of one connection: with the crew, where there is one and no handshake can hold
+    /// its other guests up.
+    fn let_in<D: Door>(
+        &self,
+        house: &Arc<House<D>>,
+        guests: &mut JoinSet<()>,
+        tcp: TcpStream,
+        address: SocketAddr,
+        places: Places,
+    ) {
+        let house = Arc::clone(house);
+        let Some(crew) = self.crew.as_ref().filter(|_| !house.handshakes_wait()) else {
+            guests.spawn(house.host(tcp, address, places));
+            return;
+        };
+        let (berth, runtime) = crew.berth();
+        // Each runtime hears of its own sockets only.
+        let moved = tcp.into_std();
+        let life = async move {
+            let _berth = berth;
+            match moved.and_then(TcpStream::from_std) {
+                Ok(tcp) => house.host(tcp, address, places).await,
+                Err(cause) => tracing::error!("a connection is dropped: {cause}"),
+            }
+        };
+        guests.spawn_on(life, runtime);
     }
 
     /// The next connection of any socket; `next` goes round, so that none is starved.

@@ -64,6 +64,11 @@ impl<D: Door> House<D> {
         }
     }
 
+    /// Whether a handshake may have to wait for its signature.
+    pub(super) fn handshakes_wait(&self) -> bool {
+        self.tls.waits()
+    }
+
     /// The whole life of one connection.
     pub(super) async fn host(self: Arc<Self>, tcp: TcpStream, address: SocketAddr, places: Places) {
         let Places {

@@ -2,9 +2,11 @@
 //! Knows nothing of what is said on a connection.
 
 mod accept;
+mod crew;
 mod guest;
 mod live;
 mod waking;
 
 pub use accept::{Door, ListenError, Listener, ListenerOptions};
+pub use crew::Crew;
 pub use live::{Close, Live, LiveIndex};

@@ -14,7 +14,7 @@ use crate::backend::Provider;
 use crate::clock::UnixTime;
 use crate::config::Config;
 use crate::enrol::{CertFiles, EnrolError, keep};
-use crate::listener::{Close, Listener, LiveIndex};
+use crate::listener::{Close, Crew, Listener, LiveIndex};
 use crate::registry::{Applied, Change, ChangeKind, Enrolment, Store};
 
 use super::assemble::{Assembled, ServerError, assemble, passphrase};
@@ -38,7 +38,8 @@ pub struct Ready {
 pub type Again = Box<dyn Fn() -> Result<Config, String> + Send + Sync>;
 
 /// Runs a server until SIGINT or SIGTERM, then drains and returns. SIGHUP and changes of the
-/// configuration's files reload it; `again` reads the configuration anew.
+/// configuration's files reload it; `again` reads the configuration anew. Each connection stays on one
+/// thread of a crew, of which there are as many as processors.
 ///
 /// # Errors
 /// It does not start. What goes wrong later is logged, and the server goes on.
@@ -48,7 +49,9 @@ pub async fn run(
     ready: impl FnOnce(Ready) + Send,
 ) -> Result<(), ServerError> {
     let signals = Signals::new()?;
-    serve(config, Vec::new(), again, signals.wait(), ready).await
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let crew = Crew::start(threads)?;
+    serve_with(config, Vec::new(), again, signals.wait(), ready, Some(crew)).await
 }
 
 /// Serves a program's own providers with the configuration in this file, as `countersign serve`
@@ -73,6 +76,7 @@ pub async fn host(
 }
 
 /// As [`run`], until `stop` is ready with a reason; `providers` come before the configured ones.
+/// Everything runs on the caller's runtime, on which those providers may depend.
 ///
 /// # Errors
 /// It does not start.
@@ -83,8 +87,21 @@ pub async fn serve(
     stop: impl Future<Output = &'static str> + Send,
     ready: impl FnOnce(Ready) + Send,
 ) -> Result<(), ServerError> {
+    serve_with(config, providers, again, stop, ready, None).await
+}
+
+async fn serve_with(
+    config: Config,
+    providers: Vec<(String, Arc<dyn Provider>)>,
+    again: Again,
+    stop: impl Future<Output = &'static str> + Send,
+    ready: impl FnOnce(Ready) + Send,
+    crew: Option<Crew>,
+) -> Result<(), ServerError> {
+    let crew = crew.map(Arc::new);
     // The port first: who finds it taken must not have told the registry that a server is here.
     let listener = Listener::bind(config.listen.clone()).await?;
+    let listener = listener.with_crew(crew.clone());
     let health = match config.health {
         None => None,
         Some(address) => Some(Health::bind(address).await?),
@@ -134,6 +151,7 @@ pub async fn serve(
     // The registry is followed until the last connection is gone: a revocation counts to the end.
     listener.run(tls, index, entrance, until).await;
     service.close().await;
+    drop(crew);
     let _ = stopping.send(true);
     let _ = feed.await;
     let _ = reloading.await;

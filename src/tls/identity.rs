@@ -43,6 +43,7 @@ pub struct Identity {
     name: Arc<str>,
     not_before: UnixTime,
     not_after: UnixTime,
+    in_token: bool,
 }
 
 impl Identity {
@@ -73,7 +74,9 @@ impl Identity {
         let chain = cert::load_chain(cert)?;
         if let Some(uri) = cert::uri_of(key)? {
             let held = TokenKey::open(&uri, passphrase).map_err(cert::KeyError::from)?;
-            return Self::with(cert, chain, key, [Ok(token::signing_key(held))]);
+            let mut identity = Self::with(cert, chain, key, [Ok(token::signing_key(held))])?;
+            identity.in_token = true;
+            return Ok(identity);
         }
         let keys = cert::load_keys(key, passphrase)?;
         let keys = keys.iter().map(|private| signer(key, private));
@@ -121,6 +124,7 @@ impl Identity {
             name: leaf.display_name().into(),
             not_before: leaf.not_before,
             not_after: leaf.not_after,
+            in_token: false,
         })
     }
 
@@ -146,6 +150,11 @@ impl Identity {
     #[must_use]
     pub fn not_after(&self) -> UnixTime {
         self.not_after
+    }
+
+    /// Whether the key is in a token, whose signatures have to be waited for.
+    pub(super) fn in_token(&self) -> bool {
+        self.in_token
     }
 
     /// The chain and the key as rustls takes them.

@@ -70,11 +70,11 @@ pub struct ServerTls {
 }
 
 /// The certificate for new handshakes.
-struct Certificate(ArcSwap<CertifiedKey>);
+struct Certificate(ArcSwap<Identity>);
 
 impl ResolvesServerCert for Certificate {
     fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(self.0.load_full())
+        Some(self.0.load().certified())
     }
 }
 
@@ -96,7 +96,7 @@ impl ServerTls {
     ) -> Result<Self, ServerTlsError> {
         let refused = |cause: rustls::Error| ServerTlsError::Rustls(cause.to_string());
         let provider = options.profile.provider();
-        let certificate = Arc::new(Certificate(ArcSwap::new(identity.certified())));
+        let certificate = Arc::new(Certificate(ArcSwap::from_pointee(identity.clone())));
         let verifier = Arc::new(Verifier::new(trust.clone(), provider.clone()));
         let mut config = ServerConfig::builder_with_details(provider, Arc::new(ClockTime))
             .with_protocol_versions(options.profile.versions())
@@ -122,12 +122,18 @@ impl ServerTls {
     /// # Errors
     /// The old ones stay.
     pub fn reload(&self, identity: &Identity) -> Result<(), ServerTlsError> {
-        let certified = identity.certified();
-        certified
+        identity
+            .certified()
             .keys_match()
             .map_err(|cause| ServerTlsError::Rustls(cause.to_string()))?;
-        self.certificate.0.store(certified);
+        self.certificate.0.store(Arc::new(identity.clone()));
         Ok(())
+    }
+
+    /// Whether a handshake may have to wait for its signature: the key is in a token.
+    #[must_use]
+    pub fn waits(&self) -> bool {
+        self.certificate.0.load().in_token()
     }
 
     /// The trust state that it admits by.
