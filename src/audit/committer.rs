@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::clock;
 
 use super::counts::Counts;
-use super::gather::{Gather, Outage, Standing, Ticket};
+use super::gather::{Fate, Gather, Outage, Standing, Ticket};
 use super::open::{self, AuditError, AuditOptions, SyncMode};
 use super::writer::Writer;
 
@@ -32,6 +32,10 @@ pub(super) struct Committer {
     gather: Mutex<Gather>,
     /// Taken before `gather` where both are.
     writer: Mutex<Writer>,
+    /// What of the gathering run is written: its number and the last record. For who need not wait
+    /// for the lock to see that.
+    run: AtomicU64,
+    written: AtomicU64,
     healthy: AtomicBool,
     sync_failed: AtomicBool,
     pub(super) sync_due: AtomicBool,
@@ -55,6 +59,8 @@ impl Committer {
             arguments: options.arguments,
             sync: options.sync,
             retry_after,
+            run: AtomicU64::new(gather.run()),
+            written: AtomicU64::new(gather.written_seq()),
             gather: Mutex::new(gather),
             writer: Mutex::new(writer),
             healthy: AtomicBool::new(true),
@@ -81,6 +87,23 @@ impl Committer {
 
     pub(super) fn writer(&self) -> MutexGuard<'_, Writer> {
         self.writer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What became of a ticket.
+    pub(super) fn fate(&self, ticket: Ticket) -> Fate {
+        // In this order. A run only ever comes behind the records of those before it, so what was
+        // written when its number still stood is of it or earlier.
+        let written = self.written.load(Ordering::Acquire);
+        if ticket.is_within(self.run.load(Ordering::Acquire), written) {
+            return Fate::Written;
+        }
+        self.gather().fate(ticket)
+    }
+
+    /// Tells [`Self::fate`]; while the lock is held.
+    fn publish(&self, gather: &Gather) {
+        self.run.store(gather.run(), Ordering::Release);
+        self.written.store(gather.written_seq(), Ordering::Release);
     }
 
     pub(super) fn append(&self, standing: Standing, body: impl FnOnce(&mut Vec<u8>)) -> Ticket {
@@ -132,13 +155,17 @@ impl Committer {
                 return;
             }
             if writer.retry_at.is_some_and(|at| clock::monotonic() < at) {
-                return gather.withdraw();
+                gather.withdraw();
+                return self.publish(&gather);
             }
             gather.take(&mut writer.group);
         }
         match writer.write() {
             Ok(()) => {
-                let ended = self.gather().wrote(&writer.group, clock::since_epoch);
+                let mut gather = self.gather();
+                let ended = gather.wrote(&writer.group, clock::since_epoch);
+                self.publish(&gather);
+                drop(gather);
                 writer.retry_at = None;
                 self.writes.fetch_add(1, Ordering::Relaxed);
                 self.recovered(ended.as_ref());
@@ -147,9 +174,10 @@ impl Committer {
             Err((done, failure)) => {
                 let cause = failure.cause.clone();
                 let (good, now) = (writer.good, clock::since_epoch());
-                let begins = self
-                    .gather()
-                    .failed(&mut writer.group, done, good, failure, now);
+                let mut gather = self.gather();
+                let begins = gather.failed(&mut writer.group, done, good, failure, now);
+                self.publish(&gather);
+                drop(gather);
                 writer.retry_at = Some(clock::monotonic() + self.retry_after);
                 self.healthy.store(false, Ordering::Relaxed);
                 if begins {

@@ -46,9 +46,14 @@ impl Ticket {
         self.seq
     }
 
+    /// Whether it is of this run and not behind `written`.
+    pub(super) const fn is_within(self, run: u64, written: u64) -> bool {
+        self.run == run && self.seq <= written
+    }
+
     /// Whether a log that is written up to here has `other` for certain.
     pub(super) const fn covers(self, other: Self) -> bool {
-        self.run == other.run && other.seq <= self.seq
+        other.is_within(self.run, self.seq)
     }
 }
 
@@ -211,6 +216,11 @@ impl Gather {
     /// Whether the group is so large that it should not wait.
     pub(super) fn is_full(&self) -> bool {
         self.group.bytes.len() >= GROUP_MAX
+    }
+
+    /// The number of the run that gathers.
+    pub(super) const fn run(&self) -> u64 {
+        self.run
     }
 
     /// The number of the last record that the operating system has.

@@ -1,7 +1,7 @@
 //! Appending and committing in groups.
 //!
-//! A record is chained in memory under a short lock. `commit` yields once to the scheduler, so that
-//! the tasks of other connections append theirs, and the first that comes back writes them all with
+//! A record is chained in memory under a short lock. `commit` lets the other tasks of its thread go
+//! first, so that the connections append theirs, and the first that comes back writes them all with
 //! one `write`; the others find it done. A `write` that blocks (the disk is slower than the calls)
 //! blocks the callers: that is the back-pressure, nothing queues behind it without bound.
 //!
@@ -13,7 +13,10 @@
 
 use std::fs::File;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
+
+use tokio::runtime::{Handle, RuntimeFlavor};
 
 use crate::policy::{Ask, Denied, Permitted};
 
@@ -213,11 +216,9 @@ impl AuditLog {
         loop {
             steps += 1;
             // First of all, so that what is gathering grows by what others of this thread append.
-            tokio::task::yield_now().await;
+            behind_the_others().await;
             loop {
-                // Not in the `match`: the lock would be held as long as it.
-                let fate = self.0.gather().fate(upto);
-                match fate {
+                match self.0.fate(upto) {
                     Fate::Written => return Ok(Written(upto)),
                     Fate::Withdrawn => return Err(self.0.refusal()),
                     Fate::Gathering => {}
@@ -240,7 +241,7 @@ impl AuditLog {
     ) -> Result<Recorded<T>, AuditError> {
         let Pending { inner, ticket } = pending;
         // A proof from before or after an outage says nothing of this ticket; the log knows.
-        if written.0.covers(ticket) || self.0.gather().fate(ticket) == Fate::Written {
+        if written.0.covers(ticket) || self.0.fate(ticket) == Fate::Written {
             return Ok(Recorded { inner, ticket });
         }
         Err(AuditError::NotWritten)
@@ -299,6 +300,28 @@ impl AuditLog {
     pub fn written(&self) -> u64 {
         self.0.gather().written_seq()
     }
+}
+
+/// Ready when the tasks of this thread that were ready before have had their turn.
+///
+/// A runtime of one thread has one queue, at whose end a task that wakes itself comes to stand. One
+/// of several threads would take it up again at once; there tokio's own yielding serves, which looks
+/// for news of the sockets first and so costs a system call for each round.
+async fn behind_the_others() {
+    let alone = Handle::try_current()
+        .is_ok_and(|here| here.runtime_flavor() == RuntimeFlavor::CurrentThread);
+    if !alone {
+        return tokio::task::yield_now().await;
+    }
+    let mut been = false;
+    std::future::poll_fn(|cx| {
+        if std::mem::replace(&mut been, true) {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }
 
 #[cfg(test)]
