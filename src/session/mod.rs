@@ -3,6 +3,7 @@
 
 mod answer;
 mod asks;
+mod end;
 pub mod http;
 mod identities;
 mod judge;
@@ -14,7 +15,8 @@ mod stream;
 mod subscriptions;
 
 pub use answer::Cause;
+pub use end::End;
 pub use http::{HttpOptions, HttpStream, serve_http};
 pub use limits::Limits;
 pub use service::{Service, ServiceParts};
-pub use stream::{End, serve};
+pub use stream::serve;

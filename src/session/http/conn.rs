@@ -15,10 +15,10 @@ use crate::peer::Peer;
 use crate::tls::Refusal;
 use crate::transport::http::{Gone, Pace};
 
+use super::super::end::{End, gone};
 use super::super::identities::Identity;
 use super::super::limits::Limits;
 use super::super::service::{Basis, Service};
-use super::super::stream::{End, gone};
 use super::options::HttpOptions;
 
 /// Requests in a row that a client may give up before they are answered. Beyond this it asks for

@@ -17,8 +17,9 @@ use crate::peer::Peer;
 use crate::transport::Way;
 use crate::transport::http::{Bounds, Connection, Late, Pace, Paced, Patience};
 
+use super::super::end::End;
 use super::super::service::Service;
-use super::super::stream::{End, LOOK_AGAIN, told};
+use super::super::stream::{LOOK_AGAIN, told};
 use super::conn::Conn;
 use super::handler::Handler;
 use super::websocket;

@@ -18,7 +18,8 @@ use crate::jsonrpc::code;
 use crate::transport::http::{Busy, Paced, ReplyBody, empty, fault};
 use crate::transport::{Wire, WsWire, accept_key};
 
-use super::super::stream::{End, gone, serve_on};
+use super::super::end::{End, gone};
+use super::super::stream::serve_on;
 use super::conn::{Conn, OnStream};
 
 /// The subprotocol.
