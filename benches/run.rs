@@ -571,6 +571,8 @@ impl Bench {
             "close_ms": each(|one| millis(one.took)),
             "usual_us": each(|one| micros(one.usual)),
             "meanwhile_us": each(|one| micros(one.meanwhile)),
+            "usual_half_us": each(|one| micros(one.half.0)),
+            "meanwhile_half_us": each(|one| micros(one.half.1)),
             "calls": all.iter().map(|one| one.calls).collect::<Vec<_>>(),
         });
         let rows = [

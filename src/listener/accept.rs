@@ -6,19 +6,25 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
+use futures_util::future::OptionFuture;
 use socket2::{Domain, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinError, JoinSet};
 
 use super::crew::Crew;
-use super::guest::{House, Places};
+use super::guest::{Guest, House, Places};
 use super::live::{Close, Live, LiveIndex};
-use crate::tls::{Accepted, Refusal, ServerTls};
+use crate::tls::{Refusal, ServerTls};
 
 /// The wait after an accept that failed for want of something (files, memory): doubles from here…
 const FIRST_WAIT: Duration = Duration::from_millis(5);
 /// …to here.
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
+
+/// Between two looks at the connections that have ended: of thousands that end together not each wakes
+/// this loop.
+const REPORTS: Duration = Duration::from_millis(10);
 
 /// `[listen]`, checked.
 #[derive(Clone, Debug)]
@@ -43,7 +49,7 @@ pub struct ListenerOptions {
 /// What the listener hands on and reports to. `server` implements it.
 pub trait Door: Send + Sync + 'static {
     /// Serves one admitted connection to its end.
-    fn serve(&self, accepted: Accepted, live: Live) -> impl Future<Output = ()> + Send;
+    fn serve(&self, guest: Guest, live: Live) -> impl Future<Output = ()> + Send;
 
     /// Records a refusal (one too many of a name included).
     fn refused(&self, address: SocketAddr, refusal: &Refusal) -> impl Future<Output = ()> + Send;
@@ -148,11 +154,19 @@ impl Listener {
         let mut stop = std::pin::pin!(stop);
         let mut places: Option<Places> = None;
         let (mut wait, mut next) = (FIRST_WAIT, 0);
+        let mut pause = None;
         loop {
             tokio::select! {
                 biased;
                 () = &mut stop => return,
-                Some(done) = guests.join_next(), if !guests.is_empty() => report(done),
+                Some(done) = guests.join_next(), if pause.is_none() && !guests.is_empty() => {
+                    report(done);
+                    while let Some(done) = guests.try_join_next() {
+                        report(done);
+                    }
+                    pause = Some(Box::pin(tokio::time::sleep(REPORTS)));
+                }
+                () = OptionFuture::from(pause.as_mut()).map(drop), if pause.is_some() => pause = None,
                 taken = house.places(), if places.is_none() => places = Some(taken),
                 accepted = self.accept(&mut next), if places.is_some() => match accepted {
                     Ok((tcp, address)) => {

@@ -11,9 +11,20 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::accept::{Door, ListenerOptions};
 use super::live::{Live, LiveIndex};
+use super::parting::Stream;
 use crate::clock;
 use crate::peer::Peer;
 use crate::tls::{Accepted, Class, Refusal, ServerTls};
+
+/// A connection that was let in.
+pub struct Guest {
+    /// Who.
+    pub peer: Peer,
+    /// The connection.
+    pub stream: Stream,
+    /// What ALPN agreed on, if it did.
+    pub alpn: Option<Vec<u8>>,
+}
 
 /// What all connections share.
 pub(super) struct House<D> {
@@ -71,29 +82,28 @@ impl<D: Door> House<D> {
 
     /// The whole life of one connection.
     pub(super) async fn host(self: Arc<Self>, tcp: TcpStream, address: SocketAddr, places: Places) {
-        let Places {
-            connection,
-            handshake,
-        } = places;
         // The task lives as long as the connection, so what it holds is paid for by each. The
         // handshake's state is large and lives shortly: it goes to the heap and away. What comes of
         // it is boxed, and made into the door's future outside of this one, which would otherwise
         // keep a slot for the session beside the door's own.
-        let admitted = Box::pin(self.admit(tcp, address, handshake)).await;
-        let serve = |admitted: Box<(Accepted, Live)>| {
-            let (accepted, live) = *admitted;
-            self.door.serve(accepted, live)
+        let admitted = Box::pin(self.admit(tcp, address, places)).await;
+        let serve = |admitted: Box<(Guest, Live)>| {
+            let (guest, live) = *admitted;
+            self.door.serve(guest, live)
         };
         OptionFuture::from(admitted.map(serve)).await;
-        drop(connection);
     }
 
     async fn admit(
         &self,
         tcp: TcpStream,
         address: SocketAddr,
-        handshake: OwnedSemaphorePermit,
-    ) -> Option<Box<(Accepted, Live)>> {
+        places: Places,
+    ) -> Option<Box<(Guest, Live)>> {
+        let Places {
+            connection,
+            handshake,
+        } = places;
         // A socket that cannot do this is slower, not wrong.
         let _ = tcp.set_nodelay(true);
         let within = tokio::time::timeout(self.handshake_timeout, self.tls.accept(tcp, address));
@@ -108,7 +118,14 @@ impl<D: Door> House<D> {
         };
         drop(handshake);
         match admitted {
-            Ok(admitted) => Some(Box::new(admitted)),
+            Ok((accepted, live)) => {
+                let guest = Guest {
+                    peer: accepted.peer,
+                    stream: live.stream(accepted.stream, connection),
+                    alpn: accepted.alpn,
+                };
+                Some(Box::new((guest, live)))
+            }
             Err(refusal) => {
                 self.door.refused(address, &refusal).await;
                 None

@@ -5,14 +5,17 @@ use std::collections::hash_map::Entry as Slot;
 use std::collections::{HashMap, HashSet};
 use std::convert::Infallible;
 use std::fmt;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::Notify;
+use tokio::net::TcpStream;
+use tokio::sync::{Notify, OwnedSemaphorePermit};
+use tokio_rustls::server::TlsStream;
 
 use crate::identity::{Fingerprint, Name};
 use crate::peer::Peer;
 
+use super::parting::Stream;
 use super::waking::Waking;
 
 /// Why a connection is told to end; the later in this list, the sterner.
@@ -66,6 +69,8 @@ pub(super) struct Entry {
     peer: Peer,
     /// [`Close::code`], 0 while nothing was said. Only grows.
     told: AtomicU8,
+    /// Whether what is left of the connection is left to the crowd's thread.
+    crowd: AtomicBool,
     bell: Notify,
 }
 
@@ -77,6 +82,15 @@ impl Entry {
 
     pub(super) fn wake(&self) {
         self.bell.notify_waiters();
+    }
+
+    /// Before it is woken.
+    pub(super) fn join_a_crowd(&self) {
+        self.crowd.store(true, Ordering::Release);
+    }
+
+    pub(super) fn goes_with_a_crowd(&self) -> bool {
+        self.crowd.load(Ordering::Acquire)
     }
 
     fn reason(&self) -> Option<Close> {
@@ -122,6 +136,20 @@ impl Live {
         self.entry.wait(Close::Expired).await
     }
 
+    /// The connection's stream, for its end to be counted and, in a crowd, to be seen to elsewhere.
+    pub(super) fn stream(
+        &self,
+        tls: Box<TlsStream<TcpStream>>,
+        place: OwnedSemaphorePermit,
+    ) -> Stream {
+        Stream::new(
+            tls,
+            place,
+            Arc::clone(&self.entry),
+            Arc::clone(&self.index.waking.partings),
+        )
+    }
+
     /// Without waiting.
     #[must_use]
     pub fn close_reason(&self) -> Option<Close> {
@@ -132,7 +160,6 @@ impl Live {
 impl Drop for Live {
     fn drop(&mut self) {
         self.index.book().remove(&self.entry);
-        self.index.waking.ended();
     }
 }
 
@@ -270,6 +297,7 @@ impl Book {
             } else {
                 0
             }),
+            crowd: AtomicBool::new(false),
             bell: Notify::new(),
         });
         self.entries.insert(entry.id, entry.clone());

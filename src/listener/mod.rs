@@ -5,8 +5,11 @@ mod accept;
 mod crew;
 mod guest;
 mod live;
+mod parting;
 mod waking;
 
 pub use accept::{Door, ListenError, Listener, ListenerOptions};
 pub use crew::Crew;
+pub use guest::Guest;
 pub use live::{Close, Live, LiveIndex};
+pub use parting::Stream;

@@ -2,30 +2,36 @@
 //! of thousands does not hold up those who stay. It decides nothing: that a connection is to close is
 //! written in its entry before it comes here.
 //!
-//! Closing costs some 40 µs of a processor. Woken all at once ten thousand stand in the way of those
-//! who stay as one queue of 0.2 s; one after the other they leave the runtime's other workers free for
-//! most of the time (with two workers and two processors a call beside them still takes up to some
-//! milliseconds instead of a quarter of one: `scripts/bench --only issuer`).
+//! Closing costs the workers some 50 µs of a processor, half of it for the last words and the socket.
+//! Woken all at once ten thousand stand in the way of those who stay as one queue of 0.3 s, and woken one
+//! after the other they still keep two workers from looking for what has arrived. So few are woken at a
+//! time, the costly half is another thread's (`parting.rs`), and the next are woken when those before
+//! them are gone. What that comes to is in `docs/measure.md` (`scripts/bench --only issuer`).
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
 use super::live::Entry;
+use super::parting::Partings;
 use crate::clock;
 
 /// So many are woken at once.
 const AT_ONCE: usize = 8;
 /// The rest is woken within this time, however many they are and however slow.
-const SPREAD: Duration = Duration::from_millis(350);
+const SPREAD: Duration = Duration::from_millis(330);
+/// For this long they are not hurried: the crowd's thread begins.
+const LEAD: Duration = Duration::from_millis(70);
 /// The longest that the next ones wait for those before them.
 const STEP: Duration = Duration::from_millis(1);
+/// So many are on their way out at a time, and the next are woken when half of them are gone.
+const AHEAD: u64 = 16;
+/// The last of a crowd have so long to be gone before its thread ends.
+const LAST: Duration = Duration::from_secs(1);
 
 /// Those who are to be woken.
 #[derive(Default)]
@@ -33,9 +39,7 @@ pub(super) struct Waking {
     /// Never more than there are connections.
     waiting: Mutex<VecDeque<Arc<Entry>>>,
     more: Notify,
-    /// Connections that have ended, whatever for: it only sets the pace.
-    ended: AtomicU64,
-    one_ended: Notify,
+    pub partings: Arc<Partings>,
 }
 
 impl Waking {
@@ -49,49 +53,59 @@ impl Waking {
         }
     }
 
-    /// A connection has ended.
-    pub fn ended(&self) {
-        self.ended.fetch_add(1, Ordering::Relaxed);
-        self.one_ended.notify_one();
-    }
-
-    /// Wakes those who wait: the next ones when those before them have ended, and more at a time
-    /// where that would take too long.
+    /// Wakes those who wait, with a thread for their last (see [`Partings`]).
     pub async fn run(&self) -> Infallible {
-        // One worker stays free for those who stay.
-        let width = Handle::current().metrics().num_workers().saturating_sub(1);
         loop {
             self.more.notified().await;
-            let (began, mut woken) = (clock::monotonic(), 0);
+            let attended = self.partings.attend();
             loop {
-                let elapsed = clock::monotonic().saturating_duration_since(began);
-                let lot = self.lot(elapsed, woken, width.max(1));
-                if lot.is_empty() {
-                    break;
+                let goal = self.pace(attended.is_some()).await;
+                tokio::select! {
+                    biased;
+                    // Another crowd.
+                    () = self.more.notified() => {}
+                    _ = timeout(LAST, self.partings.until(goal)) => break,
                 }
-                woken += lot.len();
-                let goal = self.ended.load(Ordering::Relaxed) + lot.len() as u64;
-                lot.iter().for_each(|entry| entry.wake());
-                // Those who are slow are not waited for.
-                let _ = timeout(STEP, self.until(goal)).await;
             }
+            drop(attended);
         }
     }
 
-    /// The next to be woken: `width` of them, or as many as are missing from a steady pace.
-    fn lot(&self, elapsed: Duration, woken: usize, width: usize) -> Vec<Arc<Entry>> {
+    /// Wakes all who wait now: the next ones when those before them have ended, and more at a time
+    /// where that would take too long. Returns the count of ends that all of them come to.
+    async fn pace(&self, attended: bool) -> u64 {
+        let (began, first) = (clock::monotonic(), self.partings.count());
+        let mut woken = 0;
+        loop {
+            let elapsed = clock::monotonic().saturating_duration_since(began);
+            let room = (first + woken + AHEAD).saturating_sub(self.partings.count());
+            let lot = self.lot(elapsed, woken, room.min(AHEAD));
+            woken += lot.len() as u64;
+            for entry in &lot {
+                if attended {
+                    entry.join_a_crowd();
+                }
+                entry.wake();
+            }
+            if self.waiting().is_empty() {
+                return first + woken;
+            }
+            // Those who are slow are not waited for.
+            let goal = (first + woken).saturating_sub(AHEAD / 2);
+            let _ = timeout(STEP, self.partings.until(goal)).await;
+        }
+    }
+
+    /// The next to be woken: as many as there is room for, or as many as are missing from a steady
+    /// pace.
+    fn lot(&self, elapsed: Duration, woken: u64, room: u64) -> Vec<Arc<Entry>> {
         let mut waiting = self.waiting();
-        let all = woken + waiting.len();
-        let part = elapsed.as_micros().min(SPREAD.as_micros());
-        let due = usize::try_from(all as u128 * part / SPREAD.as_micros()).unwrap_or(all);
-        let count = due.saturating_sub(woken).max(width).min(waiting.len());
+        let left = waiting.len() as u64;
+        let part = elapsed.saturating_sub(LEAD).min(SPREAD).as_micros();
+        let due = u128::from(woken + left) * part / SPREAD.as_micros();
+        let due = u64::try_from(due).unwrap_or(u64::MAX).saturating_sub(woken);
+        let count = usize::try_from(due.max(room).min(left)).unwrap_or(usize::MAX);
         waiting.drain(..count).collect()
-    }
-
-    async fn until(&self, goal: u64) {
-        while self.ended.load(Ordering::Relaxed) < goal {
-            self.one_ended.notified().await;
-        }
     }
 
     /// Nothing panics while it is held.

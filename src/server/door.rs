@@ -11,10 +11,10 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::audit::{ConnectionFacts, Event};
 use crate::clock;
-use crate::listener::{Door, Live};
+use crate::listener::{Door, Guest, Live};
 use crate::peer::Peer;
 use crate::session::{HttpStream, Service, serve, serve_http};
-use crate::tls::{Accepted, Refusal};
+use crate::tls::Refusal;
 use crate::transport::choose::ALPN_RAW;
 use crate::transport::{RawWire, Way, Wire, choose};
 
@@ -29,12 +29,12 @@ pub struct Entrance {
 }
 
 impl Door for Entrance {
-    async fn serve(&self, accepted: Accepted, live: Live) {
-        let Accepted {
+    async fn serve(&self, guest: Guest, live: Live) {
+        let Guest {
             peer,
             mut stream,
             alpn,
-        } = accepted;
+        } = guest;
         let limits = self.service.limits();
         let (most, first) = (limits.max_message_bytes, limits.first_byte_timeout);
         drop(limits);

@@ -146,11 +146,21 @@ async fn an_issuer_is_revoked_and_exactly_its_own_end() {
     works(&mut ours[0].1).await;
     assert!(site.revoke(&site.issuing).await.is_complete());
     for (_, lines) in &mut ours {
-        lines.ended().await;
+        assert!(lines.said_goodbye().await, "cut off instead of closed");
     }
     works(&mut beside).await;
     served.stop().await;
     let log = site.audit();
+    let closed = |reason: &str| {
+        let of =
+            |record: &&serde_json::Value| record["event"] == "closed" && record["reason"] == reason;
+        log.iter().filter(of).count()
+    };
+    assert_eq!(
+        closed("revoked"),
+        CROWD + 1,
+        "each is recorded, and no other"
+    );
     let revoked = log[before..]
         .iter()
         .filter(|record| record.to_string().contains("\"revoked\""));
@@ -190,7 +200,7 @@ impl Way {
     async fn ended(&mut self) {
         match self {
             Self::Raw(lines) => lines.ended().await,
-            Self::WebSocket(socket) => while socket.frame().await.is_some() {},
+            Self::WebSocket(socket) => assert_eq!(socket.closed().await, 1008, "a policy's end"),
             Self::Http(web) => web.closed().await,
         }
     }

@@ -8,11 +8,11 @@ use std::time::Duration;
 use countersign::clock::UnixTime;
 use countersign::grant::WrittenGrants;
 use countersign::identity::{Fingerprint, Name};
-use countersign::listener::{Close, Door, Listener, ListenerOptions, Live, LiveIndex};
+use countersign::listener::{Close, Door, Guest, Listener, ListenerOptions, Live, LiveIndex};
 use countersign::peer::Peer;
 use countersign::registry::{EnrolmentKind, Outline, View};
 use countersign::tls::{
-    Accepted, AnchorOptions, NameFrom, Profile, Refusal, ServerTls, ServerTlsOptions, Trust,
+    AnchorOptions, NameFrom, Profile, Refusal, ServerTls, ServerTlsOptions, Trust,
 };
 use rcgen::CertificateParams;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -34,12 +34,12 @@ pub enum Seen {
 struct EchoDoor(mpsc::Sender<Seen>);
 
 impl Door for EchoDoor {
-    async fn serve(&self, accepted: Accepted, live: Live) {
-        let Accepted {
+    async fn serve(&self, guest: Guest, live: Live) {
+        let Guest {
             peer,
             mut stream,
             alpn,
-        } = accepted;
+        } = guest;
         let _ = self.0.send(Seen::Admitted(peer, alpn)).await;
         let mut heard = vec![0; 1024];
         let why = loop {

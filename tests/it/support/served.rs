@@ -380,6 +380,19 @@ impl Lines {
         while self.line().await.is_some() {}
     }
 
+    /// As [`Self::ended`]; whether TLS was closed, and not only the socket.
+    pub async fn said_goodbye(&mut self) -> bool {
+        loop {
+            let mut line = String::new();
+            let read = tokio::time::timeout(PATIENCE, self.stream.read_line(&mut line));
+            match read.await.expect("an end in time") {
+                Ok(0) => return true,
+                Ok(_) => {}
+                Err(_) => return false,
+            }
+        }
+    }
+
     /// A modern request and its answer, whole; notifications in between are dropped.
     pub async fn ask(&mut self, method: &str, params: Value) -> Value {
         self.next_id += 1;
