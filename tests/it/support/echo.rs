@@ -31,7 +31,8 @@ pub enum Seen {
     Ended(Option<Close>),
 }
 
-struct EchoDoor(mpsc::Sender<Seen>);
+/// Without a bound: a test that does not look must not hold the server up.
+struct EchoDoor(mpsc::UnboundedSender<Seen>);
 
 impl Door for EchoDoor {
     async fn serve(&self, guest: Guest, live: Live) {
@@ -40,7 +41,7 @@ impl Door for EchoDoor {
             mut stream,
             alpn,
         } = guest;
-        let _ = self.0.send(Seen::Admitted(peer, alpn)).await;
+        let _ = self.0.send(Seen::Admitted(peer, alpn));
         let mut heard = vec![0; 1024];
         let why = loop {
             tokio::select! {
@@ -59,11 +60,11 @@ impl Door for EchoDoor {
         };
         let _ = stream.shutdown().await;
         drop(live);
-        let _ = self.0.send(Seen::Ended(why)).await;
+        let _ = self.0.send(Seen::Ended(why));
     }
 
     async fn refused(&self, _: SocketAddr, refusal: &Refusal) {
-        let _ = self.0.send(Seen::Refused(refusal.clone())).await;
+        let _ = self.0.send(Seen::Refused(refusal.clone()));
     }
 }
 
@@ -192,7 +193,7 @@ impl House {
         let listener = Listener::bind(self.listen.clone()).await.unwrap();
         let address = listener.local_addresses()[0];
         let index = Arc::<LiveIndex>::default();
-        let (tell, seen) = mpsc::channel(4096);
+        let (tell, seen) = mpsc::unbounded_channel();
         let (stop, stopped) = oneshot::channel::<()>();
         let stopped = async {
             let _ = stopped.await;
@@ -233,7 +234,7 @@ pub struct Open {
     pub trust: Arc<Trust>,
     pub tls: Arc<ServerTls>,
     pub index: Arc<LiveIndex>,
-    seen: mpsc::Receiver<Seen>,
+    seen: mpsc::UnboundedReceiver<Seen>,
     stop: oneshot::Sender<()>,
     running: JoinHandle<()>,
 }
@@ -296,7 +297,7 @@ impl Open {
 }
 
 pub struct Stopping {
-    pub seen: mpsc::Receiver<Seen>,
+    pub seen: mpsc::UnboundedReceiver<Seen>,
     pub running: JoinHandle<()>,
 }
 
