@@ -134,8 +134,13 @@ impl ExplainArgs {
         let presented = presented(&self.who, &store, now).await?;
         let leaf = presented.first().map(|der| Fingerprint::of_der(der));
         let view = Arc::new(View::default());
-        let trust = Trust::load(&config.anchors, &config.permission_oid, Arc::clone(&view))
-            .map_err(PolicyCommandError::Trust)?;
+        let trust = Trust::load(
+            &config.anchors,
+            &config.permission_oid,
+            Arc::clone(&view),
+            config.tls.profile,
+        );
+        let trust = trust.map_err(PolicyCommandError::Trust)?;
         let (kind, target) = &self.what;
         let mut explained = Explained {
             who: self.who.clone(),

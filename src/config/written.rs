@@ -133,10 +133,11 @@ pub struct TlsSection {
     /// is loaded.
     #[serde(default)]
     pub key_passphrase_file: Option<PathBuf>,
-    /// What is agreed to in handshakes: `modern`, TLS 1.3 only, or `compatible`, TLS 1.2 too, with
-    /// ECDHE and AEAD suites. SHA-1 and RSA keys below 2048 bits are refused by both. Cost of
-    /// `compatible`: in TLS 1.2 certificates of peers travel in the clear, nothing is post-quantum
-    /// and a handshake takes one round trip more.
+    /// What is agreed to in handshakes, and what signatures are believed: `modern`, TLS 1.3 only, or
+    /// `compatible`, TLS 1.2 too, with ECDHE and AEAD suites, P-384 for the key exchange, and what older
+    /// CAs sign by (RSA PKCS#1 v1.5). SHA-1 and RSA keys below 2048 bits are refused by both;
+    /// docs/operate.md has the table. Cost of `compatible`: in TLS 1.2 certificates of peers travel in
+    /// the clear, nothing is post-quantum and a handshake takes one round trip more.
     #[serde(default)]
     pub profile: Profile,
 }

@@ -105,12 +105,18 @@ pub async fn assemble(
     let store = registry::open(&config.registry.place, true).await?;
     let (feed, view) = Feed::load(Arc::clone(&store), server_name()).await?;
     load_own_crl(config, &view).map_err(ServerError::OwnCrl)?;
-    let trust = Trust::load(&config.anchors, &config.permission_oid, Arc::clone(&view));
+    let profile = config.tls.profile;
+    let trust = Trust::load(
+        &config.anchors,
+        &config.permission_oid,
+        Arc::clone(&view),
+        profile,
+    );
     let trust = Arc::new(trust.map_err(ServerError::Trust)?);
     trust.limit_staleness(config.registry.max_staleness);
     let options = ServerTlsOptions {
         alpn: alpn(config.http.enabled),
-        profile: config.tls.profile,
+        profile,
     };
     let tls = Arc::new(ServerTls::new(&identity, Arc::clone(&trust), &options)?);
     let index = Arc::new(LiveIndex::default());

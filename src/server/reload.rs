@@ -162,6 +162,7 @@ impl Reloader {
         let health = old.health != new.health;
         let all = [
             ("listen", listen),
+            ("tls.profile", old.tls.profile != new.tls.profile),
             ("registry", registry),
             ("audit.path", audit),
             ("files, prompt", offers),

@@ -17,7 +17,8 @@ use tokio_rustls::client::TlsStream;
 
 use super::identity::Identity;
 use super::known_root::KnownRoot;
-use super::provider::{ClockTime, group_name, provider, suite_name, versions};
+use super::profile::Profile;
+use super::provider::{ClockTime, group_name, suite_name};
 use super::refusal::Class;
 use crate::cert::load_chain;
 use crate::identity::Fingerprint;
@@ -25,6 +26,12 @@ use crate::peer::Agreed;
 
 /// How long one address may take to answer while another one is left to try.
 const NEXT_ADDRESS: Duration = Duration::from_secs(3);
+
+/// What a client agrees to: all that a server's configuration may ask for.
+const PROFILE: Profile = Profile::Compatible;
+
+/// And while it enrols, at a server that is ours.
+pub(super) const ENROLMENT: Profile = Profile::Modern;
 
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
@@ -71,35 +78,17 @@ impl ClientTls {
     /// # Errors
     /// Unusable files.
     pub fn new(identity: &Identity, roots: &Path, alpn: &[&[u8]]) -> Result<Self, ClientTlsError> {
-        Self::build(Some(identity), roots, alpn, true)
-    }
-
-    /// As [`Self::new`], without a certificate to show (`doctor` asks what a server says then), or
-    /// without TLS 1.2.
-    ///
-    /// # Errors
-    /// Unusable files.
-    pub fn build(
-        identity: Option<&Identity>,
-        roots: &Path,
-        alpn: &[&[u8]],
-        allow_tls12: bool,
-    ) -> Result<Self, ClientTlsError> {
         let unusable = |cause: &dyn std::fmt::Display| ClientTlsError::Tls(cause.to_string());
         let store = Arc::new(root_store(roots)?);
-        let verifier = WebPkiServerVerifier::builder_with_provider(store, provider())
+        let verifier = WebPkiServerVerifier::builder_with_provider(store, PROFILE.provider())
             .build()
             .map_err(|cause| unusable(&format_args!("`{}`: {cause}", roots.display())))?;
-        let builder = ClientConfig::builder_with_details(provider(), Arc::new(ClockTime))
-            .with_protocol_versions(versions(allow_tls12))
-            .map_err(|cause| unusable(&cause))?
-            .with_webpki_verifier(verifier);
-        let mut config = match identity {
-            Some(identity) => {
-                builder.with_client_cert_resolver(Arc::new(Always(identity.certified())))
-            }
-            None => builder.with_no_client_auth(),
-        };
+        let mut config =
+            ClientConfig::builder_with_details(PROFILE.provider(), Arc::new(ClockTime))
+                .with_protocol_versions(PROFILE.versions())
+                .map_err(|cause| unusable(&cause))?
+                .with_webpki_verifier(verifier)
+                .with_client_cert_resolver(Arc::new(Always(identity.certified())));
         config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
         Ok(Self {
             connector: TlsConnector::from(Arc::new(config)),
@@ -112,12 +101,13 @@ impl ClientTls {
     /// # Errors
     /// rustls refuses the configuration.
     pub fn below(root: Fingerprint, alpn: &[&[u8]]) -> Result<Self, ClientTlsError> {
-        let mut config = ClientConfig::builder_with_details(provider(), Arc::new(ClockTime))
-            .with_protocol_versions(versions(false))
-            .map_err(|cause| ClientTlsError::Tls(cause.to_string()))?
-            .dangerous()
-            .with_custom_certificate_verifier(Arc::new(KnownRoot(root)))
-            .with_no_client_auth();
+        let mut config =
+            ClientConfig::builder_with_details(ENROLMENT.provider(), Arc::new(ClockTime))
+                .with_protocol_versions(ENROLMENT.versions())
+                .map_err(|cause| ClientTlsError::Tls(cause.to_string()))?
+                .dangerous()
+                .with_custom_certificate_verifier(Arc::new(KnownRoot(root)))
+                .with_no_client_auth();
         config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
         Ok(Self {
             connector: TlsConnector::from(Arc::new(config)),

@@ -9,7 +9,7 @@ use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, Error, SignatureScheme};
 use webpki::{EndEntityCert, KeyUsage};
 
-use super::provider::provider;
+use super::open::PROFILE;
 
 /// As `inner`, and certificates for servers below the same roots too.
 #[derive(Debug)]
@@ -26,7 +26,7 @@ impl EitherUsage {
         others: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<(), webpki::Error> {
-        let algorithms = provider().signature_verification_algorithms.all;
+        let algorithms = PROFILE.signatures().all;
         let usage = KeyUsage::server_auth();
         EndEntityCert::try_from(leaf)?
             .verify_for_usage(algorithms, &self.roots, others, now, usage, None, None)

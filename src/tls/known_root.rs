@@ -9,7 +9,7 @@ use rustls::crypto::{verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{CertificateError, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 
-use super::provider::provider;
+use super::client::ENROLMENT;
 use crate::identity::Fingerprint;
 
 /// Accepts a chain up to the CA certificate of this fingerprint, and no other.
@@ -29,9 +29,10 @@ impl ServerCertVerifier for KnownRoot {
         let root = root.ok_or(Error::InvalidCertificate(CertificateError::UnknownIssuer))?;
         let mut roots = RootCertStore::empty();
         roots.add(root.clone().into_owned())?;
-        let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider())
-            .build()
-            .map_err(|cause| Error::General(cause.to_string()))?;
+        let verifier =
+            WebPkiServerVerifier::builder_with_provider(Arc::new(roots), ENROLMENT.provider())
+                .build()
+                .map_err(|cause| Error::General(cause.to_string()))?;
         verifier.verify_server_cert(leaf, others, name, ocsp, now)
     }
 
@@ -41,7 +42,7 @@ impl ServerCertVerifier for KnownRoot {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        let algorithms = provider().signature_verification_algorithms;
+        let algorithms = ENROLMENT.signatures();
         verify_tls12_signature(message, certificate, signed, &algorithms)
     }
 
@@ -51,13 +52,11 @@ impl ServerCertVerifier for KnownRoot {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        let algorithms = provider().signature_verification_algorithms;
+        let algorithms = ENROLMENT.signatures();
         verify_tls13_signature(message, certificate, signed, &algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        provider()
-            .signature_verification_algorithms
-            .supported_schemes()
+        ENROLMENT.signatures().supported_schemes()
     }
 }

@@ -15,6 +15,7 @@ mod profile;
 mod provider;
 mod refusal;
 mod server;
+mod signatures;
 mod token;
 mod trust;
 mod verifier;

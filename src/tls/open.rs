@@ -16,9 +16,13 @@ use tokio_rustls::server::TlsStream;
 
 use super::either_usage::EitherUsage;
 use super::identity::Identity;
-use super::provider::{ClockTime, provider, versions};
+use super::profile::Profile;
+use super::provider::ClockTime;
 use super::refusal::{Class, Refusal};
 use super::server::{ServerTlsError, linger, of_handshake};
+
+/// Old programs enrol too, so TLS 1.2 is spoken here (RFC 7030 asks for 1.1 or later).
+pub(super) const PROFILE: Profile = Profile::Compatible;
 
 /// Handshakes with optional client certificates. The identity can be swapped under it.
 pub struct OpenTls {
@@ -65,22 +69,23 @@ impl OpenTls {
                 .map_err(|cause| refused(&cause))?;
         }
         let roots = store.roots.clone();
-        let inner = WebPkiClientVerifier::builder_with_provider(Arc::new(store), provider())
-            .allow_unauthenticated()
-            .build()
-            .map_err(|cause| refused(&cause))?;
+        let inner =
+            WebPkiClientVerifier::builder_with_provider(Arc::new(store), PROFILE.provider())
+                .allow_unauthenticated()
+                .build()
+                .map_err(|cause| refused(&cause))?;
         let verifier = Arc::new(EitherUsage { inner, roots });
         let above: Vec<_> = above.iter().map(|der| der.to_vec()).collect();
         let certificate = Arc::new(Shown {
             current: ArcSwap::new(with_all(identity, &above)),
             above,
         });
-        // Old programs enrol too, so TLS 1.2 is spoken here (RFC 7030 asks for 1.1 or later).
-        let mut config = ServerConfig::builder_with_details(provider(), Arc::new(ClockTime))
-            .with_protocol_versions(versions(true))
-            .map_err(|cause| refused(&cause))?
-            .with_client_cert_verifier(verifier)
-            .with_cert_resolver(certificate.clone());
+        let mut config =
+            ServerConfig::builder_with_details(PROFILE.provider(), Arc::new(ClockTime))
+                .with_protocol_versions(PROFILE.versions())
+                .map_err(|cause| refused(&cause))?
+                .with_client_cert_verifier(verifier)
+                .with_cert_resolver(certificate.clone());
         config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
         // A resumed session would carry a certificate that was verified long ago.
         config.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});

@@ -3,14 +3,16 @@
 
 use std::sync::Arc;
 
-use rustls::pki_types::{CertificateDer, SignatureVerificationAlgorithm};
+use rustls::pki_types::CertificateDer;
 use webpki::{
     EndEntityCert, Error, ExpirationPolicy, KeyUsage, RevocationCheckDepth, RevocationOptions,
-    RevocationOptionsBuilder, UnknownStatusPolicy, VerifiedPath,
+    RevocationOptionsBuilder, UnknownStatusPolicy, UnsupportedSignatureAlgorithmContext,
+    UnsupportedSignatureAlgorithmForPublicKeyContext, VerifiedPath,
 };
 
 use super::anchor::{Anchor, CrlMode, NameFrom};
 use super::cache::Verified;
+use super::profile::Profile;
 use super::provider::pki_time;
 use super::refusal::{Class, Refusal};
 use crate::cert::{ParseError, Parsed};
@@ -30,7 +32,8 @@ pub(super) struct Presented<'a> {
 
 /// How paths are built, the same for all.
 pub(super) struct Rules<'a> {
-    pub(super) algorithms: &'a [&'a dyn SignatureVerificationAlgorithm],
+    /// What signatures are believed.
+    pub(super) profile: Profile,
     pub(super) permission_oid: &'a str,
 }
 
@@ -137,7 +140,7 @@ fn build<'p>(
     let lists = anchor.crls.lists();
     let check_root = |path: &VerifiedPath<'_>| check_root(anchor, path, presented.now);
     leaf.verify_for_usage(
-        rules.algorithms,
+        rules.profile.signatures().all,
         &anchor.trusted,
         between,
         pki_time(presented.now),
@@ -331,7 +334,7 @@ fn unreadable(cause: &ParseError) -> Refusal {
 }
 
 /// What is wrong with the public key, whoever signed the certificate. (Of other keys than RSA the
-/// provider knows only strong ones.)
+/// profiles know only strong ones.)
 pub(super) fn weakness(certificate: &Parsed) -> Option<String> {
     let bits = certificate.rsa_bits.filter(|bits| *bits < LEAST_RSA_BITS)?;
     let name = certificate.display_name();
@@ -368,13 +371,31 @@ fn refuse(cause: &Error, presented: &Presented<'_>, rules: &Rules<'_>) -> Refusa
             Class::UnknownCa,
             format!("no anchor leads to the issuer `{issuer}`"),
         ),
-        Error::UnsupportedSignatureAlgorithmContext(_)
-        | Error::UnsupportedSignatureAlgorithmForPublicKeyContext(_) => (
+        Error::UnsupportedSignatureAlgorithmContext(UnsupportedSignatureAlgorithmContext {
+            signature_algorithm_id: id,
+            ..
+        })
+        | Error::UnsupportedSignatureAlgorithmForPublicKeyContext(
+            UnsupportedSignatureAlgorithmForPublicKeyContext {
+                signature_algorithm_id: id,
+                ..
+            },
+        ) => (
             Class::BadCertificate,
-            String::from(
-                "a certificate of the path is signed by an algorithm that is too weak or not known \
-                 (SHA-1 is one)",
-            ),
+            format!("a certificate of the path {}", rules.profile.disbelief(id)),
+        ),
+        Error::UnsupportedCrlSignatureAlgorithmContext(UnsupportedSignatureAlgorithmContext {
+            signature_algorithm_id: id,
+            ..
+        })
+        | Error::UnsupportedCrlSignatureAlgorithmForPublicKeyContext(
+            UnsupportedSignatureAlgorithmForPublicKeyContext {
+                signature_algorithm_id: id,
+                ..
+            },
+        ) => (
+            Class::AccessDenied,
+            format!("the CRL {}", rules.profile.disbelief(id)),
         ),
         Error::InvalidSignatureForPublicKey if weakness_of(presented, rules).is_some() => (
             Class::BadCertificate,

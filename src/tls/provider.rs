@@ -20,7 +20,7 @@ static PROVIDER: LazyLock<Arc<CryptoProvider>> = LazyLock::new(|| {
     Arc::new(provider)
 });
 
-/// The one provider of this build. Its signature algorithms refuse SHA-1 and RSA below 2048 bits.
+/// The one provider of this build, whole; [`super::Profile`] says what of it is used.
 pub(super) fn provider() -> Arc<CryptoProvider> {
     PROVIDER.clone()
 }
@@ -31,14 +31,6 @@ pub(super) fn ticketer() -> Result<Arc<dyn ProducesTickets>, rustls::Error> {
     return rustls::crypto::aws_lc_rs::Ticketer::new();
     #[cfg(not(feature = "post-quantum"))]
     return rustls::crypto::ring::Ticketer::new();
-}
-
-/// The protocol versions that are offered.
-pub(super) fn versions(allow_tls12: bool) -> &'static [&'static rustls::SupportedProtocolVersion] {
-    static MODERN: [&rustls::SupportedProtocolVersion; 1] = [&rustls::version::TLS13];
-    static COMPATIBLE: [&rustls::SupportedProtocolVersion; 2] =
-        [&rustls::version::TLS13, &rustls::version::TLS12];
-    if allow_tls12 { &COMPATIBLE } else { &MODERN }
 }
 
 /// Gives rustls the time of [`clock`].

@@ -12,7 +12,7 @@ use super::admission::{self, Sources};
 use super::anchor::{Anchor, AnchorOptions, CrlMode};
 use super::cache::{self, ChainCache, Key, Verified};
 use super::path::{self, Presented, Rules};
-use super::provider::provider;
+use super::profile::Profile;
 use super::refusal::{Class, Refusal};
 use crate::clock::{self, UnixTime};
 use crate::peer::{Chain, Link, Peer};
@@ -41,6 +41,7 @@ pub enum TrustError {
 pub struct Trust {
     state: ArcSwap<State>,
     view: Arc<View>,
+    profile: Profile,
     /// In milliseconds; `u64::MAX`: no limit.
     max_staleness: AtomicU64,
 }
@@ -52,7 +53,8 @@ struct State {
 }
 
 impl Trust {
-    /// Loads every anchor. `permission_oid`: dotted decimal.
+    /// Loads every anchor. `permission_oid`: dotted decimal. `profile`: what signatures are believed
+    /// in chains and CRLs.
     ///
     /// # Errors
     /// As [`TrustError`] says, all anchors looked at.
@@ -60,11 +62,13 @@ impl Trust {
         anchors: &[AnchorOptions],
         permission_oid: &str,
         view: Arc<View>,
+        profile: Profile,
     ) -> Result<Self, Vec<TrustError>> {
         let state = State::load(anchors, permission_oid, &[])?;
         Ok(Self {
             state: ArcSwap::from_pointee(state),
             view,
+            profile,
             max_staleness: AtomicU64::new(u64::MAX),
         })
     }
@@ -158,7 +162,7 @@ impl Trust {
         let Some((leaf, others)) = all.split_first() else {
             return Err(Refusal::new(Class::NoCertificate, "no certificate"));
         };
-        let (_, verified) = self.state.load().verify(leaf, others, now)?;
+        let (_, verified) = self.state.load().verify(leaf, others, self.profile, now)?;
         Ok(Arc::clone(&verified.chain))
     }
 
@@ -170,7 +174,7 @@ impl Trust {
         others: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<(Key, Arc<Verified>), Refusal> {
-        let (key, verified) = self.state.load().verify(leaf, others, now)?;
+        let (key, verified) = self.state.load().verify(leaf, others, self.profile, now)?;
         self.standing_on(&verified.links, &verified.chain, now)?;
         Ok((key, verified))
     }
@@ -253,6 +257,7 @@ impl State {
         &self,
         leaf: &CertificateDer<'_>,
         others: &[CertificateDer<'_>],
+        profile: Profile,
         now: UnixTime,
     ) -> Result<(Key, Arc<Verified>), Refusal> {
         let key = cache::key(leaf, others);
@@ -263,9 +268,8 @@ impl State {
         {
             return Ok((key, verified));
         }
-        let provider = provider();
         let rules = Rules {
-            algorithms: provider.signature_verification_algorithms.all,
+            profile,
             permission_oid: &self.permission_oid,
         };
         let found = path::find(&self.anchors, &Presented { leaf, others, now }, &rules)?;

@@ -141,33 +141,131 @@ async fn short_rsa_keys_and_sha_1_are_refused_in_every_profile() {
         authority.knock(&open, "sha-1", version).await;
         let refusal = open.refused().await;
         assert_eq!(refusal.class, Class::BadCertificate, "{refusal}");
-        assert!(refusal.reason.contains("SHA-1"), "{refusal}");
+        assert!(refusal.reason.contains("ecdsa-with-SHA1"), "{refusal}");
+        assert!(refusal.reason.contains("no profile"), "{refusal}");
+    }
+}
+
+const PSS: &str = "-sha256 -sigopt rsa_padding_mode:pss -sigopt rsa_pss_saltlen:digest";
+
+#[tokio::test]
+async fn what_a_short_key_signed_is_refused() {
+    for (profile, digest) in [(Profile::Modern, PSS), (Profile::Compatible, "-sha256")] {
+        let mut house = House::new();
+        house.tls.profile = profile;
+        let authority = Authority::new(&mut house, EC);
+        for (middle, key) in [("long", "-newkey rsa:2048"), ("short", "-newkey rsa:1024")] {
+            authority.middle(middle, key);
+            authority.client_of(&house, &format!("of-{middle}"), EC, digest, middle);
+        }
+        let mut open = house.open().await;
+        authority
+            .knock(&open, "of-long", "-cert_chain long.pem")
+            .await;
+        open.admitted().await;
+        open.ended().await;
+        authority
+            .knock(&open, "of-short", "-cert_chain short.pem")
+            .await;
+        let refusal = open.refused().await;
+        assert_eq!(refusal.class, Class::BadCertificate, "{refusal}");
+        assert!(
+            refusal.reason.contains("`short` has 1024 bits"),
+            "{refusal}"
+        );
+    }
+}
+
+/// Who signs and how, whether `modern` and `compatible` believe it, and what the refusal names.
+const SIGNED: [(&str, &str, &str, [bool; 2], &str); 7] = [
+    ("pss", "-newkey rsa:2048", PSS, [true, true], ""),
+    (
+        "pkcs-1",
+        "-newkey rsa:2048",
+        "-sha256",
+        [false, true],
+        "sha256WithRSAEncryption, which the profile `modern` does not accept (`compatible` does)",
+    ),
+    ("p256-256", EC, "-sha256", [true, true], ""),
+    ("p384-384", P384, "-sha384", [true, true], ""),
+    (
+        "p384-256",
+        P384,
+        "-sha256",
+        [false, true],
+        "ecdsa-with-SHA256 with a kind of key that the profile `modern` does not accept there",
+    ),
+    ("ed25519", "-newkey ed25519", "", [true, true], ""),
+    (
+        "p521-512",
+        P521,
+        "-sha512",
+        [false, P521_KNOWN],
+        "ecdsa-with-SHA512, which",
+    ),
+];
+
+const P384: &str = "-newkey ec -pkeyopt ec_paramgen_curve:P-384";
+const P521: &str = "-newkey ec -pkeyopt ec_paramgen_curve:P-521";
+/// `ring` has no P-521.
+const P521_KNOWN: bool = cfg!(feature = "post-quantum");
+
+#[tokio::test]
+async fn each_profile_believes_the_signatures_of_its_own_list() {
+    for (at, profile) in [Profile::Modern, Profile::Compatible].iter().enumerate() {
+        let mut house = House::new();
+        house.tls.profile = *profile;
+        let authority = Authority::new(&mut house, EC);
+        for (name, key, digest, ..) in SIGNED {
+            authority.middle(name, key);
+            authority.client_of(&house, &format!("of-{name}"), EC, digest, name);
+        }
+        let mut open = house.open().await;
+        for (name, _, _, believed, named) in SIGNED {
+            let more = format!("-cert_chain {name}.pem");
+            authority.knock(&open, &format!("of-{name}"), &more).await;
+            if believed[at] {
+                let name = format!("spiffe://example.org/of-{name}");
+                assert_eq!(open.admitted().await.name().as_str(), name);
+                open.ended().await;
+                continue;
+            }
+            let refusal = open.refused().await;
+            assert_eq!(refusal.class, Class::BadCertificate, "{name}: {refusal}");
+            assert!(refusal.reason.contains(named), "{name}: {refusal}");
+        }
     }
 }
 
 #[tokio::test]
-async fn what_a_short_key_signed_is_refused() {
-    let mut house = House::new();
-    let authority = Authority::new(&mut house, EC);
-    for (middle, key) in [("long", "-newkey rsa:2048"), ("short", "-newkey rsa:1024")] {
-        authority.middle(middle, key);
-        authority.client_of(&house, &format!("of-{middle}"), EC, "-sha256", middle);
+async fn each_profile_takes_the_keys_of_its_own_list_in_the_handshake() {
+    for (profile, version, p521) in [
+        (Profile::Modern, "-tls1_3", false),
+        (Profile::Compatible, "-tls1_3", P521_KNOWN),
+        (Profile::Compatible, "-tls1_2", P521_KNOWN),
+    ] {
+        let mut house = House::new();
+        house.tls.profile = profile;
+        let authority = Authority::new(&mut house, EC);
+        for (name, key) in [
+            ("p256", EC),
+            ("p384", P384),
+            ("edwards", "-newkey ed25519"),
+            ("rsa", "-newkey rsa:2048"),
+            ("p521", P521),
+        ] {
+            authority.client(&house, name, key, "-sha256");
+            let mut open = house.open().await;
+            authority.knock(&open, name, version).await;
+            if name == "p521" && !p521 {
+                let refusal = open.refused().await;
+                assert_eq!(refusal.class, Class::NoCertificate, "{profile}: {refusal}");
+            } else {
+                let name = format!("spiffe://example.org/{name}");
+                assert_eq!(open.admitted().await.name().as_str(), name, "{profile}");
+            }
+        }
     }
-    let mut open = house.open().await;
-    authority
-        .knock(&open, "of-long", "-cert_chain long.pem")
-        .await;
-    open.admitted().await;
-    open.ended().await;
-    authority
-        .knock(&open, "of-short", "-cert_chain short.pem")
-        .await;
-    let refusal = open.refused().await;
-    assert_eq!(refusal.class, Class::BadCertificate, "{refusal}");
-    assert!(
-        refusal.reason.contains("`short` has 1024 bits"),
-        "{refusal}"
-    );
 }
 
 #[test]
@@ -176,7 +274,7 @@ fn a_short_key_is_no_trust_anchor() {
         let mut house = House::new();
         Authority::new(&mut house, &format!("-newkey rsa:{bits}"));
         let oid = countersign::cert::DEFAULT_PERMISSION_OID;
-        let loaded = Trust::load(&house.anchors, oid, house.view.clone());
+        let loaded = Trust::load(&house.anchors, oid, house.view.clone(), Profile::Compatible);
         assert_eq!(loaded.is_ok(), trusted);
         if let Err(errors) = loaded {
             assert!(errors[0].to_string().contains("1024 bits"), "{}", errors[0]);
@@ -201,29 +299,43 @@ async fn a_server_does_not_start_with_a_short_key() {
 
 #[tokio::test]
 async fn what_another_implementation_agrees_on_is_known() {
-    let mut house = House::new();
-    let authority = Authority::new(&mut house, EC);
-    authority.client(&house, "agent", EC, "-sha256");
-    let mut open = house.open().await;
-    for (groups, agreed) in [
-        ("X25519", "x25519"),
-        ("P-256", "secp256r1"),
-        ("P-384", "secp384r1"),
-    ] {
-        authority
-            .knock(&open, "agent", &format!("-groups {groups}"))
-            .await;
-        let peer = open.admitted().await;
-        assert_eq!(
-            (peer.agreed().group, peer.agreed().version),
-            (agreed, "TLSv1.3")
-        );
-        assert!(
-            peer.agreed().suite.starts_with("TLS_"),
-            "{:?}",
-            peer.agreed()
-        );
-        open.ended().await;
+    for (profile, p384) in [(Profile::Modern, false), (Profile::Compatible, true)] {
+        let mut house = House::new();
+        house.tls.profile = profile;
+        let authority = Authority::new(&mut house, EC);
+        authority.client(&house, "agent", EC, "-sha256");
+        let mut open = house.open().await;
+        for (groups, agreed) in [
+            ("X25519", Some("x25519")),
+            ("P-256", Some("secp256r1")),
+            (
+                "P-384:P-256",
+                Some(if p384 { "secp384r1" } else { "secp256r1" }),
+            ),
+            ("P-384", p384.then_some("secp384r1")),
+            ("P-521", None),
+        ] {
+            authority
+                .knock(&open, "agent", &format!("-groups {groups}"))
+                .await;
+            let Some(agreed) = agreed else {
+                let refusal = open.refused().await;
+                assert_eq!(refusal.class, Class::Protocol, "{groups}: {refusal}");
+                continue;
+            };
+            let peer = open.admitted().await;
+            assert_eq!(
+                (peer.agreed().group, peer.agreed().version),
+                (agreed, "TLSv1.3"),
+                "{profile}, {groups}"
+            );
+            assert!(
+                peer.agreed().suite.starts_with("TLS_"),
+                "{:?}",
+                peer.agreed()
+            );
+            open.ended().await;
+        }
     }
 }
 

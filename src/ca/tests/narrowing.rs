@@ -16,7 +16,7 @@ use crate::identity::{Fingerprint, Name, SpiffeId};
 use crate::peer::{Agreed, Peer};
 use crate::policy::{Grounds, Policy};
 use crate::registry::{EnrolmentKind, Outline, View};
-use crate::tls::{AnchorOptions, NameFrom, Trust};
+use crate::tls::{AnchorOptions, NameFrom, Profile, Trust};
 
 const NAME: &str = "spiffe://example.org/agent";
 const KINDS: [(&str, Kind); 4] = [
@@ -157,7 +157,8 @@ fn trust(dir: &Path, root: &Signed, mode: &str, ceiling: Option<&[String]>, view
         crl_file: None,
         ceiling: ceiling.map(<[String]>::to_vec),
     };
-    Trust::load(&[anchor], DEFAULT_PERMISSION_OID, Arc::new(view)).unwrap()
+    let view = Arc::new(view);
+    Trust::load(&[anchor], DEFAULT_PERMISSION_OID, view, Profile::Modern).unwrap()
 }
 
 /// Who is pinned.

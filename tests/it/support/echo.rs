@@ -187,6 +187,7 @@ impl House {
             &self.anchors,
             countersign::cert::DEFAULT_PERMISSION_OID,
             self.view.clone(),
+            self.tls.profile,
         );
         let trust = Arc::new(trust.unwrap());
         let tls = Arc::new(ServerTls::new(&identity, trust.clone(), &self.tls).unwrap());
