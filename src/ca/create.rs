@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::cert::{FileError, KeyError, ParseError, Parsed, pem, write_atomic};
+use crate::cert::{FileError, KeyError, KeyKind, ParseError, Parsed, pem, write_atomic};
 use crate::clock::UnixTime;
 use crate::grant::WrittenGrants;
 use crate::identity::{Name, NameError, SpiffeError, SpiffeId};
@@ -21,7 +21,7 @@ use super::keeping::Keeping;
 use super::lock::{FolderLock, LockError};
 use super::serial::token;
 use super::sign::BACKDATE;
-use super::signer::{KeyKind, Signer, SignerError};
+use super::signer::{Signer, SignerError};
 
 const DAY: Duration = Duration::from_secs(86_400);
 /// Ten years.

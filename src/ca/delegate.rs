@@ -6,12 +6,11 @@ use std::time::Duration;
 
 use rcgen::SubjectPublicKeyInfo;
 
-use crate::cert::{FileError, KeyError, Parsed, PrivateKey, encrypt_pkcs8, write_atomic};
+use crate::cert::{FileError, Parsed, write_atomic};
 use crate::clock::UnixTime;
 use crate::grant::WrittenGrants;
 use crate::identity::SpiffeId;
 use crate::registry::{EnrolmentKind, Store, StoreError};
-use crate::secret::Secret;
 
 use super::authority::Authority;
 use super::certificate::{BuildError, Contents, Role, signed_by, uri};
@@ -116,9 +115,6 @@ pub enum DelegateError {
         /// What the operating system said.
         cause: std::io::Error,
     },
-    /// Encrypting the key.
-    #[error(transparent)]
-    Key(#[from] KeyError),
     /// The registry.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -150,7 +146,7 @@ pub fn prepare_delegate(dir: &Path) -> Result<CaFiles, DelegateError> {
 }
 
 /// Writes a folder that `ca issue --ca DIR --offline` signs from: the delegate's chain, the root,
-/// and the key under a passphrase where it was made here.
+/// and what the key's file holds, unless the key is elsewhere: the key under a passphrase, or its URI.
 ///
 /// # Errors
 /// A file could not be written; the delegate is revoked then.
@@ -158,15 +154,12 @@ pub async fn write_delegate(
     store: &dyn Store,
     files: &CaFiles,
     issued: &Issued,
-    key: Option<(&PrivateKey, &Secret)>,
+    key_file: Option<&str>,
     now: UnixTime,
 ) -> Result<(), DelegateError> {
-    let sealed = key
-        .map(|(key, passphrase)| encrypt_pkcs8(key, passphrase))
-        .transpose()?;
     let write = || {
-        if let Some(sealed) = &sealed {
-            write_atomic(&files.issuing_key(), sealed.as_bytes(), 0o600)?;
+        if let Some(held) = key_file {
+            write_atomic(&files.issuing_key(), held.as_bytes(), 0o600)?;
         }
         write_atomic(
             &files.root_certificate(),

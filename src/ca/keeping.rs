@@ -1,11 +1,11 @@
 //! Where the key of a new CA is kept: under a passphrase in a file, or in a token, and then the file
 //! holds its URI. Never as it is.
 
-use crate::cert::{Curve, KeyError, KeyUri, TokenKey, encrypt_pkcs8};
+use crate::cert::{KeyError, KeyKind, KeyUri, TokenKey, encrypt_pkcs8};
 use crate::secret::Secret;
 
 use super::create::CreateError;
-use super::signer::{KeyKind, Signer, SignerError};
+use super::signer::Signer;
 
 /// Where a key is kept.
 #[derive(Clone, Copy, Debug)]
@@ -30,12 +30,7 @@ impl Keeping<'_> {
                 Ok((signer, encrypt_pkcs8(&key, passphrase)?))
             }
             Self::Token { uri, pin } => {
-                let curve = match kind {
-                    KeyKind::P256 => Curve::P256,
-                    KeyKind::P384 => Curve::P384,
-                    KeyKind::Ed25519 => return Err(SignerError::NotInToken(kind).into()),
-                };
-                let key = TokenKey::open_or_make(uri, pin, curve).map_err(KeyError::from)?;
+                let key = TokenKey::open_or_make(uri, pin, kind).map_err(KeyError::from)?;
                 Ok((Signer::from_token(key)?, format!("{uri}\n")))
             }
         }

@@ -58,5 +58,5 @@ pub use renew::{RenewError, Renewal, end_old, find_newest, issue_renewal};
 pub use revoke::{RevokeError, Revoked, revoke, revoke_all};
 pub use rotate::{Rotated, rotate_issuing, rotate_root};
 pub use sign::{Request, Rules, SignError, Signed};
-pub use signer::{KeyKind, Signer, SignerError};
+pub use signer::{Signer, SignerError};
 pub use subject_key::SubjectKeyError;

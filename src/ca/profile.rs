@@ -6,9 +6,8 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use crate::cert::{KeyKind, KeyKindError};
 use crate::grant::WrittenGrants;
-
-use super::signer::KeyKind;
 
 /// The profiles that the program knows without any file.
 const EMBEDDED: [(&str, &str); 4] = [
@@ -200,7 +199,7 @@ fn parse(place: &str, name: &str, text: &str) -> Result<Profile, ProfileError> {
         longest,
         key: key
             .parse()
-            .map_err(|error: super::signer::SignerError| wrong(error.to_string()))?,
+            .map_err(|error: KeyKindError| wrong(error.to_string()))?,
         grants: WrittenGrants::parse(&written.grants).map_err(|error| wrong(error.to_string()))?,
     })
 }

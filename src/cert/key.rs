@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 
 use super::files::{FileError, read_private};
 use super::pkcs11::{TokenError, UriError, uri_of};
-use crate::secret::Secret;
+use crate::secret::{Secret, on_wiped_stack};
 
 /// scrypt's cost: N = 2^14, r = 8, p = 5; about 0.2 s and 16 MiB for one try. OpenSSL 3 opens
 /// nothing that takes 32 MiB or more, so the cost above its default is in p and not in N.
@@ -153,8 +153,8 @@ pub fn encrypt_pkcs8(key: &PrivateKey, passphrase: &Secret) -> Result<String, Ke
     let cost = scrypt::Params::new(SCRYPT.0, SCRYPT.1, SCRYPT.2).map_err(|e| error(&e))?;
     let scheme =
         pbes2::Parameters::generate_scrypt_aes256cbc(cost, &salt, iv).map_err(|e| error(&e))?;
-    let sealed = scheme
-        .encrypt(passphrase.expose(), key.0.expose())
+    // The key that is derived from the passphrase, and what the cipher makes of it, stay behind.
+    let sealed = on_wiped_stack(|| scheme.encrypt(passphrase.expose(), key.0.expose()))
         .map_err(|e| error(&e))?;
     let info = pkcs8::EncryptedPrivateKeyInfoOwned {
         encryption_algorithm: scheme.into(),
@@ -172,7 +172,7 @@ pub fn decrypt_pkcs8(pem: &str, passphrase: &Secret, path: &str) -> Result<Priva
     let der = section(pem, ENCRYPTED).ok_or_else(not_a_key)?;
     let sealed = EncryptedPrivateKeyInfoRef::from_der(&der).map_err(|_| not_a_key())?;
     let wrong = || KeyError::WrongPassphrase { path: path.into() };
-    let opened = sealed.decrypt(passphrase.expose()).map_err(|_| wrong())?;
+    let opened = on_wiped_stack(|| sealed.decrypt(passphrase.expose())).map_err(|_| wrong())?;
     // One wrong passphrase in 256 leaves a padding that looks right; the structure tells.
     PrivateKeyInfoRef::from_der(opened.as_bytes()).map_err(|_| wrong())?;
     Ok(PrivateKey(Secret::new(opened.as_bytes().to_vec())))

@@ -1,7 +1,7 @@
 //! `countersign join`.
 
 use std::io::Read;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde_json::json;
@@ -10,13 +10,15 @@ use zeroize::Zeroizing;
 use super::exit::{Exit, Failure};
 use super::render::{Out, plain};
 use super::run::on_this_thread;
+use crate::cert::{KeyKind, KeyUri, TokenKey, read_passphrase};
 use crate::clock::unix_now;
 use crate::enrol::{EnrolError, Joined, join};
 use crate::est::{Invitation, InvitationError};
+use crate::secret::Secret;
 
 const ABOUT: &str = "\
 The token says where the CA is, which CA it must be (by the fingerprint of its root), and who is \
-enrolled. The key is made here and is sent nowhere. The token is good for one certificate.
+enrolled. The key is made here, or in the token that --key names, and is sent nowhere. The token is good for one certificate.
 
 Give `-` for the token to read it from stdin: other users of this machine can see command lines.";
 
@@ -36,6 +38,13 @@ pub struct JoinArgs {
     /// Dial the CA's server here, and not where the token says
     #[arg(long, value_name = "HOST:PORT")]
     server: Option<String>,
+    /// A key in a PKCS#11 token (RFC 7512), such as `pkcs11:token=me;object=agent`, made there if it
+    /// is not there yet [default: a key is made and written to NAME.key]
+    #[arg(long, value_name = "URI")]
+    key: Option<String>,
+    /// File with the token's PIN, where the URI does not say where it is [default: the terminal]
+    #[arg(long, value_name = "FILE", requires = "key")]
+    key_passphrase_file: Option<PathBuf>,
     /// Write over files of this name
     #[arg(long)]
     replace: bool,
@@ -59,6 +68,7 @@ impl JoinArgs {
                 InvitationError::Random => failure,
             }
         })?;
+        let token = self.in_token()?;
         if let Some(server) = self.server {
             invitation.address = server;
         }
@@ -68,14 +78,32 @@ impl JoinArgs {
                 .map(|home| home.join(".config/countersign"))
                 .ok_or_else(|| Failure::usage("there is no home folder").with_hint("give --out"))?,
         };
-        let joined =
-            on_this_thread(async { Ok(join(&invitation, &dir, self.replace, unix_now()).await?) })?;
+        let joined = on_this_thread(async {
+            let (token, now) = (token.as_ref(), unix_now());
+            Ok(join(&invitation, &dir, token, self.replace, now).await?)
+        })?;
         if self.json {
             out.json(&report(&joined))?;
         } else {
             out.line(&human(&joined))?;
         }
         Ok(Exit::Success)
+    }
+
+    /// The key in a token, where one was named.
+    fn in_token(&self) -> Result<Option<TokenKey>, Failure> {
+        let Some(text) = &self.key else {
+            return Ok(None);
+        };
+        let uri = KeyUri::parse(text).map_err(Failure::usage)?;
+        let pin = if uri.has_pin() {
+            None
+        } else {
+            let file = self.key_passphrase_file.as_deref();
+            Some(pin(&uri, file)?)
+        };
+        let key = TokenKey::open_or_make(&uri, pin.as_ref(), KeyKind::default());
+        key.map(Some).map_err(Failure::setup)
     }
 
     fn token(&self) -> Result<Zeroizing<String>, Failure> {
@@ -91,6 +119,22 @@ impl JoinArgs {
             })?;
         Ok(text)
     }
+}
+
+fn pin(uri: &KeyUri, file: Option<&Path>) -> Result<Secret, Failure> {
+    if let Some(file) = file {
+        return read_passphrase(file).map_err(Failure::setup);
+    }
+    rpassword::prompt_password(format!("PIN of the token {}: ", uri.token_name()))
+        .map(Secret::from)
+        .map_err(|cause| {
+            Failure::setup(format!(
+                "the token takes a PIN and none could be asked for: {cause}"
+            ))
+            .with_hint(
+                "name a file with it by `--key-passphrase-file`, or in the URI by `pin-source`",
+            )
+        })
 }
 
 fn report(joined: &Joined) -> serde_json::Value {

@@ -9,7 +9,7 @@ use super::files::{CertFiles, Note};
 use super::install::Pair;
 use super::key::Asking;
 use super::verify::{Expected, check};
-use crate::cert::{load_chain, pem, write_atomic};
+use crate::cert::{TokenKey, load_chain, pem, write_atomic};
 use crate::clock::UnixTime;
 use crate::est::Invitation;
 use crate::identity::{Fingerprint, SpiffeId};
@@ -29,13 +29,15 @@ pub struct Joined {
 }
 
 /// Makes a key, enrols it, and writes `NAME.crt`, `NAME.key`, `ca.pem` and the note of where to
-/// renew into `dir`. `replace`: over files of that name.
+/// renew into `dir`. `token`: the key stays in it, none is made here, and `NAME.key` holds its URI.
+/// `replace`: over files of that name.
 ///
 /// # Errors
 /// As [`EnrolError`] says. Whatever can be found out before the token is used up is.
 pub async fn join(
     invitation: &Invitation,
     dir: &Path,
+    token: Option<&TokenKey>,
     replace: bool,
     now: UnixTime,
 ) -> Result<Joined, EnrolError> {
@@ -46,7 +48,10 @@ pub async fn join(
     let files = files(dir, id.last_segment());
     let address = &invitation.address;
     prepare(dir, &files, replace)?;
-    let asking = Asking::fresh(id.as_str(), None)?;
+    let asking = match token {
+        Some(key) => Asking::of_token(id.as_str(), key)?,
+        None => Asking::fresh(id.as_str(), None)?,
+    };
     let tls =
         ClientTls::below(invitation.root, ALPN).map_err(|e| EnrolError::Tls(e.to_string()))?;
     let mut exchange = Exchange::open(&tls, address).await?;
@@ -83,6 +88,9 @@ pub async fn join(
     files.write_note(&Note {
         address: address.clone(),
     })?;
+    if let Some(key) = token {
+        write_atomic(&files.key, format!("{}\n", key.uri()).as_bytes(), 0o600)?;
+    }
     pair.install(&files)?;
     Ok(Joined {
         files,

@@ -1,16 +1,12 @@
 //! A key and the request for it (PKCS#10). The key is made here and goes into a file and nowhere
 //! else, or it stays in its token.
 
-use rcgen::{
-    CertificateParams, DistinguishedName, DnType, KeyPair, PKCS_ECDSA_P256_SHA256,
-    PKCS_ECDSA_P384_SHA384, SanType, SigningKey,
-};
+use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair, SanType, SigningKey};
 use rustls::pki_types::PrivatePkcs8KeyDer;
+use zeroize::Zeroizing;
 
 use super::error::EnrolError;
-use crate::cert::{PrivateKey, TokenKey};
-use crate::secret::Secret;
-use zeroize::Zeroizing;
+use crate::cert::{KeyKind, MemoryKey, PrivateKey, TokenKey};
 
 /// A key with its request.
 pub(super) struct Asking {
@@ -25,19 +21,24 @@ pub(super) struct Asking {
 impl Asking {
     /// With a fresh key; of the kind of `like`, where it is ECDSA, else on P-256.
     pub fn fresh(name: &str, like: Option<&PrivateKey>) -> Result<Self, EnrolError> {
-        let old = like.and_then(|key| open(key).ok());
-        let algorithm = match old {
-            Some(old) if old.is_compatible(&PKCS_ECDSA_P384_SHA384) => &PKCS_ECDSA_P384_SHA384,
-            _ => &PKCS_ECDSA_P256_SHA256,
+        let old = like.and_then(|key| MemoryKey::open(key.clone()).ok());
+        let kind = match old.map(|old| old.kind()) {
+            Some(KeyKind::P384) => KeyKind::P384,
+            _ => KeyKind::P256,
         };
-        let pair = Zeroizing::new(KeyPair::generate_for(algorithm).map_err(|e| wrong(&e))?);
-        let key = PrivateKey(Secret::new(pair.serialize_der()));
-        Self::of(name, &*pair, Some(key))
+        let made = MemoryKey::generate(kind).map_err(|error| wrong(&error))?;
+        let key = made.private().clone();
+        Self::of(name, &made, Some(key))
     }
 
     /// With the key that is there.
     pub fn same(name: &str, key: &PrivateKey) -> Result<Self, EnrolError> {
-        let pair = open(key)?;
+        if let Ok(held) = MemoryKey::open(key.clone()) {
+            return Self::of(name, &held, Some(key.clone()));
+        }
+        // RSA: the encoder wipes its PKCS#8, and `ring` none of its numbers.
+        let der = PrivatePkcs8KeyDer::from(key.0.expose());
+        let pair = Zeroizing::new(KeyPair::try_from(&der).map_err(|error| wrong(&error))?);
         Self::of(name, &*pair, Some(key.clone()))
     }
 
@@ -62,12 +63,6 @@ impl Asking {
     }
 }
 
-fn open(key: &PrivateKey) -> Result<Zeroizing<KeyPair>, EnrolError> {
-    let der = PrivatePkcs8KeyDer::from(key.0.expose());
-    let pair = KeyPair::try_from(&der).map_err(|error| wrong(&error))?;
-    Ok(Zeroizing::new(pair))
-}
-
-fn wrong(error: &rcgen::Error) -> EnrolError {
+fn wrong(error: &dyn std::fmt::Display) -> EnrolError {
     EnrolError::Request(error.to_string())
 }

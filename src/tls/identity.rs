@@ -7,9 +7,8 @@ use std::sync::Arc;
 
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::sign::{CertifiedKey, SigningKey};
-use zeroize::Zeroize;
 
-use super::provider::provider;
+use super::provider::signing_key;
 use super::token;
 use crate::cert::{self, DEFAULT_PERMISSION_OID, Parsed, TokenKey};
 use crate::clock::UnixTime;
@@ -174,15 +173,49 @@ impl fmt::Debug for Identity {
 }
 
 fn signer(path: &Path, key: &cert::PrivateKey) -> Result<Arc<dyn SigningKey>, IdentityError> {
-    let mut der = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.0.expose().to_vec()));
-    let signer = provider().key_provider.load_private_key(der.clone_key());
-    der.zeroize();
-    signer.map_err(|cause| file_error(path, &cause))
+    let der = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.0.expose()));
+    signing_key(&der).map_err(|cause| file_error(path, &cause))
 }
 
 fn file_error(path: &Path, cause: &dyn fmt::Display) -> IdentityError {
     IdentityError::File {
         path: path.display().to_string(),
         cause: cause.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cert::{KeyKind, MemoryKey, pem, write_atomic};
+    use crate::secret::residue::Sought;
+
+    /// AWS-LC wipes what it lets go. In a build with `ring` alone the key stays where it was, which
+    /// docs/threat-model.md says.
+    #[cfg(feature = "post-quantum")]
+    #[test]
+    fn nothing_of_a_key_is_left_when_an_identity_goes() {
+        let folder = tempfile::tempdir().unwrap();
+        let (cert, path) = (folder.path().join("a.crt"), folder.path().join("a.key"));
+        let key = MemoryKey::generate(KeyKind::P256).unwrap();
+        let made = rcgen::CertificateParams::new(vec!["a".into()]).unwrap();
+        let made = made.self_signed(&key).unwrap();
+        write_atomic(&cert, made.pem().as_bytes(), 0o644).unwrap();
+        let private = pem::block("PRIVATE KEY", key.private().0.expose());
+        write_atomic(&path, private.as_bytes(), 0o600).unwrap();
+        let sought = Sought::new(&key.private().0.expose()[36..68]);
+        drop((key, private));
+        assert_eq!(sought.copies(), 0, "none is left of making it");
+        let identity = Identity::load(&cert, &path, None).unwrap();
+        let signer = identity.certified().key.clone();
+        let scheme = [rustls::SignatureScheme::ECDSA_NISTP256_SHA256];
+        signer
+            .choose_scheme(&scheme)
+            .unwrap()
+            .sign(b"message")
+            .unwrap();
+        assert!(sought.copies() > 0, "it is in use");
+        drop((identity, signer));
+        assert_eq!(sought.copies(), 0);
     }
 }

@@ -5,12 +5,14 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use rustls::crypto::CryptoProvider;
-use rustls::pki_types::UnixTime;
+use rustls::pki_types::{PrivateKeyDer, UnixTime};
 use rustls::server::ProducesTickets;
+use rustls::sign::SigningKey;
 use rustls::time_provider::TimeProvider;
 use rustls::{NamedGroup, SupportedCipherSuite};
 
 use crate::clock;
+use crate::secret::on_wiped_stack;
 
 static PROVIDER: LazyLock<Arc<CryptoProvider>> = LazyLock::new(|| {
     #[cfg(feature = "post-quantum")]
@@ -23,6 +25,16 @@ static PROVIDER: LazyLock<Arc<CryptoProvider>> = LazyLock::new(|| {
 /// The one provider of this build, whole; [`super::Profile`] says what of it is used.
 pub(super) fn provider() -> Arc<CryptoProvider> {
     PROVIDER.clone()
+}
+
+/// A signing key as the provider has it; the DER is only read. AWS-LC wipes its own form when it
+/// lets it go, `ring` does not.
+pub(super) fn signing_key(der: &PrivateKeyDer<'_>) -> Result<Arc<dyn SigningKey>, rustls::Error> {
+    #[cfg(feature = "post-quantum")]
+    use rustls::crypto::aws_lc_rs::sign;
+    #[cfg(not(feature = "post-quantum"))]
+    use rustls::crypto::ring::sign;
+    on_wiped_stack(|| sign::any_supported_type(der))
 }
 
 /// A sealer of session tickets whose keys live in memory only and roll every six hours.

@@ -7,13 +7,14 @@ use rustls::pki_types::SubjectPublicKeyInfoDer;
 use rustls::sign::{Signer, SigningKey};
 use rustls::{SignatureAlgorithm, SignatureScheme};
 
-use crate::cert::{Curve, Scheme, TokenKey, TokenKeyKind};
+use crate::cert::{KeyKind, Scheme, TokenKey, TokenKeyKind};
 
 /// How each is called in a handshake, the preferred first.
 const P256: &[(SignatureScheme, Scheme)] =
     &[(SignatureScheme::ECDSA_NISTP256_SHA256, Scheme::EcdsaSha256)];
 const P384: &[(SignatureScheme, Scheme)] =
     &[(SignatureScheme::ECDSA_NISTP384_SHA384, Scheme::EcdsaSha384)];
+const ED25519: &[(SignatureScheme, Scheme)] = &[(SignatureScheme::ED25519, Scheme::Ed25519)];
 const RSA: &[(SignatureScheme, Scheme)] = &[
     (SignatureScheme::RSA_PSS_SHA256, Scheme::PssSha256),
     (SignatureScheme::RSA_PSS_SHA384, Scheme::PssSha384),
@@ -38,8 +39,9 @@ struct Held {
 impl SigningKey for Held {
     fn choose_scheme(&self, offered: &[SignatureScheme]) -> Option<Box<dyn Signer>> {
         let known = match self.key.kind() {
-            TokenKeyKind::Ec(Curve::P256) => P256,
-            TokenKeyKind::Ec(Curve::P384) => P384,
+            TokenKeyKind::Curve(KeyKind::P256) => P256,
+            TokenKeyKind::Curve(KeyKind::P384) => P384,
+            TokenKeyKind::Curve(KeyKind::Ed25519) => ED25519,
             TokenKeyKind::Rsa => RSA,
         };
         let (named, scheme) = known.iter().find(|(named, _)| offered.contains(named))?;
@@ -56,7 +58,8 @@ impl SigningKey for Held {
 
     fn algorithm(&self) -> SignatureAlgorithm {
         match self.key.kind() {
-            TokenKeyKind::Ec(_) => SignatureAlgorithm::ECDSA,
+            TokenKeyKind::Curve(KeyKind::P256 | KeyKind::P384) => SignatureAlgorithm::ECDSA,
+            TokenKeyKind::Curve(KeyKind::Ed25519) => SignatureAlgorithm::ED25519,
             TokenKeyKind::Rsa => SignatureAlgorithm::RSA,
         }
     }

@@ -112,6 +112,46 @@ fn a_ca_signs_everything_in_the_token() {
 }
 
 #[test]
+fn a_token_makes_and_signs_with_keys_of_every_kind_of_ours() {
+    let Some(hsm) = Hsm::new() else { return };
+    for kind in ["p256", "p384", "ed25519"] {
+        let dir = format!("ca-{kind}");
+        let (issuing, root) = (
+            hsm.uri(&format!("issuing-{kind}")),
+            hsm.uri(&format!("root-{kind}")),
+        );
+        let registry = format!("{dir}.db");
+        let place = ["--ca", &dir, "--registry", &registry];
+        let init = ["ca", "init", "--key", kind];
+        let keys = ["--issuing-key", &issuing, "--root-key", &root];
+        hsm.run(&[&init[..], &keys, &place].concat()).ok();
+        let issue = ["ca", "issue", "agent", "--grant", "*", "--out", &dir];
+        hsm.run(&[&issue[..], &place].concat()).ok();
+        let file = |name: &str| format!("{dir}/{name}");
+        let (good, said) = hsm.openssl(&[
+            "verify",
+            "-x509_strict",
+            "-CAfile",
+            &file("root.crt"),
+            "-untrusted",
+            &file("issuing.crt"),
+            &file("agent.crt"),
+        ]);
+        assert!(good, "{kind}: {said}");
+        let (_, said) = hsm.openssl(&["x509", "-in", &file("agent.crt"), "-noout", "-text"]);
+        let signed = match kind {
+            "p256" => "ecdsa-with-SHA256",
+            "p384" => "ecdsa-with-SHA384",
+            _ => "ED25519",
+        };
+        assert!(
+            said.contains(&format!("Signature Algorithm: {signed}")),
+            "{said}"
+        );
+    }
+}
+
+#[test]
 fn what_is_wrong_with_a_token_is_told() {
     let Some(hsm) = Hsm::new() else { return };
     with_ca(&hsm);
@@ -200,6 +240,7 @@ fn a_server_signs_its_handshakes_in_the_token() {
                 "rsa_pss_rsae_sha512",
             ],
         ),
+        ("ed25519", "EC:edwards25519", &["ed25519"]),
     ] {
         if !hsm.make_key(object, kind) {
             return;
@@ -246,6 +287,7 @@ fn a_server_signs_its_handshakes_in_the_token() {
         let old = match object {
             "rsa" => "RSA+SHA256:ECDSA+SHA256",
             "p384" => "ECDSA+SHA384:ECDSA+SHA256",
+            "ed25519" => "ed25519:ECDSA+SHA256",
             _ => "ECDSA+SHA256",
         };
         let (good, said) = shake("-tls1_2", old);
@@ -487,5 +529,73 @@ fn ca_serve_enrols_with_its_key_in_the_token_and_renews_a_client_s_key_there() {
         hsm.run(&renew).ok();
     }
     assert_ne!(std::fs::read(hsm.path("out/agent.crt")).unwrap(), before);
+
+    // One that joins with a key in the token, which is made there; and then renews it.
+    let invite = |name: &str| {
+        let invited = hsm.ca(&["invite", name, "--grant", "*", "--json"]).json();
+        invited["token"].as_str().unwrap_or_default().to_owned()
+    };
+    let (token, uri) = (invite("held"), hsm.uri("held"));
+    hsm.run(&["join", &token, "--out", "held", "--key", &uri])
+        .ok();
+    let written = |name: &str| std::fs::read_to_string(hsm.path(name)).unwrap();
+    assert_eq!(written("held/held.key").trim_end(), uri);
+    let (good, said) = hsm.openssl(&[
+        "verify",
+        "-CAfile",
+        "ca/root.crt",
+        "-untrusted",
+        "ca/issuing.crt",
+        "held/held.crt",
+    ]);
+    assert!(good, "{said}");
+    let before = written("held/held.crt");
+    let held = ["--cert", "held/held.crt", "--key", "held/held.key"];
+    hsm.run(&[&["renew"][..], &held, &["--ca", "held/ca.pem"]].concat())
+        .ok();
+    assert_ne!(written("held/held.crt"), before);
+    assert_eq!(written("held/held.key").trim_end(), uri);
+    // Nothing is used up, and nothing written, where the token cannot be had; then the same
+    // invitation is good for the PIN from a file.
+    let (token, (bare, _)) = (invite("second"), uri.split_once("&pin-source").unwrap());
+    let join = ["join", &token, "--out", "second", "--key", bare];
+    hsm.private("wrong", "00000000");
+    let refused = hsm.run(&[&join[..], &["--key-passphrase-file", "wrong"]].concat());
+    assert!(refused.err.contains("refuses the PIN"), "{}", refused.err);
+    assert!(!hsm.path("second").exists());
+    hsm.run(&[&join[..], &["--key-passphrase-file", "pin"]].concat())
+        .ok();
     hsm.holds_no_pin(&[&server.end()]);
+}
+
+#[test]
+fn a_delegate_signs_offline_with_its_key_in_the_token() {
+    let Some(hsm) = Hsm::new() else { return };
+    hsm.ca(&["init"]).ok();
+    let uri = hsm.uri("farm");
+    let delegate = [
+        "delegate", "farm", "--grant", "tools:a*", "--ttl", "1h", "--key", "ed25519",
+    ];
+    let out = ["--out", "farm", "--issuing-key", &uri];
+    hsm.ca(&[&delegate[..], &out].concat()).ok();
+    let held = std::fs::read_to_string(hsm.path("farm/issuing.key")).unwrap();
+    assert_eq!(held.trim_end(), uri);
+    let issue = |grant: &str| {
+        let issue = ["ca", "issue", "worker", "--ca", "farm", "--offline"];
+        hsm.run(&[&issue[..], &["--grant", grant, "--out", "worker"]].concat())
+    };
+    let refused = issue("tools:b");
+    assert!(refused.code > 0, "{}", refused.out);
+    issue("tools:ab").ok();
+    let (good, said) = hsm.openssl(&[
+        "verify",
+        "-x509_strict",
+        "-CAfile",
+        "ca/root.crt",
+        "-untrusted",
+        "farm/issuing.crt",
+        "worker/worker.crt",
+    ]);
+    assert!(good, "{said}");
+    hsm.holds_no_pin(&[]);
 }

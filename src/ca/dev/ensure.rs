@@ -4,7 +4,9 @@ use std::fs;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-use crate::cert::{DEFAULT_PERMISSION_OID, FileError, Parsed, pem, read_passphrase, write_atomic};
+use crate::cert::{
+    DEFAULT_PERMISSION_OID, FileError, KeyKind, Parsed, pem, read_passphrase, write_atomic,
+};
 use crate::clock::UnixTime;
 use crate::grant::{GrantError, Roles, WrittenGrants};
 use crate::identity::{Fingerprint, Name, NameError, SpiffeError, SpiffeId};
@@ -23,7 +25,7 @@ use super::super::profile::{ProfileError, Profiles};
 use super::super::rotate::rotate_issuing;
 use super::super::serial::{RandomError, token};
 use super::super::sign::{Request, Rules, SignError};
-use super::super::signer::{KeyKind, Signer, SignerError};
+use super::super::signer::{Signer, SignerError};
 use super::fits::{self, Misfit};
 use super::member::{Member, Step, Verb, WANTED, Wanted};
 

@@ -6,10 +6,10 @@ use std::process::Command;
 use tempfile::TempDir;
 
 use crate::ca::{
-    Authority, CaFiles, IssueError, Issued, Keeping, KeyKind, NewAuthority, Profiles, Request,
-    Rules, SignError, Signed, Signer, create, issue,
+    Authority, CaFiles, IssueError, Issued, Keeping, NewAuthority, Profiles, Request, Rules,
+    SignError, Signed, Signer, create, issue,
 };
-use crate::cert::{DEFAULT_PERMISSION_OID, PrivateKey};
+use crate::cert::{DEFAULT_PERMISSION_OID, KeyKind, PrivateKey};
 use crate::clock::UnixTime;
 use crate::grant::{Roles, WrittenGrants};
 use crate::identity::SpiffeId;

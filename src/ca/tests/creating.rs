@@ -2,8 +2,8 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
 use super::bench::{Bench, DAY, DOMAIN, NOW, new_authority, openssl, secret};
-use crate::ca::{Authority, AuthorityError, CreateError, Keeping, KeyKind, State, create};
-use crate::cert::{DEFAULT_PERMISSION_OID, KeyError};
+use crate::ca::{Authority, AuthorityError, CreateError, Keeping, State, create};
+use crate::cert::{DEFAULT_PERMISSION_OID, KeyError, KeyKind};
 use crate::registry::{EnrolmentKind, Store};
 use crate::secret::Secret;
 

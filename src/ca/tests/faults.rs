@@ -11,11 +11,11 @@ use futures_util::FutureExt;
 
 use super::bench::{Ask, Bench, NOW, new_authority, secret};
 use crate::ca::{
-    Authority, KeyKind, issue, issue_with_token, prepare_output, revoke, rotate_issuing,
-    rotate_root, write_crl, write_out,
+    Authority, issue, issue_with_token, prepare_output, revoke, rotate_issuing, rotate_root,
+    write_crl, write_out,
 };
 use crate::cert::fault::{self, Fault};
-use crate::cert::{DEFAULT_PERMISSION_OID, load_chain, load_key};
+use crate::cert::{DEFAULT_PERMISSION_OID, KeyKind, load_chain, load_key};
 use crate::clock::UnixTime;
 use crate::grant::WrittenGrants;
 use crate::identity::Fingerprint;

@@ -4,7 +4,8 @@ use rustls::pki_types::{CertificateDer, ServerName};
 
 use super::bench::{Ask, Bench, DAY, HOUR, NOW, openssl, openssl_verify};
 use super::full::Full;
-use crate::ca::{BuildError, IssueError, KeyKind, SignError, issue, prepare_output, write_out};
+use crate::ca::{BuildError, IssueError, SignError, issue, prepare_output, write_out};
+use crate::cert::KeyKind;
 use crate::clock::UnixTime;
 use crate::registry::{EnrolmentKind, Store};
 

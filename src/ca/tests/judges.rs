@@ -5,8 +5,8 @@ use std::fs;
 use std::process::{Command, Stdio};
 
 use super::bench::{Ask, Bench, new_authority, secret};
-use crate::ca::{Authority, KeyKind, create, issue, write_crl};
-use crate::cert::DEFAULT_PERMISSION_OID;
+use crate::ca::{Authority, create, issue, write_crl};
+use crate::cert::{DEFAULT_PERMISSION_OID, KeyKind};
 use crate::clock::unix_now;
 use crate::registry::{Reason, Revocation, Store};
 

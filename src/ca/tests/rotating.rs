@@ -8,11 +8,10 @@ use super::bench::{
     Ask, Bench, DAY, DOMAIN, HOUR, NOW, new_authority, openssl, openssl_verify, rules, secret,
 };
 use crate::ca::{
-    Authority, CaFiles, Delegation, IssueError, Issued, KeyKind, SignError, Signer, issue,
-    issue_offline, prepare_delegate, refresh_crls, rotate_issuing, rotate_root, write_crl,
-    write_delegate,
+    Authority, CaFiles, Delegation, IssueError, Issued, SignError, Signer, issue, issue_offline,
+    prepare_delegate, refresh_crls, rotate_issuing, rotate_root, write_crl, write_delegate,
 };
-use crate::cert::DEFAULT_PERMISSION_OID;
+use crate::cert::{DEFAULT_PERMISSION_OID, KeyKind, encrypt_pkcs8};
 use crate::clock::UnixTime;
 use crate::grant::WrittenGrants;
 use crate::identity::SpiffeId;
@@ -37,8 +36,8 @@ async fn delegate(bench: &Bench, ceiling: &[&str]) -> (CaFiles, Issued) {
     let signed = bench.issuing().delegate(&delegation, rules(), NOW).unwrap();
     let files = prepare_delegate(&bench.path("farm")).unwrap();
     let issued = issue(&bench.store, signed, "me@here", NOW).await.unwrap();
-    let word = secret();
-    write_delegate(&bench.store, &files, &issued, Some((&key, &word)), NOW)
+    let sealed = encrypt_pkcs8(&key, &secret()).unwrap();
+    write_delegate(&bench.store, &files, &issued, Some(&sealed), NOW)
         .await
         .unwrap();
     (files, issued)

@@ -9,24 +9,16 @@ use std::sync::Arc;
 use super::link::Link;
 use super::refusal::TokenError;
 use super::uri::KeyUri;
+use crate::cert::kind::KeyKind;
 use crate::secret::Secret;
 
 /// What a key in a token is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TokenKeyKind {
-    /// ECDSA.
-    Ec(Curve),
+    /// ECDSA or Ed25519.
+    Curve(KeyKind),
     /// RSA, 2048 bits or more.
     Rsa,
-}
-
-/// The curves that are used.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Curve {
-    /// NIST P-256, with SHA-256.
-    P256,
-    /// NIST P-384, with SHA-384.
-    P384,
 }
 
 /// How something is signed.
@@ -35,6 +27,7 @@ pub enum Curve {
 pub enum Scheme {
     EcdsaSha256,
     EcdsaSha384,
+    Ed25519,
     PssSha256,
     PssSha384,
     PssSha512,
@@ -72,18 +65,18 @@ impl TokenKey {
     pub fn open_or_make(
         uri: &KeyUri,
         pin: Option<&Secret>,
-        curve: Curve,
+        kind: KeyKind,
     ) -> Result<Self, TokenError> {
-        Self::find(uri, pin, Some(curve))
+        Self::find(uri, pin, Some(kind))
     }
 
     #[cfg(not(feature = "cryptoki"))]
-    fn find(_: &KeyUri, _: Option<&Secret>, _: Option<Curve>) -> Result<Self, TokenError> {
+    fn find(_: &KeyUri, _: Option<&Secret>, _: Option<KeyKind>) -> Result<Self, TokenError> {
         Err(TokenError::NotBuilt)
     }
 
     #[cfg(feature = "cryptoki")]
-    fn find(uri: &KeyUri, pin: Option<&Secret>, make: Option<Curve>) -> Result<Self, TokenError> {
+    fn find(uri: &KeyUri, pin: Option<&Secret>, make: Option<KeyKind>) -> Result<Self, TokenError> {
         let pin = match uri.pin()? {
             Some(pin) => Some(pin),
             None => pin.cloned(),
@@ -105,13 +98,14 @@ impl TokenKey {
     #[cfg(feature = "cryptoki")]
     fn prove(&self) -> Result<(), TokenError> {
         use ring::signature::{
-            ECDSA_P256_SHA256_ASN1, ECDSA_P384_SHA384_ASN1, RSA_PKCS1_2048_8192_SHA256,
+            ECDSA_P256_SHA256_ASN1, ECDSA_P384_SHA384_ASN1, ED25519, RSA_PKCS1_2048_8192_SHA256,
             UnparsedPublicKey, VerificationAlgorithm,
         };
         const MESSAGE: &[u8] = b"countersign: is this the key's own public key?";
         let algorithm: &dyn VerificationAlgorithm = match self.kind {
-            TokenKeyKind::Ec(Curve::P256) => &ECDSA_P256_SHA256_ASN1,
-            TokenKeyKind::Ec(Curve::P384) => &ECDSA_P384_SHA384_ASN1,
+            TokenKeyKind::Curve(KeyKind::P256) => &ECDSA_P256_SHA256_ASN1,
+            TokenKeyKind::Curve(KeyKind::P384) => &ECDSA_P384_SHA384_ASN1,
+            TokenKeyKind::Curve(KeyKind::Ed25519) => &ED25519,
             TokenKeyKind::Rsa => &RSA_PKCS1_2048_8192_SHA256,
         };
         let signature = self.sign(self.scheme(), MESSAGE)?;
@@ -145,8 +139,9 @@ impl TokenKey {
     #[must_use]
     pub fn scheme(&self) -> Scheme {
         match self.kind {
-            TokenKeyKind::Ec(Curve::P256) => Scheme::EcdsaSha256,
-            TokenKeyKind::Ec(Curve::P384) => Scheme::EcdsaSha384,
+            TokenKeyKind::Curve(KeyKind::P256) => Scheme::EcdsaSha256,
+            TokenKeyKind::Curve(KeyKind::P384) => Scheme::EcdsaSha384,
+            TokenKeyKind::Curve(KeyKind::Ed25519) => Scheme::Ed25519,
             TokenKeyKind::Rsa => Scheme::Pkcs1Sha256,
         }
     }
@@ -184,8 +179,7 @@ impl rcgen::PublicKeyData for TokenKey {
 
     fn algorithm(&self) -> &'static rcgen::SignatureAlgorithm {
         match self.kind {
-            TokenKeyKind::Ec(Curve::P256) => &rcgen::PKCS_ECDSA_P256_SHA256,
-            TokenKeyKind::Ec(Curve::P384) => &rcgen::PKCS_ECDSA_P384_SHA384,
+            TokenKeyKind::Curve(kind) => kind.algorithm(),
             TokenKeyKind::Rsa => &rcgen::PKCS_RSA_SHA256,
         }
     }

@@ -60,7 +60,7 @@ pub enum TokenError {
     },
     /// An algorithm that is not used.
     #[error(
-        "the key `{key}` in the token `{token}` is neither ECDSA on P-256 or P-384 nor RSA of 2048 bits or more"
+        "the key `{key}` in the token `{token}` is neither ECDSA on P-256 or P-384, nor Ed25519, nor RSA of 2048 bits or more"
     )]
     Kind {
         /// The token.

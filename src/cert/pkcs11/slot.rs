@@ -8,23 +8,18 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use cryptoki::context::{CInitializeArgs, CInitializeFlags, Pkcs11};
 use cryptoki::error::{Error, RvError};
-use cryptoki::mechanism::rsa::{PkcsMgfType, PkcsPssParams};
-use cryptoki::mechanism::{Mechanism, MechanismType};
 use cryptoki::object::{Attribute, AttributeType, KeyType, ObjectClass, ObjectHandle};
 use cryptoki::session::{Session, UserType};
 use cryptoki::types::RawAuthPin;
-use ring::digest;
 use ring::rand::{SecureRandom, SystemRandom};
 
-use super::key::{Curve, Scheme, TokenKeyKind};
+use super::form::{Made, ec, edwards, prepare, rsa, to_make, written};
+use super::key::{Scheme, TokenKeyKind};
 use super::link::Keeper;
 use super::refusal::TokenError;
 use super::uri::KeyUri;
+use crate::cert::kind::KeyKind;
 use crate::secret::Secret;
-
-/// The object identifiers of the curves, DER.
-const P256: &[u8] = &[6, 8, 0x2a, 0x86, 0x48, 0xce, 0x3d, 3, 1, 7];
-const P384: &[u8] = &[6, 5, 0x2b, 0x81, 4, 0, 0x22];
 
 /// A library can be initialised once in a process; its calls run beside each other, and nothing runs
 /// while it is initialised anew.
@@ -104,7 +99,7 @@ impl Slot {
     pub fn open(
         uri: KeyUri,
         pin: Option<Secret>,
-        make: Option<Curve>,
+        make: Option<KeyKind>,
     ) -> Result<(Self, (TokenKeyKind, Vec<u8>)), TokenError> {
         let module = Module::of(uri.module())?;
         let mut slot = Self {
@@ -115,8 +110,8 @@ impl Slot {
             pin_refused: false,
         };
         let about = match (slot.enter(), make) {
-            (Err(TokenError::NoKey { .. }), Some(curve)) => {
-                slot.make(curve)?;
+            (Err(TokenError::NoKey { .. }), Some(kind)) => {
+                slot.make(kind)?;
                 slot.enter()?
             }
             (entered, _) => entered?,
@@ -290,10 +285,11 @@ impl Slot {
             session.get_attributes(from, wanted).map_err(failed)
         };
         match kind {
-            Some(KeyType::EC) => {
+            Some(kind @ (KeyType::EC | KeyType::EC_EDWARDS)) => {
                 let wanted = [AttributeType::EcParams, AttributeType::EcPoint];
                 let attributes = read(public, &wanted)?;
-                ec(attributes).ok_or_else(strange)
+                let known = if kind == KeyType::EC { ec } else { edwards };
+                known(attributes).ok_or_else(strange)
             }
             Some(KeyType::RSA) => {
                 let wanted = [AttributeType::Modulus, AttributeType::PublicExponent];
@@ -305,14 +301,10 @@ impl Slot {
     }
 
     /// A key pair that signs, whose private half never leaves the token.
-    fn make(&mut self, curve: Curve) -> Result<(), TokenError> {
+    fn make(&mut self, kind: KeyKind) -> Result<(), TokenError> {
         let module = Arc::clone(&self.module);
         let loaded = module.gate.read().unwrap_or_else(PoisonError::into_inner);
         let session = self.session(&loaded.library, true)?;
-        let params = match curve {
-            Curve::P256 => P256,
-            Curve::P384 => P384,
-        };
         let id = match &self.uri.id {
             Some(id) => id.clone(),
             None => {
@@ -329,24 +321,30 @@ impl Slot {
             Attribute::Label(label),
             Attribute::Id(id),
         ];
-        let public = [
-            Attribute::EcParams(params.to_vec()),
-            Attribute::Verify(true),
-            Attribute::Private(false),
-        ];
         let private = [
             Attribute::Sign(true),
             Attribute::Private(true),
             Attribute::Sensitive(true),
             Attribute::Extractable(false),
         ];
-        let made = session.generate_key_pair(
-            &Mechanism::EccKeyPairGen,
-            &[&both[..], &public].concat(),
-            &[&both[..], &private].concat(),
-        );
+        let private = [&both[..], &private].concat();
+        let Made { mechanism, curves } = to_make(kind);
+        let mut made = Err(TokenError::Gone(self.uri.token_name()));
+        for curve in curves {
+            let public = [
+                Attribute::EcParams(curve.to_vec()),
+                Attribute::Verify(true),
+                Attribute::Private(false),
+            ];
+            let public = [&both[..], &public].concat();
+            let pair = session.generate_key_pair(&mechanism, &public, &private);
+            made = pair.map(drop).map_err(|error| self.failed(&error));
+            if made.is_ok() {
+                break;
+            }
+        }
         let _ = session.close();
-        made.map(drop).map_err(|error| self.failed(&error))
+        made
     }
 
     /// The session is let go. What the library no longer knows is not named to it.
@@ -383,14 +381,11 @@ impl Slot {
         let (mechanism, input) = prepare(scheme, message);
         let signature = open.session.sign(&mechanism, open.key, &input);
         let signature = signature.map_err(|error| self.failed(&error))?;
-        match scheme {
-            Scheme::EcdsaSha256 | Scheme::EcdsaSha384 => ecdsa_der(&signature).ok_or_else(|| {
-                let cause = String::from("the signature has another length than its curve");
-                let token = self.uri.token_name();
-                TokenError::Failed { token, cause }
-            }),
-            _ => Ok(signature),
-        }
+        written(scheme, signature).ok_or_else(|| {
+            let cause = String::from("the signature has another length than its curve");
+            let token = self.uri.token_name();
+            TokenError::Failed { token, cause }
+        })
     }
 
     fn failed(&self, error: &Error) -> TokenError {
@@ -445,195 +440,5 @@ impl Drop for Slot {
                 .unwrap_or_else(PoisonError::into_inner);
             let _ = loaded.library.clone().finalize();
         }
-    }
-}
-
-/// What the token is asked to do, and with which bytes. It is given digests: every token signs
-/// those, and few digest themselves.
-fn prepare(scheme: Scheme, message: &[u8]) -> (Mechanism<'static>, Vec<u8>) {
-    let digest = |algorithm| digest::digest(algorithm, message).as_ref().to_vec();
-    let sha256 = || digest(&digest::SHA256);
-    let sha384 = || digest(&digest::SHA384);
-    let sha512 = || digest(&digest::SHA512);
-    let pss = |hash_alg, mgf, length: u64| {
-        Mechanism::RsaPkcsPss(PkcsPssParams {
-            hash_alg,
-            mgf,
-            s_len: length.into(),
-        })
-    };
-    // RFC 8017 section 9.2, note 1: `DigestInfo` up to the digest itself.
-    let info = |last: u8, digest: Vec<u8>| {
-        let length = u8::try_from(digest.len()).unwrap_or(u8::MAX);
-        let mut info = vec![
-            0x30,
-            0x11 + length,
-            0x30,
-            0x0d,
-            6,
-            9,
-            0x60,
-            0x86,
-            0x48,
-            1,
-            0x65,
-            3,
-            4,
-            2,
-            last,
-            5,
-            0,
-            4,
-            length,
-        ];
-        info.extend(digest);
-        info
-    };
-    match scheme {
-        Scheme::EcdsaSha256 => (Mechanism::Ecdsa, sha256()),
-        Scheme::EcdsaSha384 => (Mechanism::Ecdsa, sha384()),
-        Scheme::PssSha256 => (
-            pss(MechanismType::SHA256, PkcsMgfType::MGF1_SHA256, 32),
-            sha256(),
-        ),
-        Scheme::PssSha384 => (
-            pss(MechanismType::SHA384, PkcsMgfType::MGF1_SHA384, 48),
-            sha384(),
-        ),
-        Scheme::PssSha512 => (
-            pss(MechanismType::SHA512, PkcsMgfType::MGF1_SHA512, 64),
-            sha512(),
-        ),
-        Scheme::Pkcs1Sha256 => (Mechanism::RsaPkcs, info(1, sha256())),
-        Scheme::Pkcs1Sha384 => (Mechanism::RsaPkcs, info(2, sha384())),
-        Scheme::Pkcs1Sha512 => (Mechanism::RsaPkcs, info(3, sha512())),
-    }
-}
-
-fn ec(attributes: Vec<Attribute>) -> Option<(TokenKeyKind, Vec<u8>)> {
-    let (mut curve, mut point) = (None, None);
-    for attribute in attributes {
-        match attribute {
-            Attribute::EcParams(params) if params == P256 => curve = Some((Curve::P256, 65)),
-            Attribute::EcParams(params) if params == P384 => curve = Some((Curve::P384, 97)),
-            Attribute::EcPoint(found) => point = Some(found),
-            _ => {}
-        }
-    }
-    let ((curve, length), mut point) = (curve?, point?);
-    // An OCTET STRING around it, as the standard says; some tokens leave it away.
-    if point.len() == length + 2 && point[0] == 4 && usize::from(point[1]) == length {
-        point.drain(..2);
-    }
-    (point.len() == length && point[0] == 4).then_some((TokenKeyKind::Ec(curve), point))
-}
-
-fn rsa(attributes: Vec<Attribute>) -> Option<(TokenKeyKind, Vec<u8>)> {
-    let (mut modulus, mut exponent) = (None, None);
-    for attribute in attributes {
-        match attribute {
-            Attribute::Modulus(found) => modulus = Some(found),
-            Attribute::PublicExponent(found) => exponent = Some(found),
-            _ => {}
-        }
-    }
-    let modulus = modulus?;
-    let significant = modulus.iter().skip_while(|byte| **byte == 0);
-    let bits = significant.clone().count() * 8
-        - significant
-            .clone()
-            .next()
-            .map_or(0, |byte| byte.leading_zeros() as usize);
-    if bits < 2048 {
-        return None;
-    }
-    let content = [integer(&modulus), integer(&exponent?)].concat();
-    Some((TokenKeyKind::Rsa, tagged(0x30, &content)))
-}
-
-/// Raw `r` and `s` as a DER sequence.
-fn ecdsa_der(signature: &[u8]) -> Option<Vec<u8>> {
-    if !matches!(signature.len(), 64 | 96) {
-        return None;
-    }
-    let (r, s) = signature.split_at(signature.len() / 2);
-    Some(tagged(0x30, &[integer(r), integer(s)].concat()))
-}
-
-/// An unsigned number, DER.
-fn integer(bytes: &[u8]) -> Vec<u8> {
-    let first = bytes.iter().position(|byte| *byte != 0);
-    let mut content = bytes[first.unwrap_or(bytes.len())..].to_vec();
-    if content.first().is_none_or(|byte| byte & 0x80 != 0) {
-        content.insert(0, 0);
-    }
-    tagged(2, &content)
-}
-
-fn tagged(tag: u8, content: &[u8]) -> Vec<u8> {
-    let length = content.len().to_be_bytes();
-    let first = length.iter().position(|byte| *byte != 0);
-    let length = &length[first.unwrap_or(length.len() - 1)..];
-    let mut der = vec![tag];
-    if content.len() >= 0x80 {
-        der.push(0x80 | u8::try_from(length.len()).unwrap_or(u8::MAX));
-    }
-    der.extend_from_slice(length);
-    der.extend_from_slice(content);
-    der
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn numbers_are_written_as_der_wants_them() {
-        assert_eq!(integer(&[0, 0, 1]), [2, 1, 1]);
-        assert_eq!(integer(&[0x80]), [2, 2, 0, 0x80]);
-        assert_eq!(integer(&[0, 0]), [2, 1, 0]);
-        assert_eq!(integer(&[]), [2, 1, 0]);
-        let long = integer(&[0xff; 256]);
-        assert_eq!(long[..6], [2, 0x82, 1, 1, 0, 0xff]);
-        assert_eq!(tagged(4, &[7; 200])[..3], [4, 0x81, 200]);
-    }
-
-    #[test]
-    fn a_signature_has_its_curve_s_length() {
-        let der = ecdsa_der(&[1; 64]).unwrap();
-        assert_eq!(der[..4], [0x30, 68, 2, 32]);
-        assert_eq!(ecdsa_der(&[1; 65]), None);
-    }
-
-    #[test]
-    fn a_point_comes_with_or_without_its_octet_string() {
-        let point = [&[4][..], &[9; 64]].concat();
-        let wrapped = [&[4, 65][..], &point].concat();
-        for found in [&point, &wrapped] {
-            let attributes = vec![
-                Attribute::EcParams(P256.to_vec()),
-                Attribute::EcPoint(found.clone()),
-            ];
-            let (kind, read) = ec(attributes).unwrap();
-            assert_eq!((kind, &read), (TokenKeyKind::Ec(Curve::P256), &point));
-        }
-        let other = vec![
-            Attribute::EcParams(P384.to_vec()),
-            Attribute::EcPoint(point),
-        ];
-        assert!(ec(other).is_none());
-    }
-
-    #[test]
-    fn a_short_rsa_key_is_none() {
-        let key = |length| {
-            rsa(vec![
-                Attribute::Modulus(vec![0xff; length]),
-                Attribute::PublicExponent(vec![1, 0, 1]),
-            ])
-        };
-        assert!(key(256).is_some());
-        assert!(key(255).is_none());
-        assert!(key(128).is_none());
     }
 }

@@ -5,7 +5,8 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::ca::{Form, KeyKind};
+use crate::ca::Form;
+use crate::cert::KeyKind;
 use crate::registry::Reason;
 
 use super::place::Place;
@@ -260,8 +261,12 @@ pub struct DelegateArguments {
     /// Kind of its key: p256, p384 or ed25519
     #[arg(long, value_name = "KIND", default_value = "p256")]
     pub key: KeyKind,
+    /// Its key in a PKCS#11 token (RFC 7512), such as `pkcs11:token=farm;object=issuing`; made there
+    /// if it is not there yet [default: in a file, under a passphrase]
+    #[arg(long, value_name = "URI", conflicts_with = "csr")]
+    pub issuing_key: Option<String>,
     /// File with the passphrase for its key [default: the terminal]
-    #[arg(long, value_name = "FILE", conflicts_with = "csr")]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["csr", "issuing_key"])]
     pub key_passphrase_file: Option<PathBuf>,
     /// A request with its public key, PKCS#10 in PEM or DER [default: a key is made here]
     #[arg(long, value_name = "FILE")]

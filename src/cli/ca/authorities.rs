@@ -4,27 +4,37 @@ use crate::ca::{
     Delegation, NewAuthority, Signer, issue, prepare_delegate, rotate_issuing, rotate_root,
     write_delegate,
 };
-use crate::cert::Parsed;
+use crate::cert::{Parsed, PrivateKey, TokenKey, encrypt_pkcs8};
 
 use super::actor::actor;
 use super::arguments::{DelegateArguments, RotateArguments, RotateWhat};
-use super::keeping::Kept;
+use super::keeping::{Kept, subject_in_token};
 use super::making::read_request;
 use super::outcome::{CaOutcome, DelegateReport, RotateReport};
 use super::passphrase::Passphrases;
 use super::run::{Bench, Outcome, spiffe_id, written_grants};
 use super::view::CertificateView;
 
+/// The key of a delegate, where it does not come with a request.
+enum DelegateKey {
+    Made(PrivateKey),
+    Token(Box<TokenKey>),
+}
+
 impl Bench<'_> {
     pub(super) async fn delegate(&self, arguments: DelegateArguments) -> Outcome {
         let ceiling = written_grants(&arguments.grant, &arguments.role)?;
         let authority = self.authority(false)?;
         let name = spiffe_id(&arguments.name, authority.trust_domain())?;
-        let (subject_key, key) = match &arguments.csr {
-            Some(file) => (read_request(file)?.subject_key().to_vec(), None),
-            None => {
+        let (subject_key, key) = match (&arguments.csr, &arguments.issuing_key) {
+            (Some(file), _) => (read_request(file)?.subject_key().to_vec(), None),
+            (None, Some(uri)) => {
+                let key = Box::new(subject_in_token(uri, Some(arguments.key))?);
+                (key.public_key(), Some(DelegateKey::Token(key)))
+            }
+            (None, None) => {
                 let (signer, key) = Signer::generate(arguments.key)?;
-                (signer.public_key(), Some(key))
+                (signer.public_key(), Some(DelegateKey::Made(key)))
             }
         };
         let delegation = Delegation {
@@ -35,17 +45,18 @@ impl Bench<'_> {
         };
         let signed = authority.delegate(&delegation, self.rules(), self.now)?;
         let files = prepare_delegate(&arguments.out)?;
-        let passphrase = match &key {
-            Some(_) => {
+        let key_file = match &key {
+            Some(DelegateKey::Made(key)) => {
                 let file = arguments.key_passphrase_file.as_deref();
-                Some(Passphrases::of_export(file, &files.issuing_key())?)
+                let passphrase = Passphrases::of_export(file, &files.issuing_key())?;
+                Some(encrypt_pkcs8(key, &passphrase)?)
             }
+            Some(DelegateKey::Token(key)) => Some(format!("{}\n", key.uri())),
             None => None,
         };
         let store = self.store(false).await?;
         let issued = issue(&*store, signed, &actor(), self.now).await?;
-        let key = key.as_ref().zip(passphrase.as_ref());
-        write_delegate(&*store, &files, &issued, key, self.now).await?;
+        write_delegate(&*store, &files, &issued, key_file.as_deref(), self.now).await?;
         Ok(CaOutcome::Delegate(DelegateReport {
             certificate: CertificateView::new(&issued.enrolment, self.now).with(&issued.parsed),
             dir: arguments.out,

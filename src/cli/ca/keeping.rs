@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::ca::Keeping;
-use crate::cert::{KeyUri, TokenKey, UriError, uri_of};
+use crate::cert::{KeyKind, KeyUri, TokenKey, UriError, uri_of};
 use crate::secret::Secret;
 
 use super::error::CaCommandError;
@@ -64,15 +64,21 @@ impl Kept {
     }
 }
 
-/// The key in a token that a certificate is for.
-pub(super) fn subject_in_token(text: &str) -> Result<TokenKey, CaCommandError> {
+/// The key in a token that a certificate is for. `make`: one that is not there is made there.
+pub(super) fn subject_in_token(
+    text: &str,
+    make: Option<KeyKind>,
+) -> Result<TokenKey, CaCommandError> {
     let uri = KeyUri::parse(text)?;
     let pin = if uri.has_pin() {
         None
     } else {
         Some(Passphrases::of_token(Path::new(uri.as_str()))?)
     };
-    Ok(TokenKey::open(&uri, pin.as_ref())?)
+    Ok(match make {
+        Some(kind) => TokenKey::open_or_make(&uri, pin.as_ref(), kind)?,
+        None => TokenKey::open(&uri, pin.as_ref())?,
+    })
 }
 
 impl From<UriError> for CaCommandError {

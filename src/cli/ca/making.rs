@@ -4,11 +4,11 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use crate::ca::{
-    CertificateRequest, Form, Holding, Issued, KeyKind, Output, Renewal, Request, Rules, Signer,
-    end_old, find_newest, issue, issue_offline, issue_renewal, prepare_output_in, revoke,
-    write_in_form, write_offline,
+    CertificateRequest, Form, Holding, Issued, Output, Renewal, Request, Rules, Signer, end_old,
+    find_newest, issue, issue_offline, issue_renewal, prepare_output_in, revoke, write_in_form,
+    write_offline,
 };
-use crate::cert::{PrivateKey, TokenKey};
+use crate::cert::{KeyKind, PrivateKey, TokenKey};
 use crate::registry::{Reason, Store};
 use crate::secret::Secret;
 
@@ -104,7 +104,7 @@ impl Bench<'_> {
             Some(_) if arguments.output.format == Form::P12 => {
                 return Err(CaCommandError::NoKeyForP12);
             }
-            Some(uri) => Subject::Token(subject_in_token(uri)?),
+            Some(uri) => Subject::Token(subject_in_token(uri, None)?),
             None => Subject::fresh(profile.key)?,
         };
         let request = Request {

@@ -9,7 +9,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use countersign::ca::{
-    Authority, CaFiles, KeyKind, Profiles, Request, Rules, Signer, issue, prepare_output, write_out,
+    Authority, CaFiles, Profiles, Request, Rules, Signer, issue, prepare_output, write_out,
 };
 use countersign::clock::{UnixTime, unix_now};
 use countersign::enrol::{CertFiles, Note};
@@ -334,7 +334,7 @@ impl CaServer {
         let oid = countersign::cert::DEFAULT_PERMISSION_OID;
         let authority = Authority::issuing(&ca_files, &unlock, oid).unwrap();
         let profiles = Profiles::embedded().unwrap();
-        let (signer, key) = Signer::generate(KeyKind::P256).unwrap();
+        let (signer, key) = Signer::generate(countersign::cert::KeyKind::P256).unwrap();
         let server = profile == "server";
         let grants: &[&str] = if server { &[] } else { &["tools:*"] };
         let request = Request {
