@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use countersign::cert::{load_chain, load_key, write_atomic};
+use countersign::cert::{load_chain, load_key, pem, write_atomic};
 use countersign::identity::Fingerprint;
 use countersign::registry::{SqliteStore, Store};
 
@@ -78,17 +78,15 @@ impl Place {
         child.wait().unwrap().success()
     }
 
+    /// The number of the issuing CA's list, and the serials in it.
     fn crl(&self) -> (u64, Vec<String>) {
+        self.crl_of("issuing")
+    }
+
+    fn crl_of(&self, ca: &str) -> (u64, Vec<String>) {
         let output = Command::new("openssl")
-            .args([
-                "crl",
-                "-in",
-                "ca/issuing.crl",
-                "-noout",
-                "-text",
-                "-CAfile",
-                "ca/issuing.crt",
-            ])
+            .args(["crl", "-noout", "-text", "-in"])
+            .args([&format!("ca/{ca}.crl"), "-CAfile", &format!("ca/{ca}.crt")])
             .current_dir(self.0.path())
             .output()
             .unwrap();
@@ -105,6 +103,17 @@ impl Place {
             .lines()
             .filter_map(|line| line.trim().strip_prefix("Serial Number: "));
         (number, serials.map(str::to_lowercase).collect())
+    }
+
+    /// Whether who trusts these roots accepts a certificate with what else is in its file.
+    fn accepts(&self, roots: &str, file: &str) {
+        let verified = Command::new("openssl")
+            .args(["verify", "-CAfile", roots, "-untrusted", file, file])
+            .current_dir(self.0.path())
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&verified.stderr);
+        assert!(verified.status.success(), "{file} below {roots}: {said}");
     }
 }
 
@@ -175,24 +184,42 @@ async fn what_a_killed_process_leaves_is_whole() {
 /// that signs, it is on record, and what the ones before signed is good and revocable.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_killed_rotation_leaves_one_ca_that_signs() {
+    killed_rotations("issuing").await;
+}
+
+/// The same of the root and the issuing CA together; and who trusts nothing but the root before
+/// accepts what comes after.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_killed_rotation_of_the_root_leaves_one_ca_that_signs() {
+    killed_rotations("root").await;
+}
+
+async fn killed_rotations(what: &str) {
     let place = Place(tempfile::tempdir().unwrap());
     write_atomic(&place.path("word"), b"correct horse\n", 0o600).unwrap();
     place.done("init");
+    let rotate = format!("rotate {what}");
     let begun = Instant::now();
-    place.done("rotate issuing");
+    place.done(&rotate);
     let whole = begun.elapsed();
-    let ca = || Fingerprint::of_der(&leaf(&place.path("ca/issuing.crt")));
-    let (mut finished, mut ended) = (0, 0);
+    let of = |name: &str| Fingerprint::of_der(&leaf(&place.path(&format!("ca/{name}.crt"))));
+    let (mut finished, mut ended, mut last) = (0, 0, 0);
     let mut delays = Delays::of(whole);
     // Every other step.
     for round in 0..STEPS {
         if round >= STEPS / 2 && finished > 0 {
             break;
         }
-        place.done(&format!("issue before{round} --grant tools:* --out out"));
+        // A folder for each: one with the root before is refused to a certificate of the next.
+        place.done(&format!(
+            "issue before{round} --grant tools:* --out before{round}"
+        ));
+        let before = (of("issuing"), of("root"));
+        let root = pem::certificate(&leaf(&place.path("ca/root.crt")));
+        std::fs::write(place.path("root-before.crt"), root).unwrap();
         delays.next();
         let delay = delays.next();
-        let done = place.killed_after("rotate issuing", delay);
+        let done = place.killed_after(&rotate, delay);
         (finished, ended) = if done {
             delays.finished = true;
             (finished + 1, ended)
@@ -200,30 +227,29 @@ async fn a_killed_rotation_leaves_one_ca_that_signs() {
             (finished, ended + 1)
         };
         // The next command finds one CA, or finishes what was begun.
-        place.done(&format!("issue after{round} --grant tools:* --out out"));
+        place.done(&format!(
+            "issue after{round} --grant tools:* --out after{round}"
+        ));
+        let after = (of("issuing"), of("root"));
+        assert!(!done || before.0 != after.0, "it was said to be done");
+        let both = (before.0 == after.0) == (before.1 == after.1);
+        assert!(both || what == "issuing", "the root and its CA go together");
+        assert!(what == "root" || before.1 == after.1);
         let store = SqliteStore::open(&place.path("registry.db"), false)
             .await
             .unwrap();
-        assert!(store.get(ca()).await.unwrap().is_some());
-        let chain = load_chain(&place.path(&format!("out/after{round}.crt"))).unwrap();
-        assert_eq!(Fingerprint::of_der(&chain[1]), ca());
+        assert!(store.get(after.0).await.unwrap().is_some());
+        let chain = load_chain(&place.path(&format!("after{round}/after{round}.crt"))).unwrap();
+        assert_eq!(Fingerprint::of_der(&chain[1]), after.0);
         place.crl();
+        let (number, _) = place.crl_of("root");
+        // A new root begins anew.
+        assert!(number >= last || before.1 != after.1, "{number}, {last}");
+        last = number;
         for name in ["before", "after"] {
-            let file = format!("out/{name}{round}.crt");
-            let verified = Command::new("openssl")
-                .args([
-                    "verify",
-                    "-CAfile",
-                    "ca/root.crt",
-                    "-untrusted",
-                    &file,
-                    &file,
-                ])
-                .current_dir(place.0.path())
-                .output()
-                .unwrap();
-            let said = String::from_utf8_lossy(&verified.stderr);
-            assert!(verified.status.success(), "{file}: {said}");
+            let file = format!("{name}{round}/{name}{round}.crt");
+            place.accepts("ca/root.crt", &file);
+            place.accepts("root-before.crt", &file);
         }
         place.done(&format!("revoke before{round} --wait 0s"));
     }
