@@ -7,7 +7,8 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinSet;
 
 use crate::audit::{AuditLog, Event, Revoked};
 use crate::backend::Provider;
@@ -143,13 +144,23 @@ async fn serve_with(
         }
     });
     ready(Ready { addresses });
-    let mut reason = "";
-    let until = async {
-        reason = stop.await;
-        tracing::info!(reason, "stopping");
+    // A task, so that a connection need not first wake the thread that waits here. Ends with this
+    // function, however that ends.
+    let (go_on, no_more) = oneshot::channel::<()>();
+    let mut accepting = JoinSet::new();
+    accepting.spawn(listener.run(tls, index, entrance, async { drop(no_more.await) }));
+    let reason = tokio::select! {
+        reason = stop => reason,
+        _ = accepting.join_next() => "the accept loop has ended",
     };
+    tracing::info!(reason, "stopping");
     // The registry is followed until the last connection is gone: a revocation counts to the end.
-    listener.run(tls, index, entrance, until).await;
+    drop(go_on);
+    while let Some(ended) = accepting.join_next().await {
+        if let Err(cause) = ended {
+            tracing::error!("the accept loop has failed: {cause}");
+        }
+    }
     service.close().await;
     drop(crew);
     let _ = stopping.send(true);
