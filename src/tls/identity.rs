@@ -184,15 +184,14 @@ fn file_error(path: &Path, cause: &dyn fmt::Display) -> IdentityError {
     }
 }
 
-#[cfg(test)]
+// AWS-LC wipes what it lets go. In a build with `ring` alone the key stays where it was, which
+// docs/threat-model.md says.
+#[cfg(all(test, feature = "post-quantum"))]
 mod tests {
     use super::*;
     use crate::cert::{KeyKind, MemoryKey, pem, write_atomic};
     use crate::secret::residue::Sought;
 
-    /// AWS-LC wipes what it lets go. In a build with `ring` alone the key stays where it was, which
-    /// docs/threat-model.md says.
-    #[cfg(feature = "post-quantum")]
     #[test]
     fn nothing_of_a_key_is_left_when_an_identity_goes() {
         let folder = tempfile::tempdir().unwrap();

@@ -14,6 +14,12 @@ use rustls::{NamedGroup, SupportedCipherSuite};
 use crate::clock;
 use crate::secret::on_wiped_stack;
 
+/// The signatures that the build can verify.
+#[cfg(feature = "post-quantum")]
+pub(super) use webpki::aws_lc_rs as verification;
+#[cfg(not(feature = "post-quantum"))]
+pub(super) use webpki::ring as verification;
+
 static PROVIDER: LazyLock<Arc<CryptoProvider>> = LazyLock::new(|| {
     #[cfg(feature = "post-quantum")]
     let provider = rustls::crypto::aws_lc_rs::default_provider();

@@ -7,10 +7,7 @@ use x509_parser::der_parser::oid::Oid;
 use x509_parser::objects::{oid_registry, oid2sn};
 use x509_parser::prelude::FromDer;
 
-#[cfg(feature = "post-quantum")]
-use webpki::aws_lc_rs as known;
-#[cfg(not(feature = "post-quantum"))]
-use webpki::ring as known;
+use super::provider::verification as known;
 
 /// In chains each curve goes with its own hash, as the CA/Browser Forum's Baseline Requirements
 /// (7.1.3.2.2) have it, and RSA signs by PSS only.

@@ -259,7 +259,12 @@ async fn each_profile_takes_the_keys_of_its_own_list_in_the_handshake() {
             authority.knock(&open, name, version).await;
             if name == "p521" && !p521 {
                 let refusal = open.refused().await;
-                assert_eq!(refusal.class, Class::NoCertificate, "{profile}: {refusal}");
+                // In TLS 1.2 a scheme fixes no curve, so the client tries.
+                let class = match version {
+                    "-tls1_2" => Class::BadCertificate,
+                    _ => Class::NoCertificate,
+                };
+                assert_eq!(refusal.class, class, "{profile}: {refusal}");
             } else {
                 let name = format!("spiffe://example.org/{name}");
                 assert_eq!(open.admitted().await.name().as_str(), name, "{profile}");
