@@ -9,8 +9,8 @@
 //!
 //! The price: a thread that is busy with one connection makes its others wait, where a shared
 //! runtime would take them over. What blocks has always belonged on `spawn_blocking`; a program's own
-//! providers may not know that, so a host keeps its own runtime (`server::host`), and a handshake whose
-//! signature has to be waited for (a key in a token) is made there too.
+//! providers may not know that, so a host keeps its own runtime (`server::host`). Connections whose
+//! handshake may have to wait for its signature (a key in a token) stay on the shared runtime too.
 
 use std::io;
 use std::sync::Arc;

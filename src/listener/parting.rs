@@ -159,7 +159,7 @@ pub(super) struct Partings {
     more: Condvar,
     /// Streams that have ended, whatever for: it only sets the pace.
     ended: AtomicU64,
-    /// At this many [`Self::one_ended`] rings.
+    /// At this many `reached` rings.
     goal: AtomicU64,
     reached: Notify,
 }
@@ -182,7 +182,8 @@ impl Drop for Attended<'_> {
 }
 
 impl Partings {
-    /// Starts the thread. None when the system has no thread to give: then each stream is ended by whoever drops it.
+    /// Starts the thread. None when the system has no thread to give: then each stream is ended by
+    /// whoever drops it.
     pub fn attend(self: &Arc<Self>) -> Option<Attended<'_>> {
         let runtime = Handle::current();
         let partings = Arc::clone(self);
@@ -204,7 +205,7 @@ impl Partings {
 
     /// What the thread does: until nobody attends and nothing is left.
     fn see_off(&self, runtime: &Handle) {
-        // A runtime that is not Linux's may refuse, or lower the whole process: neither is wrong.
+        // A system that is not Linux may refuse, or lower the whole process: neither is wrong.
         let _ = rustix::process::setpriority_process(None, NICE);
         while let Some(parting) = self.next() {
             parting.end(runtime);

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 
 use crate::audit::{AuditLog, Event, Revoked};
 use crate::backend::Provider;
@@ -151,15 +151,16 @@ async fn serve_with(
     accepting.spawn(listener.run(tls, index, entrance, async { drop(no_more.await) }));
     let reason = tokio::select! {
         reason = stop => reason,
-        _ = accepting.join_next() => "the accept loop has ended",
+        Some(ended) = accepting.join_next() => {
+            tell_failure(ended);
+            "the accept loop has ended"
+        }
     };
     tracing::info!(reason, "stopping");
     // The registry is followed until the last connection is gone: a revocation counts to the end.
     drop(go_on);
     while let Some(ended) = accepting.join_next().await {
-        if let Err(cause) = ended {
-            tracing::error!("the accept loop has failed: {cause}");
-        }
+        tell_failure(ended);
     }
     service.close().await;
     drop(crew);
@@ -172,6 +173,13 @@ async fn serve_with(
     }
     let _ = audit.event(Event::ServerStopped { reason }).await;
     Ok(audit.close()?)
+}
+
+/// A panic of the accept loop; it has no other way to fail.
+fn tell_failure(ended: Result<(), JoinError>) {
+    if let Err(cause) = ended {
+        tracing::error!("the accept loop has failed: {cause}");
+    }
 }
 
 /// The files are watched: what was renewed is taken up like any other change of them.

@@ -94,8 +94,7 @@ impl Profile {
     }
 
     /// What is wrong with a certificate or CRL that is signed by this algorithm (the content of its
-    /// `AlgorithmIdentifier`) and is not
-    /// believed.
+    /// `AlgorithmIdentifier`) and is not believed.
     pub(super) fn disbelief(self, signature: &[u8]) -> String {
         let name = signatures::signature_name(signature);
         let known = |profile: Self| {

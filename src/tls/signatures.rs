@@ -3,11 +3,33 @@
 
 use rustls::SignatureScheme;
 use rustls::crypto::WebPkiSupportedAlgorithms;
+use rustls::pki_types::SignatureVerificationAlgorithm;
 use x509_parser::der_parser::oid::Oid;
 use x509_parser::objects::{oid_registry, oid2sn};
 use x509_parser::prelude::FromDer;
 
 use super::provider::verification as known;
+
+/// A scheme of TLS with the algorithms that stand for it.
+type Mapped = (
+    SignatureScheme,
+    &'static [&'static dyn SignatureVerificationAlgorithm],
+);
+
+// What both profiles say in a handshake.
+static ED25519: Mapped = (SignatureScheme::ED25519, &[known::ED25519]);
+static PSS_SHA256: Mapped = (
+    SignatureScheme::RSA_PSS_SHA256,
+    &[known::RSA_PSS_2048_8192_SHA256_LEGACY_KEY],
+);
+static PSS_SHA384: Mapped = (
+    SignatureScheme::RSA_PSS_SHA384,
+    &[known::RSA_PSS_2048_8192_SHA384_LEGACY_KEY],
+);
+static PSS_SHA512: Mapped = (
+    SignatureScheme::RSA_PSS_SHA512,
+    &[known::RSA_PSS_2048_8192_SHA512_LEGACY_KEY],
+);
 
 /// In chains each curve goes with its own hash, as the CA/Browser Forum's Baseline Requirements
 /// (7.1.3.2.2) have it, and RSA signs by PSS only.
@@ -29,19 +51,10 @@ pub(super) static MODERN: WebPkiSupportedAlgorithms = WebPkiSupportedAlgorithms 
             SignatureScheme::ECDSA_NISTP384_SHA384,
             &[known::ECDSA_P384_SHA384],
         ),
-        (SignatureScheme::ED25519, &[known::ED25519]),
-        (
-            SignatureScheme::RSA_PSS_SHA256,
-            &[known::RSA_PSS_2048_8192_SHA256_LEGACY_KEY],
-        ),
-        (
-            SignatureScheme::RSA_PSS_SHA384,
-            &[known::RSA_PSS_2048_8192_SHA384_LEGACY_KEY],
-        ),
-        (
-            SignatureScheme::RSA_PSS_SHA512,
-            &[known::RSA_PSS_2048_8192_SHA512_LEGACY_KEY],
-        ),
+        ED25519,
+        PSS_SHA256,
+        PSS_SHA384,
+        PSS_SHA512,
     ],
 };
 
@@ -103,19 +116,10 @@ pub(super) static COMPATIBLE: WebPkiSupportedAlgorithms = WebPkiSupportedAlgorit
                 known::ECDSA_P256_SHA512,
             ],
         ),
-        (SignatureScheme::ED25519, &[known::ED25519]),
-        (
-            SignatureScheme::RSA_PSS_SHA256,
-            &[known::RSA_PSS_2048_8192_SHA256_LEGACY_KEY],
-        ),
-        (
-            SignatureScheme::RSA_PSS_SHA384,
-            &[known::RSA_PSS_2048_8192_SHA384_LEGACY_KEY],
-        ),
-        (
-            SignatureScheme::RSA_PSS_SHA512,
-            &[known::RSA_PSS_2048_8192_SHA512_LEGACY_KEY],
-        ),
+        ED25519,
+        PSS_SHA256,
+        PSS_SHA384,
+        PSS_SHA512,
         (
             SignatureScheme::RSA_PKCS1_SHA256,
             &[known::RSA_PKCS1_2048_8192_SHA256],
