@@ -9,6 +9,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
 use sqlx::{ConnectOptions, Connection, Executor, SqliteConnection, raw_sql};
 
 use super::super::store::StoreError;
+use crate::clock;
 
 /// `CSGN`, in the header of every database that is ours.
 const APPLICATION_ID: i64 = 0x4353_474e;
@@ -19,6 +20,8 @@ const MIGRATIONS: [&str; 2] = [
 ];
 /// How long a writer waits for one in another process.
 const BUSY: Duration = Duration::from_secs(5);
+/// How long one waits that SQLite did not let wait.
+const COME_AGAIN: Duration = Duration::from_millis(5);
 
 /// Where the database is, and which file that was when it was opened.
 #[derive(Clone, Debug)]
@@ -170,11 +173,7 @@ fn identity(_: &fs::Metadata) -> Option<(u64, u64)> {
 /// Opens the writer's connection on a database whose schema is up to date, or makes it so. With
 /// `create` an empty database becomes a registry (also one that a killed run left behind).
 pub(super) async fn connect(place: &Place, create: bool) -> Result<SqliteConnection, StoreError> {
-    let mut connection = place
-        .writing()
-        .connect()
-        .await
-        .map_err(|error| place.failed(error))?;
+    let mut connection = first(place).await?;
     let version = version(&mut connection, place).await?;
     let known = MIGRATIONS.len();
     if usize::try_from(version).is_ok_and(|version| version == known) {
@@ -185,6 +184,31 @@ pub(super) async fn connect(place: &Place, create: bool) -> Result<SqliteConnect
     }
     migrate(&mut connection, place).await?;
     Ok(connection)
+}
+
+/// A connection that writes. The first of a new file turns it to write-ahead logging, and of two that
+/// do so at once SQLite refuses one without asking its busy handler, for it could wait for ever: it
+/// holds the read lock that the other one waits for. Refused, it has let go, and may come again.
+async fn first(place: &Place) -> Result<SqliteConnection, StoreError> {
+    let began = clock::monotonic();
+    loop {
+        match place.writing().connect().await {
+            Err(error) if is_busy(&error) && began.elapsed() < BUSY => {
+                tokio::time::sleep(COME_AGAIN).await;
+            }
+            answer => return answer.map_err(|error| place.failed(error)),
+        }
+    }
+}
+
+/// `SQLITE_BUSY` and what extends it: the low byte of the code is the kind.
+fn is_busy(error: &sqlx::Error) -> bool {
+    const SQLITE_BUSY: u32 = 5;
+    error
+        .as_database_error()
+        .and_then(sqlx::error::DatabaseError::code)
+        .and_then(|code| code.parse::<u32>().ok())
+        .is_some_and(|code| code & 0xff == SQLITE_BUSY)
 }
 
 /// The schema's version: 0 for an empty database.

@@ -185,15 +185,18 @@ async fn a_newer_schema_is_refused() {
 
 #[tokio::test]
 async fn several_may_make_it_at_once() {
-    let folder = Arc::new(Folder::new());
-    let mut opening = tokio::task::JoinSet::new();
-    for number in 0..8 {
-        let folder = Arc::clone(&folder);
-        opening.spawn(async move { folder.open().await.enrol(&made(number)).await });
+    // Of eight that make one file, two get in each other's way in one of fifty files or so.
+    for _ in 0..20 {
+        let folder = Arc::new(Folder::new());
+        let mut opening = tokio::task::JoinSet::new();
+        for number in 0..8 {
+            let folder = Arc::clone(&folder);
+            opening.spawn(async move { folder.open().await.enrol(&made(number)).await });
+        }
+        let seqs = opening.join_all().await;
+        assert!(seqs.iter().all(Result::is_ok), "{seqs:?}");
+        assert_eq!(folder.open().await.newest().await, Ok(8));
     }
-    let seqs = opening.join_all().await;
-    assert!(seqs.iter().all(Result::is_ok), "{seqs:?}");
-    assert_eq!(folder.open().await.newest().await, Ok(8));
 }
 
 #[tokio::test]
