@@ -33,6 +33,8 @@ use crate::process::Server;
 const BESIDE: usize = 4;
 /// …each of which calls so often.
 const PACE: Duration = Duration::from_millis(2);
+/// So many of the slowest calls are told one by one.
+const WORST: usize = 30;
 /// How long they call before anything happens.
 const CALM: Duration = Duration::from_secs(3);
 
@@ -49,7 +51,7 @@ pub(crate) struct CrowdArgs {
 }
 
 /// What one revocation came to.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Closed {
     /// From the beginning of the revocation to the end of the last connection.
     pub(crate) took: Duration,
@@ -60,6 +62,8 @@ pub(crate) struct Closed {
     pub(crate) half: (Duration, Duration),
     /// Calls that were counted meanwhile.
     pub(crate) calls: usize,
+    /// The slowest of them: when they were due after the revocation, and how long they took.
+    pub(crate) worst: Vec<(Duration, Duration)>,
 }
 
 /// The crowd's process: connects, says `ready`, waits until all are closed, says when.
@@ -270,6 +274,13 @@ pub(crate) fn revoked(
     let before = |nth| percentile(&calls, nth, calm, began).0;
     let (usual, half_before) = (before(99), before(50));
     let (half_meanwhile, _) = percentile(&calls, 50, began, began + took);
+    let mut worst: Vec<(Duration, Duration)> = calls
+        .iter()
+        .filter(|(due, _)| (began..=began + took).contains(due))
+        .map(|(due, took)| (*due - began, *took))
+        .collect();
+    worst.sort_unstable_by_key(|(_, took)| std::cmp::Reverse(*took));
+    worst.truncate(WORST);
     let (meanwhile, calls) = percentile(&calls, 99, began, began + took);
     Ok(Closed {
         took,
@@ -277,5 +288,6 @@ pub(crate) fn revoked(
         meanwhile,
         half: (half_before, half_meanwhile),
         calls,
+        worst,
     })
 }

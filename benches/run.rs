@@ -574,6 +574,10 @@ impl Bench {
             "usual_half_us": each(|one| micros(one.half.0)),
             "meanwhile_half_us": each(|one| micros(one.half.1)),
             "calls": all.iter().map(|one| one.calls).collect::<Vec<_>>(),
+            "worst": all.iter().map(|one| {
+                let worst = one.worst.iter();
+                worst.map(|(at, took)| json!([millis(*at), micros(*took)])).collect::<Vec<_>>()
+            }).collect::<Vec<_>>(),
         });
         let rows = [
             Row {

@@ -6,13 +6,15 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::net::Shutdown;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Waker, ready};
+use std::task::{Context, Poll, ready};
 use std::thread;
 use std::time::Duration;
 
+use rustix::net::{SendFlags, send};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::runtime::Handle;
@@ -27,6 +29,11 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// By so much the thread steps back behind the workers. Not further: it holds locks of the allocator and
 /// of the runtime for moments, and must not be kept from giving them back.
 const NICE: i32 = 10;
+/// The last words wait for what comes behind them, the end.
+#[cfg(target_os = "linux")]
+const LAST: SendFlags = SendFlags::MORE.union(SendFlags::NOSIGNAL);
+#[cfg(not(target_os = "linux"))]
+const LAST: SendFlags = SendFlags::empty();
 /// So many may wait for the thread.
 const WAITING: usize = 4096;
 
@@ -119,7 +126,7 @@ impl Drop for Stream {
         let Some(tls) = self.tls.take() else { return };
         let parting = Parting {
             tls,
-            _place: self.place.take(),
+            place: self.place.take(),
         };
         if self.entry.goes_with_a_crowd() {
             self.partings.leave(parting);
@@ -133,22 +140,48 @@ impl Drop for Stream {
 /// A stream that nobody uses any more, with the place that its connection still takes.
 struct Parting {
     tls: Tls,
-    _place: Option<OwnedSemaphorePermit>,
+    place: Option<OwnedSemaphorePermit>,
 }
 
 impl Parting {
     /// The goodbye, and the end.
-    fn end(mut self, runtime: &Handle) {
-        let mut context = Context::from_waker(Waker::noop());
-        if Pin::new(&mut self.tls)
-            .poll_shutdown(&mut context)
-            .is_pending()
-        {
-            // The peer does not read; whether it ever will is not this thread's to wait for.
-            runtime.spawn(async move {
-                let _ = tokio::time::timeout(PATIENCE, self.tls.shutdown()).await;
-            });
+    fn end(self, runtime: &Handle) {
+        let (socket, mut tls) = self.tls.into_inner();
+        tls.send_close_notify();
+        let mut last = Vec::with_capacity(64);
+        while tls.wants_write() {
+            // To memory, which takes everything.
+            if tls.write_tls(&mut last).is_err() {
+                return;
+            }
         }
+        // Out of the runtime first, which otherwise would be woken to see the socket close.
+        let Ok(socket) = socket.into_std() else {
+            return;
+        };
+        let said = match send(&socket, &last, LAST) {
+            Ok(count) => count,
+            Err(rustix::io::Errno::AGAIN) => 0,
+            // The peer is gone already.
+            Err(_) => return,
+        };
+        if said == last.len() {
+            // The end goes out with the words before it, in one segment. It fails when the peer is gone.
+            let _ = socket.shutdown(Shutdown::Write);
+            return;
+        }
+        // The peer does not read; whether it ever will is not this thread's to wait for.
+        let place = self.place;
+        runtime.spawn(async move {
+            let _place = place;
+            if let Ok(mut socket) = TcpStream::from_std(socket) {
+                let farewell = async {
+                    socket.write_all(&last[said..]).await?;
+                    socket.shutdown().await
+                };
+                let _ = tokio::time::timeout(PATIENCE, farewell).await;
+            }
+        });
     }
 }
 
@@ -164,11 +197,22 @@ pub(super) struct Partings {
     reached: Notify,
 }
 
-#[derive(Default)]
 struct Left {
     streams: VecDeque<Parting>,
+    /// So many may wait.
+    most: usize,
     /// Where the thread sends what it will not wait for; none without a thread.
     attended: Option<Handle>,
+}
+
+impl Default for Left {
+    fn default() -> Self {
+        Self {
+            streams: VecDeque::new(),
+            most: WAITING,
+            attended: None,
+        }
+    }
 }
 
 /// As long as this lives, somebody sees to the streams.
@@ -182,9 +226,9 @@ impl Drop for Attended<'_> {
 }
 
 impl Partings {
-    /// Starts the thread. None when the system has no thread to give: then each stream is ended by
-    /// whoever drops it.
-    pub fn attend(self: &Arc<Self>) -> Option<Attended<'_>> {
+    /// Starts the thread, which calls `next` after each end. None when the system has no thread to give:
+    /// then each stream is ended by whoever drops it.
+    pub fn attend(self: &Arc<Self>, next: impl Fn() + Send + 'static) -> Option<Attended<'_>> {
         let runtime = Handle::current();
         let partings = Arc::clone(self);
         let of = runtime.clone();
@@ -193,7 +237,7 @@ impl Partings {
         let attended = Attended(self);
         let started = thread::Builder::new()
             .name("partings".into())
-            .spawn(move || partings.see_off(&of));
+            .spawn(move || partings.see_off(&of, next));
         match started {
             Ok(_) => Some(attended),
             Err(cause) => {
@@ -204,12 +248,13 @@ impl Partings {
     }
 
     /// What the thread does: until nobody attends and nothing is left.
-    fn see_off(&self, runtime: &Handle) {
+    fn see_off(&self, runtime: &Handle, next: impl Fn()) {
         // A system that is not Linux may refuse, or lower the whole process: neither is wrong.
         let _ = rustix::process::setpriority_process(None, NICE);
         while let Some(parting) = self.next() {
             parting.end(runtime);
             self.ended();
+            next();
             // Holds no lock here, so whoever waits for a processor may have this one.
             thread::yield_now();
         }
@@ -225,7 +270,7 @@ impl Partings {
 
     fn leave(&self, parting: Parting) {
         let mut left = self.left();
-        if left.attended.is_some() && left.streams.len() < WAITING {
+        if left.attended.is_some() && left.streams.len() < left.most {
             left.streams.push_back(parting);
             let first = left.streams.len() == 1;
             drop(left);
@@ -266,5 +311,138 @@ impl Partings {
     /// Nothing panics while it is held.
     fn left(&self) -> MutexGuard<'_, Left> {
         self.left.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustls::pki_types::{PrivateKeyDer, ServerName};
+    use tokio::io::AsyncReadExt as _;
+    use tokio::net::TcpListener;
+    use tokio_rustls::client::TlsStream as ClientStream;
+    use tokio_rustls::{TlsAcceptor, TlsConnector};
+
+    use super::*;
+
+    /// A connection: what is to be ended, and its client.
+    async fn pair() -> (Parting, ClientStream<TcpStream>) {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let certificate = rcgen::CertificateParams::new(vec!["localhost".into()])
+            .unwrap()
+            .self_signed(&key)
+            .unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let server = rustls::ServerConfig::builder_with_provider(Arc::clone(&provider))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(
+                vec![certificate.der().clone()],
+                PrivateKeyDer::Pkcs8(key.serialize_der().into()),
+            )
+            .unwrap();
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(certificate.der().clone()).unwrap();
+        let client = rustls::ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let connected = TcpStream::connect(listener.local_addr().unwrap());
+        let (accepted, connected) = tokio::join!(listener.accept(), connected);
+        let name = ServerName::try_from("localhost").unwrap();
+        let (server, client) = tokio::join!(
+            TlsAcceptor::from(Arc::new(server)).accept(accepted.unwrap().0),
+            TlsConnector::from(Arc::new(client)).connect(name, connected.unwrap()),
+        );
+        let parting = Parting {
+            tls: Box::new(server.unwrap()),
+            place: None,
+        };
+        (parting, client.unwrap())
+    }
+
+    /// All that the client still reads: an error where the goodbye is missing.
+    async fn rest(client: &mut ClientStream<TcpStream>) -> io::Result<Vec<u8>> {
+        let mut all = Vec::new();
+        client.read_to_end(&mut all).await?;
+        Ok(all)
+    }
+
+    #[tokio::test]
+    async fn the_goodbye_is_said() {
+        let (parting, mut client) = pair().await;
+        parting.end(&Handle::current());
+        assert_eq!(rest(&mut client).await.unwrap(), b"");
+        // A stream that is only dropped has none.
+        let (parting, mut client) = pair().await;
+        drop(parting);
+        let cut = rest(&mut client).await.unwrap_err();
+        assert_eq!(cut.kind(), io::ErrorKind::UnexpectedEof);
+    }
+
+    #[tokio::test]
+    async fn a_peer_that_reads_late_misses_nothing() {
+        let (mut parting, mut client) = pair().await;
+        let mut context = Context::from_waker(std::task::Waker::noop());
+        let mut sent = 0;
+        while let Poll::Ready(count) =
+            Pin::new(&mut parting.tls).poll_write(&mut context, &[7; 4096])
+        {
+            sent += count.unwrap();
+            // Lets the kernel say so when it takes no more.
+            tokio::task::yield_now().await;
+        }
+        parting.end(&Handle::current());
+        let all = rest(&mut client).await.unwrap();
+        assert!(
+            all.len() >= sent && all.iter().all(|byte| *byte == 7),
+            "{sent}"
+        );
+    }
+
+    #[tokio::test]
+    async fn without_a_thread_or_with_too_many_before_it_a_stream_ends_at_once() {
+        let partings = Arc::new(Partings::default());
+        let (parting, mut client) = pair().await;
+        partings.leave(parting);
+        assert_eq!(partings.count(), 1);
+        assert_eq!(rest(&mut client).await.unwrap(), b"");
+        // Attended, but by nobody who would come: one waits, and beyond the bound one does not.
+        partings.left().attended = Some(Handle::current());
+        let (parting, mut waiting) = pair().await;
+        partings.leave(parting);
+        assert_eq!((partings.count(), partings.left().streams.len()), (1, 1));
+        let soon = tokio::time::timeout(Duration::from_millis(50), rest(&mut waiting));
+        assert!(soon.await.is_err());
+        partings.left().most = 1;
+        let (parting, mut client) = pair().await;
+        partings.leave(parting);
+        assert_eq!((partings.count(), partings.left().streams.len()), (2, 1));
+        assert_eq!(rest(&mut client).await.unwrap(), b"");
+    }
+
+    #[tokio::test]
+    async fn the_thread_ends_what_is_left_to_it_and_calls_the_next() {
+        let partings = Arc::new(Partings::default());
+        let calls = Arc::new(AtomicU64::new(0));
+        let attended = partings.attend({
+            let calls = Arc::clone(&calls);
+            move || drop(calls.fetch_add(1, Ordering::SeqCst))
+        });
+        assert!(attended.is_some());
+        for _ in 0..3 {
+            let (parting, mut client) = pair().await;
+            partings.leave(parting);
+            assert_eq!(rest(&mut client).await.unwrap(), b"");
+        }
+        partings.until(3).await;
+        drop(attended);
+        // The thread lets go of what it holds when it ends.
+        while Arc::strong_count(&calls) > 1 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        assert_eq!(calls.load(Ordering::SeqCst), 3);
     }
 }
