@@ -1,6 +1,7 @@
 //! Who has the gathering group and the writer, and brings them together: on a commit, when a
 //! megabyte has gathered, or after a while from the background.
 
+use std::cell::RefCell;
 use std::fs::File;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError, Weak};
@@ -21,6 +22,14 @@ pub(super) const RETRY_AFTER: Duration = Duration::from_millis(100);
 const RETRY_SLOWEST: Duration = Duration::from_secs(1);
 /// Between a write and the flush to the disk.
 const SYNC_DELAY: Duration = Duration::from_secs(1);
+
+/// What a thread keeps of [`SCRATCH`] between two records.
+const SCRATCH_MAX: usize = 16 * 1024;
+
+thread_local! {
+    /// Where a record is put together, so that no other thread waits for that.
+    static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
 
 pub(super) struct Committer {
     /// For the tasks in the background, which must not keep the log open.
@@ -107,12 +116,19 @@ impl Committer {
     }
 
     pub(super) fn append(&self, standing: Standing, body: impl FnOnce(&mut Vec<u8>)) -> Ticket {
-        let mut gather = self.gather();
-        // Asked under the lock, so that times stand in the order of the records.
-        let ticket = gather.append(standing, clock::since_epoch(), body);
-        let full = gather.is_full();
-        let arm = !std::mem::replace(&mut gather.awaited, true);
-        drop(gather);
+        let (ticket, full, arm) = SCRATCH.with_borrow_mut(|scratch| {
+            scratch.clear();
+            body(scratch);
+            let mut gather = self.gather();
+            // Asked under the lock, so that times stand in the order of the records.
+            let now = clock::since_epoch();
+            let ticket = gather.append(standing, now, |out| out.extend_from_slice(scratch));
+            let full = gather.is_full();
+            let arm = !std::mem::replace(&mut gather.awaited, true);
+            drop(gather);
+            scratch.shrink_to(SCRATCH_MAX);
+            (ticket, full, arm)
+        });
         if arm {
             self.arm();
         }

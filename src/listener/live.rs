@@ -8,12 +8,12 @@ use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::net::TcpStream;
 use tokio::sync::{Notify, OwnedSemaphorePermit};
 use tokio_rustls::server::TlsStream;
 
 use crate::identity::{Fingerprint, Name};
 use crate::peer::Peer;
+use crate::tls::Socket;
 
 use super::parting::Stream;
 use super::waking::Waking;
@@ -139,7 +139,7 @@ impl Live {
     /// The connection's stream, for its end to be counted and, in a crowd, to be seen to elsewhere.
     pub(super) fn stream(
         &self,
-        tls: Box<TlsStream<TcpStream>>,
+        tls: Box<TlsStream<Socket>>,
         place: OwnedSemaphorePermit,
     ) -> Stream {
         Stream::new(

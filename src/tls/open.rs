@@ -20,6 +20,7 @@ use super::profile::Profile;
 use super::provider::ClockTime;
 use super::refusal::{Class, Refusal};
 use super::server::{ServerTlsError, linger, of_handshake};
+use super::socket::Socket;
 
 /// Old programs enrol too, so TLS 1.2 is spoken here (RFC 7030 asks for 1.1 or later).
 pub(super) const PROFILE: Profile = Profile::Compatible;
@@ -110,8 +111,8 @@ impl OpenTls {
     pub async fn accept(
         &self,
         tcp: TcpStream,
-    ) -> Result<(TlsStream<TcpStream>, Vec<Vec<u8>>), Refusal> {
-        let stream = match self.acceptor.accept(tcp).into_fallible().await {
+    ) -> Result<(TlsStream<Socket>, Vec<Vec<u8>>), Refusal> {
+        let stream = match self.acceptor.accept(Socket::new(tcp)).into_fallible().await {
             Ok(stream) => stream,
             Err((cause, tcp)) => {
                 linger(tcp).await;

@@ -20,6 +20,7 @@ use super::identity::Identity;
 use super::profile::Profile;
 use super::provider::{ClockTime, group_name, suite_name, ticketer};
 use super::refusal::{Class, Refusal};
+use super::socket::Socket;
 use super::trust::Trust;
 use super::verifier::{BoundTickets, NOTES, Notes, Verifier};
 use crate::clock;
@@ -56,7 +57,7 @@ pub struct Accepted {
     pub peer: Peer,
     /// The connection; on the heap, because it is large and is handed on through several futures,
     /// each of which would hold room for it.
-    pub stream: Box<TlsStream<TcpStream>>,
+    pub stream: Box<TlsStream<Socket>>,
     /// What ALPN agreed on, if it did.
     pub alpn: Option<Vec<u8>>,
 }
@@ -148,7 +149,7 @@ impl ServerTls {
     /// # Errors
     /// The refusal, for the audit log; the peer got its alert.
     pub async fn accept(&self, tcp: TcpStream, address: SocketAddr) -> Result<Accepted, Refusal> {
-        let handshake = self.acceptor.accept(tcp).into_fallible();
+        let handshake = self.acceptor.accept(Socket::new(tcp)).into_fallible();
         let noted = async {
             let done = handshake.await;
             (done, NOTES.with(RefCell::take))
@@ -166,7 +167,7 @@ impl ServerTls {
     /// never met the verifier, and things change while a handshake runs.
     async fn admit(
         &self,
-        mut stream: TlsStream<TcpStream>,
+        mut stream: TlsStream<Socket>,
         address: SocketAddr,
     ) -> Result<Accepted, Refusal> {
         match self.peer(stream.get_ref().1, address) {
@@ -216,7 +217,7 @@ fn agreed(session: &ServerConnection) -> Agreed {
 }
 
 /// Sends the end and reads what is still on its way, for a short while.
-pub(super) async fn linger(mut tcp: TcpStream) {
+pub(super) async fn linger(mut tcp: Socket) {
     let drain = async {
         if tcp.shutdown().await.is_err() {
             return;
