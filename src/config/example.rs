@@ -80,7 +80,7 @@ pub(super) fn sample() -> Written {
         }],
         registry: RegistrySection {
             path: Some("registry.sqlite".into()),
-            url: some("postgres://countersign@db.example.org/registry"),
+            url: some("postgres://countersign@db.example.org/registry?sslrootcert=/etc/db-ca.pem"),
             password_file: Some("registry.password".into()),
             ..RegistrySection::default()
         },

@@ -332,13 +332,13 @@ fn the_example_is_taken_with_every_key_switched_on_and_off() {
 #[test]
 fn a_registry_is_a_file_or_a_database() {
     let database = |table: &str| parse(&format!("{GOOD}\n[registry]\n{table}"));
-    let url = "url = 'postgres://ca@db.example.org/registry'\n";
+    let url = "url = 'postgres://ca@db.example.org/registry?sslrootcert=/db.pem'\n";
     let place = database(&format!("{url}password_file = 'db.password'"))
         .unwrap()
         .registry
         .place;
     let expected = crate::registry::RegistryPlace::Database {
-        url: "postgres://ca@db.example.org/registry".into(),
+        url: "postgres://ca@db.example.org/registry?sslrootcert=/db.pem".into(),
         password_file: Some("/srv/db.password".into()),
     };
     assert_eq!(place, expected);

@@ -151,9 +151,9 @@ pub struct RegistrySection {
     /// certificate, because a server decides from memory.
     pub path: Option<PathBuf>,
     /// PostgreSQL database, for a fleet, in place of `path`: `postgres://user@host/database`. A
-    /// connection to another machine is by TLS and verified (`sslmode=verify-full`, `sslrootcert` names
-    /// the CA's file) unless the URL says otherwise. Never with a password in it. Cost: about four
-    /// connections of the database for each server.
+    /// connection to another machine is by TLS and verified against the CA whose file `sslrootcert` names,
+    /// and no other, unless `sslmode=disable` says that the way is safe. Never with a password in it.
+    /// Cost: about four connections of the database for each server.
     pub url: Option<String>,
     /// File whose first line is the password for `url`; others than its owner must not be able to
     /// read it. Without it, `PGPASSWORD` and `PGPASSFILE` count as they do for every client of

@@ -24,6 +24,9 @@ const PARAMETERS: [&str; 11] = [
     "options",
 ];
 
+/// What PostgreSQL knows beside `disable` and `verify-full`: each lets in somebody who was not meant.
+const WEAK: [&str; 4] = ["allow", "prefer", "require", "verify-ca"];
+
 /// Where a registry is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RegistryPlace {
@@ -54,11 +57,16 @@ pub enum PlaceError {
     /// A parameter that would have been overlooked.
     #[error("`{0}` is not a parameter of a registry's URL")]
     Parameter(String),
-    /// It is refused rather than to trust any host of the CA.
+    /// It is refused rather than to trust anybody, or any host of the CA.
     #[error(
         "`sslmode={0}` does not say whom to trust: write `verify-full`, or `disable` where the way to the database is safe"
     )]
     SslMode(String),
+    /// There is no list of CAs that are trusted unasked.
+    #[error(
+        "`sslrootcert` is missing: it names the file of the CA that signed the database's certificate"
+    )]
+    Roots,
 }
 
 impl RegistryPlace {
@@ -135,13 +143,17 @@ fn check(url: &str) -> Result<(), PlaceError> {
         if !PARAMETERS.contains(&name) && !name.starts_with("options[") {
             return Err(PlaceError::Parameter(name.escape_debug().to_string()));
         }
-        if name == "sslmode" && ["verify-ca", "allow"].contains(&value) {
+        if name == "sslmode" && WEAK.contains(&value) {
             return Err(PlaceError::SslMode(value.to_owned()));
         }
     }
-    let said = url.parse::<PgConnectOptions>();
-    said.map(drop)
-        .map_err(|error| PlaceError::Url(error.to_string()))
+    let options = connect_options(url)?;
+    let verified = matches!(options.get_ssl_mode(), PgSslMode::VerifyFull);
+    let named = |parameter: &str| parameter.starts_with("sslrootcert=");
+    if verified && !query.split('&').any(named) {
+        return Err(PlaceError::Roots);
+    }
+    Ok(())
 }
 
 /// How to connect. Where the URL does not say how the connection is protected, one that leaves this
@@ -173,7 +185,7 @@ mod tests {
         let path: RegistryPlace = "pki/registry.db".parse().unwrap();
         assert_eq!(path.file(), Some(std::path::Path::new("pki/registry.db")));
         for url in [
-            "postgres://ca@db.example.org/registry",
+            "postgres://ca@db.example.org/registry?sslrootcert=/etc/db.pem",
             "postgresql://ca@[::1]:6543/registry?sslmode=verify-full&sslrootcert=/etc/db.pem",
             "postgres:///registry?host=/run/postgresql",
         ] {
@@ -196,15 +208,34 @@ mod tests {
         ] {
             assert_eq!(refused(url), PlaceError::Parameter(name.into()));
         }
-        assert!(matches!(
-            refused("postgres://db/r?sslmode=verify-ca"),
-            PlaceError::SslMode(_)
-        ));
+        for mode in ["allow", "prefer", "require", "verify-ca"] {
+            let url = format!("postgres://db/r?sslrootcert=/etc/db.pem&sslmode={mode}");
+            assert_eq!(refused(&url), PlaceError::SslMode(mode.into()));
+        }
+    }
+
+    /// sqlx adds this list to the CA that is configured.
+    #[test]
+    fn nobody_is_trusted_unasked() {
+        assert!(webpki_roots::TLS_SERVER_ROOTS.is_empty());
+        let place = |url: &str| url.parse::<RegistryPlace>();
+        assert!(place("postgres://db/r?sslrootcert=/etc/db.pem").is_ok());
+        for url in [
+            "postgres://db/r",
+            "postgres://db/r?sslmode=verify-full",
+            "postgres://127.0.0.1/r?sslmode=verify-full",
+        ] {
+            assert_eq!(place(url), Err(PlaceError::Roots), "{url}");
+        }
     }
 
     #[test]
     fn a_password_in_the_url_is_refused_and_not_told() {
-        assert!("postgres://ca@db/registry".parse::<RegistryPlace>().is_ok());
+        assert!(
+            "postgres://ca@localhost/registry"
+                .parse::<RegistryPlace>()
+                .is_ok()
+        );
         for url in [
             "postgres://ca:s3cret@db/registry",
             "postgres://ca:s3c@ret@db/registry",

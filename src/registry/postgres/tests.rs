@@ -179,6 +179,83 @@ async fn several_may_make_it_at_once() {
     assert_eq!(schema.open().await.newest().await, Ok(8));
 }
 
+/// TLS before the tests' database, as PostgreSQL offers it (its protocol, section 54.2.12): the address, and
+/// the file of the CA.
+async fn secured(folder: &std::path::Path) -> (std::net::SocketAddr, std::path::PathBuf) {
+    use rustls::pki_types::PrivateKeyDer;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let ca_key = rcgen::KeyPair::generate().expect("a key");
+    let mut ca = rcgen::CertificateParams::default();
+    ca.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let ca_der = ca.self_signed(&ca_key).expect("a CA");
+    let file = folder.join("ca.pem");
+    std::fs::write(&file, ca_der.pem()).expect("written");
+    let key = rcgen::KeyPair::generate().expect("a key");
+    let leaf = rcgen::CertificateParams::new(vec!["127.0.0.1".into()])
+        .and_then(|leaf| leaf.signed_by(&key, &rcgen::Issuer::new(ca, ca_key)))
+        .expect("a certificate");
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("versions")
+        .with_no_client_auth()
+        .with_single_cert(
+            vec![leaf.der().clone()],
+            PrivateKeyDer::Pkcs8(key.serialize_der().into()),
+        )
+        .expect("a configuration");
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
+        .await
+        .expect("bound");
+    let address = listener.local_addr().expect("an address");
+    let server = server();
+    let (_, after) = server.split_once('@').expect("a user");
+    let (behind, _) = after.split_once('/').expect("a database");
+    let behind = behind.to_owned();
+    tokio::spawn(async move {
+        while let Ok((mut near, _)) = listener.accept().await {
+            let (acceptor, behind) = (acceptor.clone(), behind.clone());
+            tokio::spawn(async move {
+                let mut asks = [0; 8];
+                near.read_exact(&mut asks).await?;
+                assert_eq!(asks, [0, 0, 0, 8, 4, 210, 22, 47], "it asks for TLS");
+                near.write_all(b"S").await?;
+                let mut near = acceptor.accept(near).await?;
+                let mut far = tokio::net::TcpStream::connect(behind).await?;
+                tokio::io::copy_bidirectional(&mut near, &mut far).await
+            });
+        }
+    });
+    (address, file)
+}
+
+#[tokio::test]
+async fn the_database_s_certificate_comes_from_the_ca_that_is_named() {
+    let (schema, folder) = (Schema::new().await, tempfile::tempdir().expect("a folder"));
+    let (address, ca) = secured(folder.path()).await;
+    let url = schema.url();
+    let (_, rest) = url.split_once("/countersign?").expect("parameters");
+    let at = |host: &str, ca: &std::path::Path| {
+        let port = address.port();
+        format!(
+            "postgres://countersign@{host}:{port}/countersign?{rest}&sslmode=verify-full&sslrootcert={}",
+            ca.display()
+        )
+    };
+    let store = PostgresStore::open(&at("127.0.0.1", &ca), None, true)
+        .await
+        .expect("by the CA that is named");
+    assert_eq!(store.enrol(&made(1)).await, Ok(1));
+    let other = tempfile::tempdir().expect("a folder");
+    let (_, another) = secured(other.path()).await;
+    for url in [at("127.0.0.1", &another), at("localhost", &ca)] {
+        let refused = PostgresStore::open(&url, None, true).await;
+        let refused = refused.expect_err("another CA, another name");
+        assert!(refused.to_string().contains("certificate"), "{refused}");
+    }
+}
+
 #[tokio::test]
 async fn a_password_comes_from_a_file_of_its_owner_and_is_never_told() {
     let schema = Schema::new().await;
