@@ -29,7 +29,7 @@ pub enum SyncMode {
 }
 
 /// `[audit]`, checked.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AuditOptions {
     /// The file; rotated ones get a number behind.
     pub path: PathBuf,

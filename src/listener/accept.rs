@@ -27,7 +27,7 @@ const LONGEST_WAIT: Duration = Duration::from_secs(1);
 const REPORTS: Duration = Duration::from_millis(10);
 
 /// `[listen]`, checked.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListenerOptions {
     /// Where to listen. An IPv6 address takes IPv6 only, so `0.0.0.0` and `[::]` go together.
     pub address: Vec<SocketAddr>,

@@ -32,13 +32,35 @@ pub struct Reloader {
     index: Arc<LiveIndex>,
     config: Config,
     again: Again,
-    seen: BTreeMap<PathBuf, Option<(SystemTime, u64)>>,
+    seen: Seen,
+}
+
+/// Modification time and size of every file that a configuration names, and of itself.
+type Seen = BTreeMap<PathBuf, Option<(SystemTime, u64)>>;
+
+/// What the files are like; taken before they are read, so that no change is missed.
+pub fn look(config: &Config) -> Seen {
+    let mut files = vec![&config.source, &config.tls.certificate, &config.tls.key];
+    for anchor in &config.anchors {
+        files.push(&anchor.bundle);
+        files.extend(&anchor.crl_file);
+    }
+    files.extend(&config.registry.crl_file);
+    let about = |path: &PathBuf| {
+        let meta = std::fs::metadata(path).ok()?;
+        Some((meta.modified().ok()?, meta.len()))
+    };
+    files
+        .into_iter()
+        .map(|path| (path.clone(), about(path)))
+        .collect()
 }
 
 impl Reloader {
-    /// `config`: what is in force; `again`: reads it anew.
-    pub fn new(parts: &Assembled, config: Config, again: Again) -> Self {
-        let mut reloader = Self {
+    /// `config`: what is in force; `seen`: what its files were like before anything was read of them;
+    /// `again`: reads it anew.
+    pub fn new(parts: &Assembled, config: Config, seen: Seen, again: Again) -> Self {
+        Self {
             service: Arc::clone(&parts.service),
             tls: Arc::clone(&parts.tls),
             trust: Arc::clone(&parts.trust),
@@ -46,10 +68,8 @@ impl Reloader {
             index: Arc::clone(&parts.index),
             config,
             again,
-            seen: BTreeMap::new(),
-        };
-        reloader.seen = reloader.look();
-        reloader
+            seen,
+        }
     }
 
     /// Runs until the server stops.
@@ -72,48 +92,40 @@ impl Reloader {
     }
 
     async fn reload_if_changed(&mut self) {
-        let now = self.look();
+        let now = look(&self.config);
         if now == self.seen {
             return;
         }
         // Whoever writes may not be done: what still changes is left for the next look.
         tokio::time::sleep(Duration::from_millis(100)).await;
-        if self.look() == now {
+        if look(&self.config) == now {
             self.reload("a changed file").await;
         }
     }
 
-    /// Modification time and size of every file that the configuration names, and of itself.
-    fn look(&self) -> BTreeMap<PathBuf, Option<(SystemTime, u64)>> {
-        let config = &self.config;
-        let mut files = vec![&config.source, &config.tls.certificate, &config.tls.key];
-        for anchor in &config.anchors {
-            files.push(&anchor.bundle);
-            files.extend(&anchor.crl_file);
-        }
-        files.extend(&config.registry.crl_file);
-        let about = |path: &PathBuf| {
-            let meta = std::fs::metadata(path).ok()?;
-            Some((meta.modified().ok()?, meta.len()))
-        };
-        files
-            .into_iter()
-            .map(|path| (path.clone(), about(path)))
-            .collect()
-    }
-
     async fn reload(&mut self, why: &str) {
         tracing::info!(why, "reloading");
+        let before = look(&self.config);
         match (self.again)() {
             Err(error) => self.tell("configuration", Err(error)).await,
             Ok(config) => self.put_in_force(config).await,
         }
-        self.seen = self.look();
+        self.seen = look(&self.config);
+        // What changed while it was read is looked at again.
+        for (path, about) in before {
+            if let Some(seen) = self.seen.get_mut(&path) {
+                *seen = about;
+            }
+        }
     }
 
     async fn put_in_force(&mut self, config: Config) {
-        if let Some(what) = self.needs_restart(&config) {
-            tracing::warn!("`{what}` has changed and takes a restart to be in force");
+        let stays = self.needs_restart(&config);
+        if !stays.is_empty() {
+            tracing::warn!(
+                "changed, but in force only after a restart: {}",
+                stays.join(", ")
+            );
         }
         let trust = self.trust.reload(&config.anchors, &config.permission_oid);
         let trusted = trust.map_err(|errors| {
@@ -150,27 +162,24 @@ impl Reloader {
         recheck_all(&self.index, &self.trust);
     }
 
-    /// The first part that cannot be swapped under live connections and is not what it was.
-    fn needs_restart(&self, new: &Config) -> Option<&'static str> {
+    /// The parts that cannot be swapped under live connections and are not what they were.
+    fn needs_restart(&self, new: &Config) -> Vec<&'static str> {
         let old = &self.config;
-        let listen = old.listen.address != new.listen.address;
         let registry = old.registry.place != new.registry.place
             || old.registry.max_staleness != new.registry.max_staleness;
-        let audit = old.audit.path != new.audit.path;
         let offers = old.files != new.files || old.prompts != new.prompts;
-        let http = old.http.enabled != new.http.enabled;
-        let health = old.health != new.health;
         let all = [
-            ("listen", listen),
+            ("listen", old.listen != new.listen),
             ("tls.profile", old.tls.profile != new.tls.profile),
             ("registry", registry),
-            ("audit.path", audit),
+            ("audit", old.audit != new.audit),
+            ("server", old.server != new.server),
             ("files, prompt", offers),
-            ("http.enabled", http),
-            ("health.listen", health),
+            ("http.enabled", old.http.enabled != new.http.enabled),
+            ("health.listen", old.health != new.health),
         ];
-        all.into_iter()
-            .find_map(|(name, changed)| changed.then_some(name))
+        let changed = all.into_iter().filter(|(_, changed)| *changed);
+        changed.map(|(name, _)| name).collect()
     }
 
     async fn tell(&self, what: &str, result: Result<(), String>) {

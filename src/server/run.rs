@@ -21,7 +21,7 @@ use crate::registry::{Applied, Change, ChangeKind, Enrolment, Store};
 use super::assemble::{Assembled, ServerError, assemble, passphrase};
 use super::door::Entrance;
 use super::health::Health;
-use super::reload::Reloader;
+use super::reload::{Reloader, look};
 
 /// Changes of the registry that may wait to be recorded.
 const CHANGES: usize = 1024;
@@ -100,6 +100,7 @@ async fn serve_with(
     crew: Option<Crew>,
 ) -> Result<(), ServerError> {
     let crew = crew.map(Arc::new);
+    let seen = look(&config);
     // The port first: who finds it taken must not have told the registry that a server is here.
     let listener = Listener::bind(config.listen.clone()).await?;
     let listener = listener.with_crew(crew.clone());
@@ -131,7 +132,7 @@ async fn serve_with(
         passphrase: passphrase(&config)?,
         ..CertFiles::new(&config.tls.certificate, &config.tls.key)
     };
-    let reloader = Reloader::new(&parts, config, again);
+    let reloader = Reloader::new(&parts, config, seen, again);
     let (tls, index) = (Arc::clone(&parts.tls), Arc::clone(&parts.index));
     let service = Arc::clone(&parts.service);
     let probes = health.map(|health| tokio::spawn(health.run(service.clone(), stopped.clone())));

@@ -8,9 +8,11 @@ use countersign::backend::{
     Answer, Arguments, Context, Failure, Provider, Schema, Tool, ToolResult,
 };
 use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::sync::Notify;
 
 use crate::support::pki::PATIENCE;
+use crate::support::program::Program;
 use crate::support::served::{Lines, Served, Site, modern};
 
 /// Tools that wait until the test lets them go on.
@@ -594,6 +596,34 @@ async fn the_policy_is_reloaded_from_the_changed_file_and_a_broken_one_is_not() 
     .await;
     assert!(lines.ask("tools/call", whoami).await["error"].is_object());
     served.stop().await;
+}
+
+/// A change that is taken up says nothing of a restart; of those that are not, each is named. The first
+/// one comes while the server is still starting, and is not missed.
+#[tokio::test]
+async fn what_takes_a_restart_is_told() {
+    let mut program = Program::start(|_| ()).await;
+    let mut said = BufReader::new(program.child.stderr.take().unwrap()).lines();
+    let file = program.folder.path().join("countersign.toml");
+    let before = std::fs::read_to_string(&file).unwrap();
+    let rule = "\n[[policy.rule]]\nname = \"r\"\nwho = [\"*\"]\ndeny = [\"tools:self__*\"]\n";
+    std::fs::write(&file, format!("{before}{rule}")).unwrap();
+    let reloaded =
+        |record: &Value| record["event"] == "reloaded" && record["what"] == "policy and limits";
+    program.recorded_times(1, reloaded).await;
+    let after = before
+        .replace("[tls]", "[tls]\nprofile = \"compatible\"")
+        .replace("[audit]", "[audit]\narguments = true");
+    std::fs::write(&file, after).unwrap();
+    program.recorded_times(2, reloaded).await;
+    // The first that is said of a restart: the change before has said nothing of it.
+    let told = loop {
+        let line = within(said.next_line()).await.unwrap().unwrap();
+        if line.contains("restart") {
+            break line;
+        }
+    };
+    assert!(told.ends_with(": tls.profile, audit"), "{told}");
 }
 
 async fn wait_for(site: &Site, found: impl Fn(&Value) -> bool) {

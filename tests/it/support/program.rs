@@ -184,9 +184,10 @@ text = "Say hello to {{{{who}}}}."
         command
     }
 
-    /// Every record of the audit log so far.
+    /// Every record of the audit log so far; none while the server is only about to begin it.
     pub fn audit(&self) -> Vec<serde_json::Value> {
-        let text = std::fs::read_to_string(self.folder.path().join("audit.jsonl")).unwrap();
+        let file = self.folder.path().join("audit.jsonl");
+        let text = std::fs::read_to_string(file).unwrap_or_default();
         text.lines()
             .map(|line| serde_json::from_str(line).unwrap())
             .collect()
