@@ -64,6 +64,8 @@ pub(crate) struct FloorArgs {
 pub(crate) enum Speech {
     Lines,
     Websocket,
+    /// With tokio-tungstenite as it comes.
+    WebsocketStock,
     Http1,
     Http2,
 }
@@ -129,7 +131,7 @@ fn server_config(args: &FloorArgs) -> Result<ServerConfig, Box<dyn std::error::E
         .with_single_cert(pki::chain(&args.cert)?, pki::key(&args.key)?)?;
     config.alpn_protocols = match args.speak {
         Speech::Lines => vec![b"mcp".to_vec()],
-        Speech::Websocket | Speech::Http1 => vec![b"http/1.1".to_vec()],
+        Speech::Websocket | Speech::WebsocketStock | Speech::Http1 => vec![b"http/1.1".to_vec()],
         Speech::Http2 => vec![b"h2".to_vec()],
     };
     config.ticketer = pki::ticketer()?;

@@ -2,8 +2,8 @@
 //! message comes back as it was.
 //!
 //! The WebSocket is tokio-tungstenite with a read buffer of 4 KiB: the 128 KiB that it would have
-//! otherwise are cleared before each read, which would make a floor that is easy to meet. HTTP is
-//! hyper as it comes. With an answer, each message is answered by it instead.
+//! otherwise are cleared before each read, which would make a floor that is easy to meet; a second one,
+//! as it comes, is beside it for who compares with that. HTTP is hyper as it comes. With an answer, each message is answered by it instead.
 
 use std::convert::Infallible;
 use std::io;
@@ -39,8 +39,13 @@ pub(crate) async fn serve(
 ) -> io::Result<()> {
     tcp.set_nodelay(true)?;
     let stream = acceptor.accept(tcp).await?;
-    if speech == Speech::Websocket {
-        return websocket(stream, answer).await;
+    let config = WebSocketConfig::default();
+    match speech {
+        Speech::Websocket => {
+            return websocket(stream, config.read_buffer_size(READ), answer).await;
+        }
+        Speech::WebsocketStock => return websocket(stream, config, answer).await,
+        _ => {}
     }
     let echo = service_fn(move |request| echo(request, answer.clone()));
     match speech {
@@ -66,9 +71,12 @@ async fn echo(
     Ok(Response::new(Full::new(body)))
 }
 
-async fn websocket(mut stream: TlsStream<TcpStream>, answer: Option<Bytes>) -> io::Result<()> {
+async fn websocket(
+    mut stream: TlsStream<TcpStream>,
+    config: WebSocketConfig,
+    answer: Option<Bytes>,
+) -> io::Result<()> {
     open(&mut stream).await?;
-    let config = WebSocketConfig::default().read_buffer_size(READ);
     let mut socket = WebSocketStream::from_raw_socket(stream, Role::Server, Some(config)).await;
     let answer = answer
         .map(|bytes| String::from_utf8_lossy(&bytes).into_owned().into())

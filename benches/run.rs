@@ -182,6 +182,7 @@ impl Bench {
         command.arg("floor").arg("--speak").arg(match speech {
             Speech::Lines => "lines",
             Speech::Websocket => "websocket",
+            Speech::WebsocketStock => "websocket-stock",
             Speech::Http1 => "http1",
             Speech::Http2 => "http2",
         });

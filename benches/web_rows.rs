@@ -4,6 +4,7 @@ use std::error::Error;
 
 use serde_json::json;
 
+use crate::floor::Speech;
 use crate::report::{Row, Target};
 use crate::run::{Bench, here};
 use crate::web::{self, Way};
@@ -104,7 +105,19 @@ fn one(bench: &mut Bench, calls: &Calls) -> Result<(), Box<dyn Error>> {
         }
         None => None,
     };
+    let stock = match calls.way {
+        Way::WebSocket => {
+            let floor = bench.floor_of(Speech::WebsocketStock, false, None)?;
+            Some(bench.in_turns(&floor, None, measure)?)
+        }
+        _ => None,
+    };
     bench.call_row(calls.key, calls.measure.to_owned(), calls.target, &costs);
+    if let Some(mut stock) = stock {
+        stock.ours.clone_from(&costs.ours);
+        let measure = "the same, floor with tokio-tungstenite as it comes".to_owned();
+        bench.call_row("ws-calls-1-stock", measure, Target::None, &stock);
+    }
     if let Some(mut equal) = equal {
         equal.ours = costs.ours;
         let measure = "the same, floor answering as many bytes".to_owned();
