@@ -1,5 +1,6 @@
 //! One HTTP connection from its first request to its end.
 
+use std::error::Error as _;
 use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
@@ -228,11 +229,21 @@ async fn broken(conn: &Conn, error: hyper::Error) -> End {
         return end;
     }
     tracing::debug!(%error, "an HTTP connection broke");
-    if error.is_incomplete_message() || error.is_closed() || error.is_canceled() {
+    let left = error.is_incomplete_message() || error.is_closed() || error.is_canceled();
+    if left || (conn.pace.busy() == 0 && closed_and_gone(&error)) {
         return End::Closed;
     }
     if error.is_parse() || error.is_user() {
         return End::Unruly;
     }
     End::Broken(std::io::Error::other(error))
+}
+
+/// Whether a peer that owed nothing and was owed nothing had closed its side before it was gone: a socket
+/// reads as a broken pipe only if the reset came behind the end.
+fn closed_and_gone(error: &hyper::Error) -> bool {
+    let cause = error
+        .source()
+        .and_then(|cause| cause.downcast_ref::<std::io::Error>());
+    cause.is_some_and(|cause| cause.kind() == std::io::ErrorKind::BrokenPipe)
 }
