@@ -212,10 +212,16 @@ fn beside(
     }))
 }
 
+/// The calls that were due in this span.
+fn within(calls: &[Call], from: Instant, to: Instant) -> impl Iterator<Item = &Call> {
+    calls
+        .iter()
+        .filter(move |(due, _)| (from..=to).contains(due))
+}
+
 /// This percentile of the calls that were due in this span, and how many there were.
 fn percentile(calls: &[Call], nth: usize, from: Instant, to: Instant) -> (Duration, usize) {
-    let within = calls.iter().filter(|(due, _)| (from..=to).contains(due));
-    let mut all: Vec<Duration> = within.map(|(_, took)| *took).collect();
+    let mut all: Vec<Duration> = within(calls, from, to).map(|(_, took)| *took).collect();
     all.sort_unstable();
     let at = all.len() * nth / 100;
     let found = all.get(at.min(all.len().saturating_sub(1)));
@@ -274,9 +280,7 @@ pub(crate) fn revoked(
     let before = |nth| percentile(&calls, nth, calm, began).0;
     let (usual, half_before) = (before(99), before(50));
     let (half_meanwhile, _) = percentile(&calls, 50, began, began + took);
-    let mut worst: Vec<(Duration, Duration)> = calls
-        .iter()
-        .filter(|(due, _)| (began..=began + took).contains(due))
+    let mut worst: Vec<(Duration, Duration)> = within(&calls, began, began + took)
         .map(|(due, took)| (*due - began, *took))
         .collect();
     worst.sort_unstable_by_key(|(_, took)| std::cmp::Reverse(*took));

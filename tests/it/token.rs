@@ -19,6 +19,19 @@ fn agent(hsm: &Hsm) {
     hsm.ca(&issue).ok();
 }
 
+/// OpenSSL believes this certificate by the CA's root.
+fn verify_by_openssl(hsm: &Hsm, certificate: &str) {
+    let (good, said) = hsm.openssl(&[
+        "verify",
+        "-CAfile",
+        "ca/root.crt",
+        "-untrusted",
+        "ca/issuing.crt",
+        certificate,
+    ]);
+    assert!(good, "{said}");
+}
+
 #[test]
 fn a_ca_signs_everything_in_the_token() {
     let Some(hsm) = Hsm::new() else { return };
@@ -490,15 +503,7 @@ fn ca_serve_enrols_with_its_key_in_the_token_and_renews_a_client_s_key_there() {
         .json();
     let token = invited["token"].as_str().unwrap_or_default().to_owned();
     hsm.run(&["join", &token, "--out", "joined"]).ok();
-    let (good, said) = hsm.openssl(&[
-        "verify",
-        "-CAfile",
-        "ca/root.crt",
-        "-untrusted",
-        "ca/issuing.crt",
-        "joined/joined.crt",
-    ]);
-    assert!(good, "{said}");
+    verify_by_openssl(&hsm, "joined/joined.crt");
 
     // A client whose key is in the token: the certificate is replaced, the key stays.
     let uri = hsm.uri("agent");
@@ -540,15 +545,7 @@ fn ca_serve_enrols_with_its_key_in_the_token_and_renews_a_client_s_key_there() {
         .ok();
     let written = |name: &str| std::fs::read_to_string(hsm.path(name)).unwrap();
     assert_eq!(written("held/held.key").trim_end(), uri);
-    let (good, said) = hsm.openssl(&[
-        "verify",
-        "-CAfile",
-        "ca/root.crt",
-        "-untrusted",
-        "ca/issuing.crt",
-        "held/held.crt",
-    ]);
-    assert!(good, "{said}");
+    verify_by_openssl(&hsm, "held/held.crt");
     let before = written("held/held.crt");
     let held = ["--cert", "held/held.crt", "--key", "held/held.key"];
     hsm.run(&[&["renew"][..], &held, &["--ca", "held/ca.pem"]].concat())

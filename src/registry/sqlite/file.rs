@@ -173,7 +173,7 @@ fn identity(_: &fs::Metadata) -> Option<(u64, u64)> {
 /// Opens the writer's connection on a database whose schema is up to date, or makes it so. With
 /// `create` an empty database becomes a registry (also one that a killed run left behind).
 pub(super) async fn connect(place: &Place, create: bool) -> Result<SqliteConnection, StoreError> {
-    let mut connection = first(place).await?;
+    let mut connection = connect_to_write(place).await?;
     let version = version(&mut connection, place).await?;
     let known = MIGRATIONS.len();
     if usize::try_from(version).is_ok_and(|version| version == known) {
@@ -189,7 +189,7 @@ pub(super) async fn connect(place: &Place, create: bool) -> Result<SqliteConnect
 /// A connection that writes. The first of a new file turns it to write-ahead logging, and of two that
 /// do so at once SQLite refuses one without asking its busy handler, for it could wait for ever: it
 /// holds the read lock that the other one waits for. Refused, it has let go, and may come again.
-async fn first(place: &Place) -> Result<SqliteConnection, StoreError> {
+async fn connect_to_write(place: &Place) -> Result<SqliteConnection, StoreError> {
     let began = clock::monotonic();
     loop {
         match place.writing().connect().await {
