@@ -1,12 +1,18 @@
 //! An issuer is revoked while thousands of connections hang on it: how long until the last is closed,
 //! and what those notice whose issuer is another.
 //!
-//! The crowd is a process of its own that runs only while nobody else wants the processor (the policy
-//! `SCHED_IDLE`): in life its members are on machines of their own, and what they do when they are closed
-//! must not count as the server's delay. A nice value of 19 is not enough: whoever wakes up waits for
-//! the end of a slice that such a process has begun, some milliseconds (Linux 6.6 and later). Those
-//! beside it are threads that call at a fixed pace, so that a call that is held up does not hold up
-//! the counting.
+//! In life all of them are on machines of their own, and what they do or wait for there must not count as the
+//! server's delay:
+//!
+//! - The crowd is a process that runs only while nobody else wants the processor (the policy `SCHED_IDLE`). A
+//!   nice value of 19 is not enough: whoever wakes up waits for the end of a slice that such a process has
+//!   begun, some milliseconds (Linux 6.6 and later). Even so it may run for as long when it owes somebody
+//!   nothing by the scheduler's book, so it is one thread, which hears of a few ends at a time: each member
+//!   learns of its end from the kernel and ends its own side. What was said before the end is read when all
+//!   have ended, and must be a goodbye.
+//! - Those beside it are threads that call at a fixed pace, so that a call that is held up does not hold up
+//!   the counting. They get a processor at once when they want one (the policy `SCHED_RR`), where the
+//!   system lets them; the JSON says whether it did.
 
 use std::error::Error;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
@@ -23,7 +29,8 @@ use countersign::registry::{self, Reason, RegistryPlace, Revocation};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConnection, StreamOwned};
 use serde_json::{Value, json};
-use tokio::io::AsyncReadExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, Interest};
+use tokio_rustls::client::TlsStream;
 
 use crate::load::{self, Expect, Line, Outcome};
 use crate::pki::Pki;
@@ -35,6 +42,8 @@ const BESIDE: usize = 4;
 const PACE: Duration = Duration::from_millis(2);
 /// So many of the slowest calls are told one by one.
 const WORST: usize = 30;
+/// The crowd hears of so many ends at a time: the kernel is not interrupted while it tells.
+const EVENTS: usize = 32;
 /// How long they call before anything happens.
 const CALM: Duration = Duration::from_secs(3);
 
@@ -60,6 +69,8 @@ pub(crate) struct Closed {
     pub(crate) meanwhile: Duration,
     /// Half of them were faster before, and meanwhile.
     pub(crate) half: (Duration, Duration),
+    /// Whether the threads that called had a processor at once.
+    pub(crate) real_time: bool,
     /// Calls that were counted meanwhile.
     pub(crate) calls: usize,
     /// The slowest of them: when they were due after the revocation, and how long they took.
@@ -79,6 +90,8 @@ pub(crate) fn main(args: &CrowdArgs) -> Result<(), Box<dyn Error>> {
             .collect(),
     };
     let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .max_io_events_per_tick(EVENTS)
         .enable_all()
         .build()?;
     let told = runtime.block_on(stay(args, &pki));
@@ -93,17 +106,41 @@ async fn stay(args: &CrowdArgs, pki: &Pki) -> Outcome<Value> {
     let mut open = tokio::task::JoinSet::new();
     for mut stream in streams {
         open.spawn(async move {
-            let mut rest = [0u8; 64];
-            while matches!(stream.read(&mut rest).await, Ok(n) if n > 0) {}
-            SystemTime::now()
+            ended(&mut stream).await;
+            let now = SystemTime::now();
+            // Only TCP's end: the streams are kept, so that nothing of this is freed meanwhile.
+            let _ = stream.get_mut().0.shutdown().await;
+            (now, stream)
         });
     }
     let mut last = SystemTime::UNIX_EPOCH;
-    while let Some(ended) = open.join_next().await {
-        last = last.max(ended?);
+    let mut streams = Vec::with_capacity(args.size);
+    while let Some(one) = open.join_next().await {
+        let (at, stream) = one?;
+        last = last.max(at);
+        streams.push(stream);
+    }
+    for mut stream in streams {
+        if stream.read(&mut [0u8; 64]).await? != 0 {
+            return Err("something came in place of a goodbye".into());
+        }
     }
     let nanos = last.duration_since(SystemTime::UNIX_EPOCH)?.as_nanos();
     Ok(json!({ "closed": args.size, "last": u64::try_from(nanos)? }))
+}
+
+/// Ready when the server has ended this connection, of which nothing need have been read.
+async fn ended(stream: &mut TlsStream<tokio::net::TcpStream>) {
+    loop {
+        let ready = stream.get_ref().0.ready(Interest::READABLE).await;
+        if !ready.is_ok_and(|ready| !ready.is_read_closed()) {
+            return;
+        }
+        // Something else has come.
+        if !matches!(stream.read(&mut [0u8; 64]).await, Ok(count) if count > 0) {
+            return;
+        }
+    }
 }
 
 struct Crowd {
@@ -157,15 +194,29 @@ impl Drop for Crowd {
     }
 }
 
+/// Gives this thread a processor as soon as it wants one; whether the system agreed.
+fn at_once() -> bool {
+    let this = std::fs::read_link("/proc/thread-self").unwrap_or_default();
+    let id = this.file_name().unwrap_or_default();
+    Command::new("chrt")
+        .args(["--rr", "--pid", "1"])
+        .arg(id)
+        .stderr(Stdio::null())
+        .status()
+        .is_ok_and(|done| done.success())
+}
+
 /// A call beside the crowd: when it was due, and how long it took from then on.
 type Call = (Instant, Duration);
+/// All of one connection, and whether its thread got a processor at once.
+type Calls = Outcome<(Vec<Call>, bool)>;
 
 fn beside(
     server: &Server,
     pki: &Pki,
     n: usize,
     stop: Arc<AtomicBool>,
-) -> Result<JoinHandle<Outcome<Vec<Call>>>, Box<dyn Error>> {
+) -> Result<JoinHandle<Calls>, Box<dyn Error>> {
     let tcp = TcpStream::connect(server.address)?;
     tcp.set_nodelay(true)?;
     let name = ServerName::try_from("localhost")?;
@@ -190,6 +241,7 @@ fn beside(
     };
     once(0).map_err(|error| error.to_string())?;
     Ok(std::thread::spawn(move || {
+        let real_time = at_once();
         let mut calls = Vec::new();
         // Not all at the same instant.
         let mut due = Instant::now() + PACE / 4 * u32::try_from(n)?;
@@ -208,7 +260,7 @@ fn beside(
             id += 1;
             due += PACE;
         }
-        Ok(calls)
+        Ok((calls, real_time))
     }))
 }
 
@@ -272,10 +324,12 @@ pub(crate) fn revoked(
     revoke()?;
     let took = crowd.closed()?.duration_since(clock)?;
     stop.store(true, Ordering::Relaxed);
-    let mut calls = Vec::new();
+    let (mut calls, mut real_time) = (Vec::new(), true);
     for thread in calling {
         let ended = thread.join().map_err(|_| "a thread panicked")?;
-        calls.extend(ended.map_err(|error| error.to_string())?);
+        let (of_one, at_once) = ended.map_err(|error| error.to_string())?;
+        calls.extend(of_one);
+        real_time &= at_once;
     }
     let before = |nth| percentile(&calls, nth, calm, began).0;
     let (usual, half_before) = (before(99), before(50));
@@ -291,6 +345,7 @@ pub(crate) fn revoked(
         usual,
         meanwhile,
         half: (half_before, half_meanwhile),
+        real_time,
         calls,
         worst,
     })

@@ -574,6 +574,7 @@ impl Bench {
             "meanwhile_us": each(|one| micros(one.meanwhile)),
             "usual_half_us": each(|one| micros(one.half.0)),
             "meanwhile_half_us": each(|one| micros(one.half.1)),
+            "real_time": all.iter().all(|one| one.real_time),
             "calls": all.iter().map(|one| one.calls).collect::<Vec<_>>(),
             "worst": all.iter().map(|one| {
                 let worst = one.worst.iter();

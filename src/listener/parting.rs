@@ -3,6 +3,10 @@
 //! its result; so it is left to a thread of a lower priority, and the runtime's workers stay with those
 //! who stay. The thread lives as long as the crowd is closing. What it does not get done in time, for
 //! want of a processor, is done by whoever drops the stream, as without it.
+//!
+//! It takes its time: it ends one connection after the other by a steady pace, and what the system holds of
+//! them is freed when the last has had its goodbye, a few at a time. Freeing is work of the kernel's own
+//! threads too, which step back behind nobody; until then those connections still count as open.
 
 use std::collections::VecDeque;
 use std::io;
@@ -12,7 +16,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::net::{SendFlags, send};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf};
@@ -22,6 +26,7 @@ use tokio::sync::{Notify, OwnedSemaphorePermit};
 use tokio_rustls::server::TlsStream;
 
 use super::live::Entry;
+use crate::clock;
 use crate::tls::Socket;
 
 /// How long the goodbye to a peer that does not read may take.
@@ -35,6 +40,14 @@ const NICE: i32 = 10;
 const LAST: SendFlags = SendFlags::MORE.union(SendFlags::NOSIGNAL);
 #[cfg(not(target_os = "linux"))]
 const LAST: SendFlags = SendFlags::empty();
+/// From the end of one connection to the next: ten thousand take 0.36 s and a little.
+const PACE: Duration = Duration::from_micros(36);
+/// By so much it may be made good when the thread was kept from its work.
+const CREDIT: Duration = Duration::from_millis(1);
+/// So many sockets are freed at a time…
+const FREED: usize = 16;
+/// …with so long in between, and only when no stream has waited for as long.
+const MOMENT: Duration = Duration::from_millis(1);
 /// So many may wait for the thread.
 const WAITING: usize = 4096;
 
@@ -145,31 +158,32 @@ struct Parting {
 }
 
 impl Parting {
-    /// The goodbye, and the end.
-    fn end(self, runtime: &Handle) {
+    /// The goodbye, and the end; what is left is only to be dropped.
+    fn end(self, runtime: &Handle) -> Option<Ended> {
         let (socket, mut tls) = self.tls.into_inner();
         tls.send_close_notify();
         let mut last = Vec::with_capacity(64);
         while tls.wants_write() {
             // To memory, which takes everything.
             if tls.write_tls(&mut last).is_err() {
-                return;
+                return None;
             }
         }
         // Out of the runtime first, which otherwise would be woken to see the socket close.
-        let Ok(socket) = socket.into_inner().into_std() else {
-            return;
-        };
+        let socket = socket.into_inner().into_std().ok()?;
         let said = match send(&socket, &last, LAST) {
             Ok(count) => count,
             Err(rustix::io::Errno::AGAIN) => 0,
             // The peer is gone already.
-            Err(_) => return,
+            Err(_) => return None,
         };
         if said == last.len() {
             // The end goes out with the words before it, in one segment. It fails when the peer is gone.
             let _ = socket.shutdown(Shutdown::Write);
-            return;
+            return Some(Ended {
+                _socket: socket,
+                _place: self.place,
+            });
         }
         // The peer does not read; whether it ever will is not this thread's to wait for.
         let place = self.place;
@@ -183,6 +197,41 @@ impl Parting {
                 let _ = tokio::time::timeout(PATIENCE, farewell).await;
             }
         });
+        None
+    }
+}
+
+/// A connection that has ended for its peer; its file and its place are given back when this is dropped.
+struct Ended {
+    _socket: std::net::TcpStream,
+    _place: Option<OwnedSemaphorePermit>,
+}
+
+/// What the thread finds when it asks for more.
+enum Next {
+    Stream(Parting),
+    /// None for a moment.
+    Lull,
+    /// None, and none will come.
+    Over,
+}
+
+/// Holds those who take turns to [`PACE`].
+struct Pace {
+    /// When the next turn is due.
+    due: Instant,
+}
+
+impl Pace {
+    fn new(now: Instant) -> Self {
+        Self { due: now }
+    }
+
+    /// After a turn: how long until the next is due.
+    fn until_next(&mut self, now: Instant) -> Duration {
+        let earliest = now.checked_sub(CREDIT).unwrap_or(now);
+        self.due = self.due.max(earliest) + PACE;
+        self.due.saturating_duration_since(now)
     }
 }
 
@@ -252,21 +301,46 @@ impl Partings {
     fn see_off(&self, runtime: &Handle, next: impl Fn()) {
         // A system that is not Linux may refuse, or lower the whole process: neither is wrong.
         let _ = rustix::process::setpriority_process(None, NICE);
-        while let Some(parting) = self.next() {
-            parting.end(runtime);
+        // No more than there are places.
+        let mut ended = VecDeque::new();
+        let mut pace = Pace::new(clock::monotonic());
+        loop {
+            let parting = match self.next(!ended.is_empty()) {
+                Next::Stream(parting) => parting,
+                Next::Lull => {
+                    ended.drain(..ended.len().min(FREED));
+                    continue;
+                }
+                Next::Over => return,
+            };
+            ended.extend(parting.end(runtime));
             self.ended();
             next();
             // Holds no lock here, so whoever waits for a processor may have this one.
-            thread::yield_now();
+            match pace.until_next(clock::monotonic()) {
+                Duration::ZERO => thread::yield_now(),
+                wait => thread::sleep(wait),
+            }
         }
     }
 
-    fn next(&self) -> Option<Parting> {
-        let waits = |left: &mut Left| left.streams.is_empty() && left.attended.is_some();
-        let left = self.more.wait_while(self.left(), waits);
-        left.unwrap_or_else(PoisonError::into_inner)
-            .streams
-            .pop_front()
+    /// Waits for the next stream: for a moment only, with something else to do.
+    fn next(&self, busy: bool) -> Next {
+        let left = self.left();
+        let mut left = if busy {
+            let none = |left: &mut Left| left.streams.is_empty();
+            let waited = self.more.wait_timeout_while(left, MOMENT, none);
+            waited.unwrap_or_else(PoisonError::into_inner).0
+        } else {
+            let none = |left: &mut Left| left.streams.is_empty() && left.attended.is_some();
+            let waited = self.more.wait_while(left, none);
+            waited.unwrap_or_else(PoisonError::into_inner)
+        };
+        match left.streams.pop_front() {
+            Some(parting) => Next::Stream(parting),
+            None if busy => Next::Lull,
+            None => Next::Over,
+        }
     }
 
     fn leave(&self, parting: Parting) {
@@ -283,7 +357,7 @@ impl Partings {
         drop(left);
         // Nobody to leave it to, or too many wait already.
         match Handle::try_current() {
-            Ok(runtime) => parting.end(&runtime),
+            Ok(runtime) => drop(parting.end(&runtime)),
             Err(_) => drop(parting),
         }
         self.ended();
@@ -401,6 +475,46 @@ mod tests {
             all.len() >= sent && all.iter().all(|byte| *byte == 7),
             "{sent}"
         );
+    }
+
+    #[tokio::test]
+    async fn a_place_is_given_back_once_nobody_waits_for_a_goodbye() {
+        let places = Arc::new(tokio::sync::Semaphore::new(2));
+        let partings = Arc::new(Partings::default());
+        let place = || Arc::clone(&places).try_acquire_owned().ok();
+        let attended = partings.attend(|| {}).unwrap();
+        let mut clients = Vec::new();
+        for _ in 0..2 {
+            let (mut parting, client) = pair().await;
+            parting.place = place();
+            clients.push(client);
+            partings.leave(parting);
+        }
+        assert!(place().is_none());
+        for client in &mut clients {
+            assert_eq!(rest(client).await.unwrap(), b"");
+        }
+        // Also when nobody attends any more.
+        drop(attended);
+        let both = tokio::time::timeout(Duration::from_secs(10), places.acquire_many(2));
+        drop(both.await.unwrap().unwrap());
+    }
+
+    #[test]
+    fn turns_come_by_the_pace_and_make_up_for_a_little_only() {
+        let began = clock::monotonic();
+        let mut pace = Pace::new(began);
+        assert_eq!(pace.until_next(began), PACE);
+        assert_eq!(pace.until_next(began + PACE), PACE);
+        // One turn late: the next two come without a wait.
+        let late = began + 4 * PACE;
+        assert_eq!(pace.until_next(late), Duration::ZERO);
+        assert_eq!(pace.until_next(late), Duration::ZERO);
+        assert_eq!(pace.until_next(late), PACE);
+        // Much too late: no more than the credit is made good.
+        let later = late + 10 * CREDIT;
+        let turns = (0..1000).take_while(|_| pace.until_next(later).is_zero());
+        assert_eq!(turns.count() as u128, CREDIT.as_nanos() / PACE.as_nanos());
     }
 
     #[tokio::test]

@@ -6,7 +6,8 @@
 //! ten thousand stand in the way of those who stay as one queue of 0.3 s, and woken one after the other
 //! they still keep two workers from looking for what has arrived. So only a few are on their way out at a
 //! time, the costly half is another thread's (`parting.rs`), and as that thread is done with one it wakes
-//! the next. What that comes to is in `docs/measure.md` (`scripts/bench --only issuer`).
+//! the next, by a pace that leaves the processors time for others. What that comes to is in
+//! `docs/measure.md` (`scripts/bench --only issuer`).
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -29,7 +30,7 @@ const LEAD: Duration = Duration::from_millis(70);
 /// Between two looks at whether they are to be hurried.
 const STEP: Duration = Duration::from_millis(1);
 /// So many are on their way out at a time; one that is gone has the next one woken.
-const AHEAD: u64 = 4;
+const AHEAD: u64 = 2;
 /// The last of a crowd have so long to be gone before its thread ends.
 const LAST: Duration = Duration::from_secs(1);
 
