@@ -482,16 +482,15 @@ mod tests {
         let places = Arc::new(tokio::sync::Semaphore::new(2));
         let partings = Arc::new(Partings::default());
         let place = || Arc::clone(&places).try_acquire_owned().ok();
-        let attended = partings.attend(|| {}).unwrap();
-        let mut clients = Vec::new();
-        for _ in 0..2 {
-            let (mut parting, client) = pair().await;
-            parting.place = place();
-            clients.push(client);
-            partings.leave(parting);
-        }
+        let (mut first, one) = pair().await;
+        let (mut second, other) = pair().await;
+        (first.place, second.place) = (place(), place());
+        // Before they leave: from then on the places may come back at any time.
         assert!(place().is_none());
-        for client in &mut clients {
+        let attended = partings.attend(|| {}).unwrap();
+        partings.leave(first);
+        partings.leave(second);
+        for client in &mut [one, other] {
             assert_eq!(rest(client).await.unwrap(), b"");
         }
         // Also when nobody attends any more.
