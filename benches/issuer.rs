@@ -89,8 +89,7 @@ pub(crate) fn main(args: &CrowdArgs) -> Result<(), Box<dyn Error>> {
             .map(|two| (two[0].clone(), two[1].clone()))
             .collect(),
     };
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
+    let runtime = tokio::runtime::Builder::new_current_thread()
         .max_io_events_per_tick(EVENTS)
         .enable_all()
         .build()?;

@@ -164,10 +164,9 @@ impl Listener {
                 () = &mut stop => return,
                 Some(done) = guests.join_next(), if pause.is_none() && !guests.is_empty() => {
                     report(done);
-                    for _ in 0..AT_A_TIME {
-                        let Some(done) = guests.try_join_next() else { break };
-                        report(done);
-                    }
+                    std::iter::from_fn(|| guests.try_join_next())
+                        .take(AT_A_TIME)
+                        .for_each(report);
                     pause = Some(Box::pin(tokio::time::sleep(REPORTS)));
                 }
                 () = OptionFuture::from(pause.as_mut()).map(drop), if pause.is_some() => pause = None,

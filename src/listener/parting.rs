@@ -42,7 +42,9 @@ const LAST: SendFlags = SendFlags::MORE.union(SendFlags::NOSIGNAL);
 const LAST: SendFlags = SendFlags::empty();
 /// From the end of one connection to the next: ten thousand take 0.36 s and a little.
 const PACE: Duration = Duration::from_micros(36);
-/// By so much it may be made good when the thread was kept from its work.
+/// With so many waiting the crowd is hurried, and no pace is kept.
+const HURRIED: usize = 8;
+/// By so much it may be made good when the thread was kept from its work, or was hurried.
 const CREDIT: Duration = Duration::from_millis(1);
 /// So many sockets are freed at a time…
 const FREED: usize = 16;
@@ -230,7 +232,7 @@ impl Pace {
     /// After a turn: how long until the next is due.
     fn until_next(&mut self, now: Instant) -> Duration {
         let earliest = now.checked_sub(CREDIT).unwrap_or(now);
-        self.due = self.due.max(earliest) + PACE;
+        self.due = (self.due.max(earliest) + PACE).min(now + CREDIT);
         self.due.saturating_duration_since(now)
     }
 }
@@ -318,21 +320,24 @@ impl Partings {
             next();
             // Holds no lock here, so whoever waits for a processor may have this one.
             match pace.until_next(clock::monotonic()) {
-                Duration::ZERO => thread::yield_now(),
-                wait => thread::sleep(wait),
+                wait if !wait.is_zero() && !self.are_hurried() => thread::sleep(wait),
+                _ => thread::yield_now(),
             }
         }
     }
 
+    fn are_hurried(&self) -> bool {
+        self.left().streams.len() >= HURRIED
+    }
+
     /// Waits for the next stream: for a moment only, with something else to do.
     fn next(&self, busy: bool) -> Next {
+        let none = |left: &mut Left| left.streams.is_empty() && (busy || left.attended.is_some());
         let left = self.left();
         let mut left = if busy {
-            let none = |left: &mut Left| left.streams.is_empty();
             let waited = self.more.wait_timeout_while(left, MOMENT, none);
             waited.unwrap_or_else(PoisonError::into_inner).0
         } else {
-            let none = |left: &mut Left| left.streams.is_empty() && left.attended.is_some();
             let waited = self.more.wait_while(left, none);
             waited.unwrap_or_else(PoisonError::into_inner)
         };
@@ -514,6 +519,22 @@ mod tests {
         let later = late + 10 * CREDIT;
         let turns = (0..1000).take_while(|_| pace.until_next(later).is_zero());
         assert_eq!(turns.count() as u128, CREDIT.as_nanos() / PACE.as_nanos());
+        // Turns that came before they were due are paid for up to the credit.
+        let early = later + 10 * CREDIT;
+        assert!((0..1000).all(|_| pace.until_next(early) <= CREDIT));
+        assert_eq!(pace.until_next(early), CREDIT);
+        assert_eq!(pace.until_next(early + CREDIT), PACE);
+    }
+
+    #[tokio::test]
+    async fn of_many_that_wait_none_waits_for_the_pace() {
+        let partings = Partings::default();
+        for waiting in 1..=HURRIED {
+            assert!(!partings.are_hurried(), "{waiting}");
+            let (parting, _) = pair().await;
+            partings.left().streams.push_back(parting);
+        }
+        assert!(partings.are_hurried());
     }
 
     #[tokio::test]
