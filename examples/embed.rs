@@ -1,10 +1,15 @@
 //! A program's own tools behind Countersign's door; `docs/embed.md` explains it.
 
+use std::alloc::System;
 use std::error::Error;
 use std::sync::Arc;
 
 use countersign::backend::{Arguments, Context, Failure, ToolResult, Toolbox};
+use countersign::secret::WipingAllocator;
 use countersign::server;
+
+#[global_allocator]
+static MEMORY: WipingAllocator<System> = WipingAllocator(System);
 
 #[derive(serde::Deserialize)]
 struct Shout {

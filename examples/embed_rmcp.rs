@@ -1,8 +1,8 @@
 //! A handler of the rmcp SDK behind Countersign's door; `docs/embed.md` explains it.
 
-use std::{error::Error, sync::Arc};
+use std::{alloc::System, error::Error, sync::Arc};
 
-use countersign::{backend::Caller, backend::rmcp::host, server};
+use countersign::{backend::Caller, backend::rmcp::host, secret::WipingAllocator, server};
 use rmcp::handler::server::{tool::Extension, wrapper::Parameters};
 use rmcp::{schemars, tool, tool_router};
 
@@ -10,6 +10,9 @@ use rmcp::{schemars, tool, tool_router};
 struct Shout {
     text: String,
 }
+
+#[global_allocator]
+static MEMORY: WipingAllocator<System> = WipingAllocator(System);
 
 struct Demo;
 

@@ -3,9 +3,19 @@
 use std::fmt;
 
 use zeroize::{Zeroize as _, Zeroizing};
+/// Overwrites every piece of memory before it is given back to the allocator within: for libraries that
+/// let a key, or what follows from it, go as it is. The program has it; a program that embeds the library
+/// declares it as its `#[global_allocator]` (`docs/embed.md`). Memory that C code allocates for itself does
+/// not pass through it.
+pub use zeroizing_alloc::ZeroAlloc as WipingAllocator;
 
 #[cfg(test)]
 pub(crate) mod residue;
+
+/// The one of the program, for the tests that look for what is left of a key.
+#[cfg(test)]
+#[global_allocator]
+static ALLOCATOR: WipingAllocator<mimalloc::MiMalloc> = WipingAllocator(mimalloc::MiMalloc);
 
 /// How much of the stack is overwritten: more than signing or opening a key takes.
 const STACK: usize = 64 * 1024;
@@ -73,14 +83,34 @@ mod tests {
         assert_eq!(format!("{secret:?}"), "Secret(redacted)");
     }
 
+    fn random(length: usize) -> Vec<u8> {
+        use ring::rand::{SecureRandom as _, SystemRandom};
+        let mut bytes = vec![0; length];
+        SystemRandom::new().fill(&mut bytes).unwrap();
+        bytes
+    }
+
+    #[test]
+    fn what_lay_on_the_heap_is_gone_of_every_size_and_after_growing() {
+        let secret = Secret::new(random(32));
+        let sought = residue::Sought::new(secret.expose());
+        for size in [1, 4, 100, 10_000, 1_000_000] {
+            let copies = secret.expose().repeat(size);
+            assert_eq!(sought.copies(), 1 + size);
+            let mut grown = Vec::new();
+            for copy in copies.chunks(32) {
+                grown.extend_from_slice(copy);
+            }
+            drop(copies);
+            assert_eq!(sought.copies(), 1 + size);
+            drop(grown);
+            assert_eq!(sought.copies(), 1, "{size}");
+        }
+    }
+
     #[test]
     fn what_lay_on_the_stack_is_gone_and_what_was_kept_is_not() {
-        use ring::rand::{SecureRandom as _, SystemRandom};
-        let secret = Secret::new({
-            let mut bytes = vec![0; 32];
-            SystemRandom::new().fill(&mut bytes).unwrap();
-            bytes
-        });
+        let secret = Secret::new(random(32));
         let sought = residue::Sought::new(secret.expose());
         assert_eq!(sought.copies(), 1);
         let spread = || {

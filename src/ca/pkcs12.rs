@@ -4,7 +4,7 @@
 use p12_keystore::{Certificate, KeyStore, KeyStoreEntry, PrivateKeyChain};
 
 use crate::cert::PrivateKey;
-use crate::secret::Secret;
+use crate::secret::{Secret, on_wiped_stack};
 
 use super::issue::Issued;
 
@@ -37,16 +37,17 @@ pub(super) fn encode(
         .map(Certificate::from_der)
         .collect::<Result<Vec<_>, _>>()
         .map_err(failed)?;
-    let key = p12_keystore::PrivateKey::from_der(key.0.expose()).map_err(failed)?;
     // What ties key and certificate together within the file; any bytes will do.
     let tie = issued.enrolment.fingerprint.as_bytes()[..20].to_vec();
-    let mut store = KeyStore::new();
-    let entry = KeyStoreEntry::PrivateKeyChain(PrivateKeyChain::new(tie, key, chain));
-    store.add_entry(alias, entry);
-    store
-        .writer(word)
-        .encryption_iterations(ROUNDS)
-        .mac_iterations(ROUNDS)
-        .write()
-        .map_err(failed)
+    // The encoder copies key and passphrase, and wipes neither. On the heap the allocator does.
+    on_wiped_stack(|| {
+        let key = p12_keystore::PrivateKey::from_der(key.0.expose())?;
+        let mut store = KeyStore::new();
+        let entry = KeyStoreEntry::PrivateKeyChain(PrivateKeyChain::new(tie, key, chain));
+        store.add_entry(alias, entry);
+        let writer = store.writer(word);
+        let writer = writer.encryption_iterations(ROUNDS).mac_iterations(ROUNDS);
+        writer.write()
+    })
+    .map_err(failed)
 }

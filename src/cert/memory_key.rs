@@ -207,6 +207,7 @@ mod tests {
                 KeyKind::P384 => &der[35..83],
                 KeyKind::Ed25519 => &der[16..48],
             };
+            let form = (kind != KeyKind::Ed25519).then(|| Sought::in_montgomery_form(number));
             let number = Sought::new(number);
             let half = on_wiped_stack(|| {
                 Sought::new(&digest::digest(&digest::SHA512, &der[16..]).as_ref()[32..])
@@ -222,6 +223,7 @@ mod tests {
             assert_eq!(number.copies(), 3, "{kind}: and a third");
             drop((made, opened, unsealed));
             assert_eq!((number.copies(), half.copies()), (0, 0), "{kind}");
+            assert_eq!(form.map_or(0, |form| form.copies()), 0, "{kind}");
         }
     }
 }

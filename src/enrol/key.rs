@@ -7,6 +7,7 @@ use zeroize::Zeroizing;
 
 use super::error::EnrolError;
 use crate::cert::{KeyKind, MemoryKey, PrivateKey, TokenKey};
+use crate::secret::on_wiped_stack;
 
 /// A key with its request.
 pub(super) struct Asking {
@@ -36,10 +37,12 @@ impl Asking {
         if let Ok(held) = MemoryKey::open(key.clone()) {
             return Self::of(name, &held, Some(key.clone()));
         }
-        // RSA: the encoder wipes its PKCS#8, and `ring` none of its numbers.
-        let der = PrivatePkcs8KeyDer::from(key.0.expose());
-        let pair = Zeroizing::new(KeyPair::try_from(&der).map_err(|error| wrong(&error))?);
-        Self::of(name, &*pair, Some(key.clone()))
+        // RSA: the encoder wipes its PKCS#8; the numbers that `ring` keeps are wiped by the allocator.
+        on_wiped_stack(|| {
+            let der = PrivatePkcs8KeyDer::from(key.0.expose());
+            let pair = Zeroizing::new(KeyPair::try_from(&der).map_err(|error| wrong(&error))?);
+            Self::of(name, &*pair, Some(key.clone()))
+        })
     }
 
     /// With a key that stays in its token.
@@ -65,4 +68,23 @@ impl Asking {
 
 fn wrong(error: &dyn std::fmt::Display) -> EnrolError {
     EnrolError::Request(error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::secret::Secret;
+    use crate::secret::residue::{Sought, rsa_pkcs8};
+
+    #[test]
+    fn nothing_of_an_rsa_key_is_left_of_asking_with_it() {
+        let key = PrivateKey(Secret::new(rsa_pkcs8()));
+        let sought = Sought::prime_of(key.0.expose());
+        let asking = Asking::same("spiffe://example.org/a", &key).unwrap();
+        assert_eq!(sought.copies(), 2, "the one that is kept, and its clone");
+        drop(key);
+        assert_eq!(sought.copies(), 1);
+        drop(asking);
+        assert_eq!(sought.copies(), 0);
+    }
 }

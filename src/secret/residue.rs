@@ -1,32 +1,89 @@
-//! Looks through the whole memory of this process for what should be gone: what is searched for is
+//! Looks through the whole memory of a process for what should be gone: what is searched for is
 //! kept in a form in which it does not find itself.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
+use std::process::Command;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use pkcs8::PrivateKeyInfoRef;
+use pkcs8::der::asn1::{AnyRef, UintRef};
+use pkcs8::der::{Decode as _, Reader as _, SliceReader};
 
 /// Bytes to look for, and the same backwards: `ring` keeps numbers in little-endian limbs.
 pub struct Sought(Vec<u8>);
 
 const MASK: u8 = 0xa5;
+/// FIPS 186-5 and SP 800-186, section 3.2.1.
+const P256_ORDER: &str = "ffffffff00000000ffffffffffffffffbce6faada7179e84f3b9cac2fc632551";
+const P384_ORDER: &str = "ffffffffffffffffffffffffffffffffffffffffffffffff\
+                          c7634d81f4372ddf581a0db248b0a77aecec196accc52973";
+/// What is read at once, in bytes.
+const PIECE: usize = 256 * 1024;
+/// Of an entry of `/proc/PID/pagemap` (8 bytes, little-endian): in memory, or in swap.
+const THERE: u8 = 0xc0;
 
 impl Sought {
     pub fn new(bytes: &[u8]) -> Self {
-        assert!(bytes.len() >= 16, "too short to be found nowhere by chance");
-        Self(bytes.iter().map(|byte| byte ^ MASK).collect())
+        // An allocator writes into the first bytes of what it got back, and the rest would not be found.
+        let inner = match bytes.len() {
+            32.. => &bytes[8..bytes.len() - 8],
+            16.. => bytes,
+            _ => panic!("too short to be found nowhere by chance"),
+        };
+        Self(inner.iter().map(|byte| byte ^ MASK).collect())
     }
 
-    /// How often it is in the memory that can be written.
+    /// The secret number of an ECDSA key as `ring` keeps it: in Montgomery's form, which is the number
+    /// times 2^(8 · its length) modulo the order of the curve.
+    pub fn in_montgomery_form(number: &[u8]) -> Self {
+        let order = match number.len() {
+            32 => hex::decode(P256_ORDER).unwrap(),
+            _ => hex::decode(P384_ORDER).unwrap(),
+        };
+        let mut form = number.to_vec();
+        for _ in 0..8 * number.len() {
+            double(&mut form, &order);
+        }
+        Self::new(&form)
+    }
+
+    /// A prime of an RSA key, given as PKCS#8.
+    pub fn prime_of(pkcs8: &[u8]) -> Self {
+        let info = PrivateKeyInfoRef::from_der(pkcs8).unwrap();
+        let key = AnyRef::from_der(info.private_key.as_bytes()).unwrap();
+        let mut fields = SliceReader::new(key.value()).unwrap();
+        // RFC 8017, appendix A.1.2: version, n, e and d come before the primes.
+        for _ in 0..4 {
+            fields.decode::<AnyRef<'_>>().unwrap();
+        }
+        Self::new(fields.decode::<UintRef<'_>>().unwrap().as_bytes())
+    }
+
+    /// How often it is in the memory of this process that can be written.
     pub fn copies(&self) -> usize {
-        let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
-        let memory = File::open("/proc/self/mem").unwrap();
-        let mut piece = vec![0; 256 * 1024];
-        let piece_from = piece.as_ptr().addr() as u64;
-        let piece_to = piece_from + piece.len() as u64;
+        self.copies_of("self")
+    }
+
+    /// How often it is in that of a process, which this one may look into: a number, or `self`.
+    pub fn copies_of(&self, process: &str) -> usize {
+        let piece = &mut vec![0; PIECE];
+        let own = piece.as_ptr().addr() as u64;
+        // Not into itself: what comes before it would be repeated all through it.
+        let but = match process {
+            "self" => (own, own + PIECE as u64),
+            _ => (0, 0),
+        };
+        let maps = std::fs::read_to_string(format!("/proc/{process}/maps")).unwrap();
+        let open = |what| File::open(format!("/proc/{process}/{what}")).unwrap();
+        let (memory, pages) = (open("mem"), open("pagemap"));
         let mut found = 0;
         for (from, to) in maps.lines().filter_map(writable) {
-            // Not into itself: what comes before it would be repeated all through it.
-            for (from, to) in [(from, to.min(piece_from)), (from.max(piece_to), to)] {
-                found += self.copies_in(&memory, &mut piece, from, to);
+            for (from, to) in touched(&pages, from, to) {
+                for (from, to) in [(from, to.min(but.0)), (from.max(but.1), to)] {
+                    found += self.copies_in(&memory, piece, from, to);
+                }
             }
         }
         found
@@ -64,6 +121,54 @@ impl Sought {
             })
             .count()
     }
+}
+
+/// PKCS#8 of an RSA key of 2048 bits, which `ring` cannot make.
+pub fn rsa_pkcs8() -> Vec<u8> {
+    let arguments = "genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048";
+    let made = Command::new("openssl").args(arguments.split(' ')).output();
+    let pem = made.unwrap().stdout;
+    let lines = pem.split(|byte| *byte == b'\n');
+    let content: Vec<&[u8]> = lines.filter(|line| !line.starts_with(b"-")).collect();
+    STANDARD.decode(content.concat()).unwrap()
+}
+
+/// Twice a number, modulo the order; both are big-endian and of one length.
+fn double(number: &mut [u8], order: &[u8]) {
+    let mut over = 0;
+    for byte in number.iter_mut().rev() {
+        let carried = *byte >> 7;
+        *byte = *byte << 1 | over;
+        over = carried;
+    }
+    if over == 1 || &*number >= order {
+        let mut borrowed = false;
+        for (byte, less) in number.iter_mut().zip(order).rev() {
+            let (once, first) = byte.overflowing_sub(*less);
+            let (twice, second) = once.overflowing_sub(u8::from(borrowed));
+            (*byte, borrowed) = (twice, first || second);
+        }
+    }
+}
+
+/// The stretches of pages that were ever touched, of the whole pages from `from` to `to`: an allocator
+/// reserves gigabytes that never are.
+fn touched(pages: &File, from: u64, to: u64) -> Vec<(u64, u64)> {
+    let page = rustix::param::page_size() as u64;
+    let mut entries = vec![0; usize::try_from((to - from) / page).unwrap() * 8];
+    pages.read_exact_at(&mut entries, from / page * 8).unwrap();
+    let there = |entry: &[u8]| entry[7] & THERE != 0;
+    let mut at = from;
+    let stretches = entries
+        .as_chunks::<8>()
+        .0
+        .chunk_by(|one, next| there(one) == there(next));
+    let with_ends = stretches.map(|stretch| {
+        let start = at;
+        at += stretch.len() as u64 * page;
+        there(&stretch[0]).then_some((start, at))
+    });
+    with_ends.flatten().collect()
 }
 
 fn writable(line: &str) -> Option<(u64, u64)> {

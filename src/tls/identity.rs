@@ -184,37 +184,80 @@ fn file_error(path: &Path, cause: &dyn fmt::Display) -> IdentityError {
     }
 }
 
-// AWS-LC wipes what it lets go. In a build with `ring` alone the key stays where it was, which
-// docs/threat-model.md says.
-#[cfg(all(test, feature = "post-quantum"))]
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::cert::{KeyKind, MemoryKey, pem, write_atomic};
-    use crate::secret::residue::Sought;
+    use crate::secret::on_wiped_stack;
+    use crate::secret::residue::{Sought, rsa_pkcs8};
+    use rustls::SignatureScheme;
+
+    /// What may be found of a key of this kind, in the form of either provider.
+    fn sought(kind: KeyKind, der: &[u8]) -> Vec<Sought> {
+        let ecdsa = |number| vec![Sought::new(number), Sought::in_montgomery_form(number)];
+        match kind {
+            KeyKind::P256 => ecdsa(&der[36..68]),
+            KeyKind::P384 => ecdsa(&der[35..83]),
+            KeyKind::Ed25519 => {
+                let hash = ring::digest::digest(&ring::digest::SHA512, &der[16..]);
+                vec![Sought::new(&der[16..]), Sought::new(&hash.as_ref()[32..])]
+            }
+        }
+    }
+
+    fn self_signed(key: &impl rcgen::SigningKey) -> String {
+        let made = rcgen::CertificateParams::new(vec!["a".into()]).unwrap();
+        made.self_signed(key).unwrap().pem()
+    }
 
     #[test]
     fn nothing_of_a_key_is_left_when_an_identity_goes() {
+        let made = [KeyKind::P256, KeyKind::P384, KeyKind::Ed25519].map(|kind| {
+            move || {
+                let key = MemoryKey::generate(kind).unwrap();
+                let private = key.private().clone();
+                let sought = sought(kind, private.0.expose());
+                (self_signed(&key), private, sought)
+            }
+        });
+        for make in made {
+            leaves_nothing(on_wiped_stack(make));
+        }
+        leaves_nothing(on_wiped_stack(|| {
+            let private = rsa_pkcs8();
+            let pair = rcgen::KeyPair::try_from(private.as_slice()).unwrap();
+            let sought = vec![Sought::prime_of(&private)];
+            let private = cert::PrivateKey(Secret::new(private));
+            (self_signed(&pair), private, sought)
+        }));
+    }
+
+    fn leaves_nothing((chain, private, sought): (String, cert::PrivateKey, Vec<Sought>)) {
         let folder = tempfile::tempdir().unwrap();
         let (cert, path) = (folder.path().join("a.crt"), folder.path().join("a.key"));
-        let key = MemoryKey::generate(KeyKind::P256).unwrap();
-        let made = rcgen::CertificateParams::new(vec!["a".into()]).unwrap();
-        let made = made.self_signed(&key).unwrap();
-        write_atomic(&cert, made.pem().as_bytes(), 0o644).unwrap();
-        let private = pem::block("PRIVATE KEY", key.private().0.expose());
-        write_atomic(&path, private.as_bytes(), 0o600).unwrap();
-        let sought = Sought::new(&key.private().0.expose()[36..68]);
-        drop((key, private));
-        assert_eq!(sought.copies(), 0, "none is left of making it");
+        write_atomic(&cert, chain.as_bytes(), 0o644).unwrap();
+        let block = pem::block("PRIVATE KEY", private.0.expose());
+        write_atomic(&path, block.as_bytes(), 0o600).unwrap();
+        drop((private, block));
+        let copies = || sought.iter().map(Sought::copies).sum::<usize>();
+        assert_eq!(copies(), 0, "none is left of making it");
         let identity = Identity::load(&cert, &path, None).unwrap();
         let signer = identity.certified().key.clone();
-        let scheme = [rustls::SignatureScheme::ECDSA_NISTP256_SHA256];
-        signer
-            .choose_scheme(&scheme)
-            .unwrap()
-            .sign(b"message")
-            .unwrap();
-        assert!(sought.copies() > 0, "it is in use");
+        let all = [
+            SignatureScheme::ECDSA_NISTP256_SHA256,
+            SignatureScheme::ECDSA_NISTP384_SHA384,
+            SignatureScheme::ED25519,
+            SignatureScheme::RSA_PSS_SHA256,
+        ];
+        for _ in 0..3 {
+            signer
+                .choose_scheme(&all)
+                .unwrap()
+                .sign(b"message")
+                .unwrap();
+        }
+        assert!(copies() > 0, "it is in use");
         drop((identity, signer));
-        assert_eq!(sought.copies(), 0);
+        assert_eq!(copies(), 0);
     }
 }

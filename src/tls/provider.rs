@@ -34,7 +34,7 @@ pub(super) fn provider() -> Arc<CryptoProvider> {
 }
 
 /// A signing key as the provider has it; the DER is only read. AWS-LC wipes its own form when it
-/// lets it go, `ring` does not.
+/// lets it go; that of `ring` is wiped by the allocator.
 pub(super) fn signing_key(der: &PrivateKeyDer<'_>) -> Result<Arc<dyn SigningKey>, rustls::Error> {
     #[cfg(feature = "post-quantum")]
     use rustls::crypto::aws_lc_rs::sign;

@@ -1,5 +1,6 @@
 //! Keys and passphrases: files that others can read are refused wherever they are loaded, files are
-//! private from the moment they are there, and nothing secret is in a log, an error or a core dump.
+//! private from the moment they are there, and nothing secret is in a log, an error, a core dump or
+//! memory that was let go.
 
 use std::fs::Permissions;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
@@ -12,6 +13,11 @@ use countersign::secret::Secret;
 use countersign::tls::{Identity, IdentityError};
 
 use crate::support::program::PROGRAM;
+
+#[allow(dead_code, reason = "the unit tests use the rest of it")]
+#[path = "../../src/secret/residue.rs"]
+mod residue;
+use residue::Sought;
 
 /// Of no other meaning in anything that is written.
 const WORD: &str = "correct-horse-9031";
@@ -142,6 +148,34 @@ path = "audit.jsonl"
         }
     }
 
+    /// A server that listens, and where.
+    fn listening(&self, environment: (&str, &str)) -> (Running, String) {
+        use std::io::{BufRead as _, BufReader};
+        let serve = [PROGRAM, "serve", "--config", "countersign.toml"];
+        let mut command = self.shell("exec \"$@\"", &serve);
+        command.stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut child = command.env(environment.0, environment.1).spawn().unwrap();
+        let mut lines = BufReader::new(child.stderr.take().unwrap());
+        let running = Running(child);
+        let mut said = String::new();
+        while !said.contains("listening on") {
+            assert!(lines.read_line(&mut said).unwrap() > 0, "{said}");
+        }
+        let port = said.rsplit_once("127.0.0.1:").unwrap().1;
+        let port: String = port.chars().take_while(char::is_ascii_digit).collect();
+        // Somebody has to read what it logs.
+        std::thread::spawn(move || std::io::copy(&mut lines, &mut std::io::sink()));
+        (running, format!("localhost:{port}"))
+    }
+
+    /// The secret number of the server's key, as either provider keeps it.
+    fn number_of_the_server(&self) -> [Sought; 2] {
+        let word = Secret::from(WORD.to_owned());
+        let key = load_key(&self.path("out/gateway.key"), Some(&word)).unwrap();
+        let number = &key.0.expose()[36..68];
+        [Sought::new(number), Sought::in_montgomery_form(number)]
+    }
+
     fn files(&self) -> Vec<PathBuf> {
         let (mut found, mut folders) = (Vec::new(), vec![self.folder.path().to_owned()]);
         while let Some(folder) = folders.pop() {
@@ -155,6 +189,16 @@ path = "audit.jsonl"
             }
         }
         found
+    }
+}
+
+/// Ends with the test.
+struct Running(std::process::Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 
@@ -395,4 +439,47 @@ fn a_server_that_crashes_leaves_no_core_dump() {
     let (dumped, limit) = crash(serve);
     assert!(!dumped);
     assert_eq!(fields(&limit)[..2], ["0", "0"], "{limit}");
+}
+
+#[test]
+fn a_server_keeps_nothing_of_a_key_that_was_replaced() {
+    let place = Place::new("022");
+    let (server, address) = place.listening(("COUNTERSIGN_DEBUG", "1"));
+    let process = server.0.id().to_string();
+    let copies = |of: &[Sought]| -> usize { of.iter().map(|form| form.copies_of(&process)).sum() };
+    let ping = || {
+        let client = ["--cert", "out/agent.crt", "--key", "out/agent.key"];
+        let server = ["--ca", "ca/root.crt", "--server", &address];
+        place.run(&[&["ping"], &client[..], &server].concat()).ok();
+    };
+    let old = place.number_of_the_server();
+    ping();
+    assert!(copies(&old) > 0, "it is in use");
+    let word = [Sought::new(WORD.as_bytes())];
+    assert_eq!(copies(&word), 1, "for the key that a renewal brings");
+
+    let new = [
+        "issue",
+        "gateway",
+        "--profile",
+        "server",
+        "--dns",
+        "localhost",
+    ];
+    place
+        .ca(&[&new[..], &["--out", "out", "--replace"]].concat())
+        .ok();
+    place.seal("out/gateway.key");
+    let new = place.number_of_the_server();
+    let until = |so: &dyn Fn() -> bool| {
+        let began = std::time::Instant::now();
+        while !so() && began.elapsed().as_secs() < 60 {
+            ping();
+        }
+        assert!(so());
+    };
+    until(&|| copies(&new) > 0);
+    until(&|| copies(&old) == 0);
+    assert!(copies(&new) > 0, "and the new one is");
+    assert_eq!(copies(&word), 1);
 }

@@ -14,3 +14,4 @@ mod pinning;
 mod requests;
 mod revoking;
 mod rotating;
+mod wiping;
