@@ -3,10 +3,11 @@
 use std::fmt;
 
 use zeroize::{Zeroize as _, Zeroizing};
+
 /// Overwrites every piece of memory before it is given back to the allocator within: for libraries that
 /// let a key, or what follows from it, go as it is. The program has it; a program that embeds the library
 /// declares it as its `#[global_allocator]` (`docs/embed.md`). Memory that C code allocates for itself does
-/// not pass through it.
+/// not pass through it; AWS-LC wipes its own.
 pub use zeroizing_alloc::ZeroAlloc as WipingAllocator;
 
 #[cfg(test)]

@@ -39,16 +39,7 @@ impl Place {
         place
             .ca(&["issue", "agent", "--grant", "*", "--out", "out"])
             .ok();
-        let server = [
-            "issue",
-            "gateway",
-            "--profile",
-            "server",
-            "--dns",
-            "localhost",
-        ];
-        place.ca(&[&server[..], &["--out", "out"]].concat()).ok();
-        place.seal("out/gateway.key");
+        place.issue_server(&[]);
         std::fs::write(
             place.path("countersign.toml"),
             r#"
@@ -69,6 +60,13 @@ path = "audit.jsonl"
         )
         .unwrap();
         place
+    }
+
+    fn issue_server(&self, more: &[&str]) {
+        let server = "issue gateway --profile server --dns localhost --out out";
+        let server: Vec<&str> = server.split(' ').collect();
+        self.ca(&[&server[..], more].concat()).ok();
+        self.seal("out/gateway.key");
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -458,18 +456,7 @@ fn a_server_keeps_nothing_of_a_key_that_was_replaced() {
     let word = [Sought::new(WORD.as_bytes())];
     assert_eq!(copies(&word), 1, "for the key that a renewal brings");
 
-    let new = [
-        "issue",
-        "gateway",
-        "--profile",
-        "server",
-        "--dns",
-        "localhost",
-    ];
-    place
-        .ca(&[&new[..], &["--out", "out", "--replace"]].concat())
-        .ok();
-    place.seal("out/gateway.key");
+    place.issue_server(&["--replace"]);
     let new = place.number_of_the_server();
     let until = |so: &dyn Fn() -> bool| {
         let began = std::time::Instant::now();
