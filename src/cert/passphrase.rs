@@ -39,6 +39,14 @@ pub enum PassphraseError {
         /// The key that it would open.
         key: PathBuf,
     },
+    /// Nobody gave one that is not the CA's.
+    #[error("no {what} was given")]
+    Wanted {
+        /// What is missing, and for which file or key.
+        what: String,
+        /// Where it would be said, besides at a terminal.
+        place: &'static str,
+    },
     /// The terminal could not be read, or the two entries differ.
     #[error("no passphrase for `{key}` from the terminal: {cause}")]
     Prompt {

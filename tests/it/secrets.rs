@@ -393,6 +393,32 @@ fn no_passphrase_and_no_key_is_in_a_log_an_error_or_a_file() {
 }
 
 #[test]
+fn who_gave_no_passphrase_is_told_which_one_and_how() {
+    let place = Place::new("022");
+    place.private("other", "another-word-7714\n");
+    let p12 = [
+        "issue", "b", "--grant", "*", "--out", "out", "--format", "p12",
+    ];
+    let delegate = [
+        "delegate", "farm", "--grant", "*", "--ttl", "1h", "--out", "farm",
+    ];
+    for (command, option, made) in [
+        (&p12[..], "--p12-passphrase-file", "out/b.p12"),
+        (&delegate, "--key-passphrase-file", "farm/issuing.key"),
+    ] {
+        let refused = place.ca(command);
+        let told = format!("no passphrase for `{made}` was given\nhint: give it with {option},");
+        assert!(
+            !refused.good && refused.said.contains(&told),
+            "{}",
+            refused.said
+        );
+        place.ca(&[command, &[option, "other"]].concat()).ok();
+        assert!(place.path(made).exists());
+    }
+}
+
+#[test]
 fn a_server_that_crashes_leaves_no_core_dump() {
     let place = Place::new("022");
     // What may dump, dumps where the machine lets it: then it is seen that ours would, too.

@@ -48,7 +48,8 @@ impl Bench<'_> {
         let key_file = match &key {
             Some(DelegateKey::Made(key)) => {
                 let file = arguments.key_passphrase_file.as_deref();
-                let passphrase = Passphrases::of_export(file, &files.issuing_key())?;
+                let option = "--key-passphrase-file";
+                let passphrase = Passphrases::of_export(file, option, &files.issuing_key())?;
                 Some(encrypt_pkcs8(key, &passphrase)?)
             }
             Some(DelegateKey::Token(key)) => Some(format!("{}\n", key.uri())),

@@ -202,11 +202,14 @@ pub fn token_hint(error: &TokenError) -> Option<&'static str> {
 }
 
 fn passphrase_hint(error: &PassphraseError) -> Option<String> {
-    matches!(error, PassphraseError::Missing { .. }).then(|| {
-        "give it with --passphrase-file, in COUNTERSIGN_CA_PASSPHRASE, as the systemd credential \
-         `countersign-ca`, or at a terminal"
-            .to_owned()
-    })
+    let place = match error {
+        PassphraseError::Missing { .. } => {
+            "--passphrase-file, in COUNTERSIGN_CA_PASSPHRASE, as the systemd credential `countersign-ca`"
+        }
+        PassphraseError::Wanted { place, .. } => place,
+        _ => return None,
+    };
+    Some(format!("give it with {place}, or at a terminal"))
 }
 
 fn sign_hint(error: &SignError) -> Option<String> {

@@ -68,6 +68,7 @@ impl Place {
                 let file = out.join(format!("{base}.p12"));
                 Some(Passphrases::of_export(
                     p12_passphrase_file.as_deref(),
+                    "--p12-passphrase-file",
                     &file,
                 )?)
             }

@@ -78,17 +78,23 @@ impl Passphrases {
         ask_twice(key)
     }
 
-    /// The passphrase of a file that is made for somebody else: from `file`, or the terminal.
+    /// The passphrase of a file that is made for somebody else: from `file`, which `option` names, or
+    /// the terminal.
     ///
     /// # Errors
     /// As [`Self::fresh`].
-    pub fn of_export(file: Option<&Path>, made: &Path) -> Result<Secret, PassphraseError> {
+    pub fn of_export(
+        file: Option<&Path>,
+        option: &'static str,
+        made: &Path,
+    ) -> Result<Secret, PassphraseError> {
         if let Some(file) = file {
             return read_passphrase(file);
         }
         if !has_terminal() {
-            return Err(PassphraseError::Missing {
-                key: made.to_owned(),
+            return Err(PassphraseError::Wanted {
+                what: format!("passphrase for `{}`", made.display()),
+                place: option,
             });
         }
         ask_twice(made)
@@ -101,8 +107,9 @@ impl Passphrases {
     /// There is no terminal.
     pub fn of_token(key: &Path) -> Result<Secret, PassphraseError> {
         if !has_terminal() {
-            return Err(PassphraseError::Missing {
-                key: key.to_owned(),
+            return Err(PassphraseError::Wanted {
+                what: format!("PIN for the token of `{}`", key.display()),
+                place: "`?pin-source=/path/of/a/file` in the key's URI",
             });
         }
         ask(key, "PIN of the token: ")
