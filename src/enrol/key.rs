@@ -79,7 +79,7 @@ mod tests {
     #[test]
     fn nothing_of_an_rsa_key_is_left_of_asking_with_it() {
         let key = PrivateKey(Secret::new(rsa_pkcs8()));
-        let sought = Sought::prime_of(key.0.expose());
+        let sought = Sought::forms_of(key.0.expose()).remove(0);
         let asking = Asking::same("spiffe://example.org/a", &key).unwrap();
         assert_eq!(sought.copies(), 2, "the one that is kept, and its clone");
         drop(key);

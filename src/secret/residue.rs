@@ -10,11 +10,15 @@ use base64::engine::general_purpose::STANDARD;
 use pkcs8::PrivateKeyInfoRef;
 use pkcs8::der::asn1::{AnyRef, UintRef};
 use pkcs8::der::{Decode as _, Reader as _, SliceReader};
+use ring::digest;
 
 /// Bytes to look for, and the same backwards: `ring` keeps numbers in little-endian limbs.
 pub struct Sought(Vec<u8>);
 
 const MASK: u8 = 0xa5;
+/// Algorithms of keys in PKCS#8.
+const ECDSA: &str = "1.2.840.10045.2.1";
+const ED25519: &str = "1.3.101.112";
 /// FIPS 186-5 and SP 800-186, section 3.2.1.
 const P256_ORDER: &str = "ffffffff00000000ffffffffffffffffbce6faada7179e84f3b9cac2fc632551";
 const P384_ORDER: &str = "ffffffffffffffffffffffffffffffffffffffffffffffff\
@@ -35,30 +39,33 @@ impl Sought {
         Self(inner.iter().map(|byte| byte ^ MASK).collect())
     }
 
-    /// The secret number of an ECDSA key as `ring` keeps it: in Montgomery's form, which is the number
-    /// times 2^(8 · its length) modulo the order of the curve.
-    pub fn in_montgomery_form(number: &[u8]) -> Self {
-        let order = match number.len() {
-            32 => hex::decode(P256_ORDER).unwrap(),
-            _ => hex::decode(P384_ORDER).unwrap(),
-        };
-        let mut form = number.to_vec();
-        for _ in 0..8 * number.len() {
-            double(&mut form, &order);
-        }
-        Self::new(&form)
-    }
-
-    /// A prime of an RSA key, given as PKCS#8.
-    pub fn prime_of(pkcs8: &[u8]) -> Self {
+    /// The secret number of a key, given as PKCS#8: as it is there, and as `ring` keeps it, where that
+    /// is another form. Of an RSA key it is a prime.
+    pub fn forms_of(pkcs8: &[u8]) -> Vec<Self> {
         let info = PrivateKeyInfoRef::from_der(pkcs8).unwrap();
         let key = AnyRef::from_der(info.private_key.as_bytes()).unwrap();
         let mut fields = SliceReader::new(key.value()).unwrap();
-        // RFC 8017, appendix A.1.2: version, n, e and d come before the primes.
-        for _ in 0..4 {
-            fields.decode::<AnyRef<'_>>().unwrap();
+        match info.algorithm.oid.to_string().as_str() {
+            // RFC 8410: the seed, of whose hash the second half is kept.
+            ED25519 => {
+                let hash = digest::digest(&digest::SHA512, key.value());
+                vec![Self::new(key.value()), Self::new(&hash.as_ref()[32..])]
+            }
+            // RFC 5915: the version, then the number.
+            ECDSA => {
+                fields.decode::<AnyRef<'_>>().unwrap();
+                let number = fields.decode::<AnyRef<'_>>().unwrap().value();
+                vec![Self::new(number), Self::new(&in_montgomery_form(number))]
+            }
+            // RFC 8017, appendix A.1.2: version, n, e and d come before the primes.
+            _ => {
+                for _ in 0..4 {
+                    fields.decode::<AnyRef<'_>>().unwrap();
+                }
+                let prime = fields.decode::<UintRef<'_>>().unwrap();
+                vec![Self::new(prime.as_bytes())]
+            }
         }
-        Self::new(fields.decode::<UintRef<'_>>().unwrap().as_bytes())
     }
 
     /// How often it is in the memory of this process that can be written.
@@ -131,6 +138,19 @@ pub fn rsa_pkcs8() -> Vec<u8> {
     let lines = pem.split(|byte| *byte == b'\n');
     let content: Vec<&[u8]> = lines.filter(|line| !line.starts_with(b"-")).collect();
     STANDARD.decode(content.concat()).unwrap()
+}
+
+/// A number times 2^(8 · its length), modulo the order of the curve that has numbers of this length.
+fn in_montgomery_form(number: &[u8]) -> Vec<u8> {
+    let order = match number.len() {
+        32 => hex::decode(P256_ORDER).unwrap(),
+        _ => hex::decode(P384_ORDER).unwrap(),
+    };
+    let mut form = number.to_vec();
+    for _ in 0..8 * number.len() {
+        double(&mut form, &order);
+    }
+    form
 }
 
 /// Twice a number, modulo the order; both are big-endian and of one length.

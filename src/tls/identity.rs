@@ -192,19 +192,6 @@ mod tests {
     use crate::secret::residue::{Sought, rsa_pkcs8};
     use rustls::SignatureScheme;
 
-    /// What may be found of a key of this kind, in the form of either provider.
-    fn sought(kind: KeyKind, der: &[u8]) -> Vec<Sought> {
-        let ecdsa = |number| vec![Sought::new(number), Sought::in_montgomery_form(number)];
-        match kind {
-            KeyKind::P256 => ecdsa(&der[36..68]),
-            KeyKind::P384 => ecdsa(&der[35..83]),
-            KeyKind::Ed25519 => {
-                let hash = ring::digest::digest(&ring::digest::SHA512, &der[16..]);
-                vec![Sought::new(&der[16..]), Sought::new(&hash.as_ref()[32..])]
-            }
-        }
-    }
-
     fn self_signed(key: &impl rcgen::SigningKey) -> String {
         let made = rcgen::CertificateParams::new(vec!["a".into()]).unwrap();
         made.self_signed(key).unwrap().pem()
@@ -212,27 +199,27 @@ mod tests {
 
     #[test]
     fn nothing_of_a_key_is_left_when_an_identity_goes() {
-        let made = [KeyKind::P256, KeyKind::P384, KeyKind::Ed25519].map(|kind| {
-            move || {
+        for kind in [KeyKind::P256, KeyKind::P384, KeyKind::Ed25519] {
+            leaves_nothing(on_wiped_stack(|| {
                 let key = MemoryKey::generate(kind).unwrap();
-                let private = key.private().clone();
-                let sought = sought(kind, private.0.expose());
-                (self_signed(&key), private, sought)
-            }
-        });
-        for make in made {
-            leaves_nothing(on_wiped_stack(make));
+                with_forms(self_signed(&key), key.private().clone())
+            }));
         }
         leaves_nothing(on_wiped_stack(|| {
             let private = rsa_pkcs8();
             let pair = rcgen::KeyPair::try_from(private.as_slice()).unwrap();
-            let sought = vec![Sought::prime_of(&private)];
-            let private = cert::PrivateKey(Secret::new(private));
-            (self_signed(&pair), private, sought)
+            with_forms(self_signed(&pair), cert::PrivateKey(Secret::new(private)))
         }));
     }
 
-    fn leaves_nothing((chain, private, sought): (String, cert::PrivateKey, Vec<Sought>)) {
+    type Made = (String, cert::PrivateKey, Vec<Sought>);
+
+    fn with_forms(chain: String, key: cert::PrivateKey) -> Made {
+        let forms = Sought::forms_of(key.0.expose());
+        (chain, key, forms)
+    }
+
+    fn leaves_nothing((chain, private, sought): Made) {
         let folder = tempfile::tempdir().unwrap();
         let (cert, path) = (folder.path().join("a.crt"), folder.path().join("a.key"));
         write_atomic(&cert, chain.as_bytes(), 0o644).unwrap();

@@ -4,7 +4,7 @@
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -28,18 +28,8 @@ use tokio_rustls::{TlsAcceptor, TlsConnector};
 use crate::support::authority::{CaServer, eventually, fingerprint};
 use crate::support::client::provider;
 use crate::support::pki::{self, Certified, PATIENCE, at};
-use crate::support::program::PROGRAM;
+use crate::support::program::{PROGRAM, Process};
 use crate::support::served::{Lines, modern};
-
-/// A process that is killed when dropped.
-struct Process(Child);
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
 
 /// `countersign serve` on the CA's registry, with the certificate `out/door`.
 fn serve(ca: &CaServer) -> (Process, SocketAddr) {

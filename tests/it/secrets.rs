@@ -12,7 +12,7 @@ use countersign::cert::{KeyError, load_key};
 use countersign::secret::Secret;
 use countersign::tls::{Identity, IdentityError};
 
-use crate::support::program::PROGRAM;
+use crate::support::program::{PROGRAM, Process};
 
 #[allow(dead_code, reason = "the unit tests use the rest of it")]
 #[path = "../../src/secret/residue.rs"]
@@ -146,15 +146,15 @@ path = "audit.jsonl"
         }
     }
 
-    /// A server that listens, and where.
-    fn listening(&self, environment: (&str, &str)) -> (Running, String) {
+    /// A server that lets its memory be looked at, and where it listens.
+    fn listening(&self) -> (Process, String) {
         use std::io::{BufRead as _, BufReader};
         let serve = [PROGRAM, "serve", "--config", "countersign.toml"];
         let mut command = self.shell("exec \"$@\"", &serve);
         command.stdout(Stdio::null()).stderr(Stdio::piped());
-        let mut child = command.env(environment.0, environment.1).spawn().unwrap();
+        let mut child = command.env("COUNTERSIGN_DEBUG", "1").spawn().unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap());
-        let running = Running(child);
+        let running = Process(child);
         let mut said = String::new();
         while !said.contains("listening on") {
             assert!(lines.read_line(&mut said).unwrap() > 0, "{said}");
@@ -167,11 +167,10 @@ path = "audit.jsonl"
     }
 
     /// The secret number of the server's key, as either provider keeps it.
-    fn number_of_the_server(&self) -> [Sought; 2] {
+    fn number_of_the_server(&self) -> Vec<Sought> {
         let word = Secret::from(WORD.to_owned());
         let key = load_key(&self.path("out/gateway.key"), Some(&word)).unwrap();
-        let number = &key.0.expose()[36..68];
-        [Sought::new(number), Sought::in_montgomery_form(number)]
+        Sought::forms_of(key.0.expose())
     }
 
     fn files(&self) -> Vec<PathBuf> {
@@ -187,16 +186,6 @@ path = "audit.jsonl"
             }
         }
         found
-    }
-}
-
-/// Ends with the test.
-struct Running(std::process::Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
     }
 }
 
@@ -468,7 +457,7 @@ fn a_server_that_crashes_leaves_no_core_dump() {
 #[test]
 fn a_server_keeps_nothing_of_a_key_that_was_replaced() {
     let place = Place::new("022");
-    let (server, address) = place.listening(("COUNTERSIGN_DEBUG", "1"));
+    let (server, address) = place.listening();
     let process = server.0.id().to_string();
     let copies = |of: &[Sought]| -> usize { of.iter().map(|form| form.copies_of(&process)).sum() };
     let ping = || {

@@ -22,7 +22,7 @@ async fn nothing_of_a_key_is_left_of_a_pkcs12_file() {
         let sought = [Sought::new(word.as_bytes()), Sought::new(&wide)];
         (Secret::from(word), sought)
     });
-    let sought_key = Sought::new(&key.0.expose()[36..68]);
+    let sought_key = Sought::forms_of(key.0.expose()).remove(0);
     assert_eq!(sought_key.copies(), 1, "the one that goes in");
     let holding = Holding::Sealed(&key, &word);
     write_in_form(&bench.store, &place, &issued, holding, NOW)

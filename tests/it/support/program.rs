@@ -18,6 +18,16 @@ use super::pki::{self, Certified, PATIENCE};
 
 pub const PROGRAM: &str = env!("CARGO_BIN_EXE_countersign");
 
+/// A process that is killed when dropped.
+pub struct Process(pub std::process::Child);
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 /// Somebody who may come in, as certificate and as files.
 pub struct Person {
     pub certified: Certified,
