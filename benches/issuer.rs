@@ -6,9 +6,10 @@
 //!
 //! - The crowd is a process that runs only while nobody else wants the processor (the policy `SCHED_IDLE`). A
 //!   nice value of 19 is not enough: whoever wakes up waits for the end of a slice that such a process has
-//!   begun, some milliseconds (Linux 6.6 and later). Even so it may run for as long when it owes somebody
-//!   nothing by the scheduler's book, so it is one thread, which hears of a few ends at a time: each member
-//!   learns of its end from the kernel and ends its own side. What was said before the end is read when all
+//!   begun, some milliseconds (Linux 6.6 and later). Even so it may run until the next tick when it owes
+//!   somebody nothing by the scheduler's book, so it is one thread, which hears of a few ends at a time and
+//!   has the scheduler look again after each: each member learns of its end from the kernel and ends its
+//!   own side. What was said before the end is read when all
 //!   have ended, and must be a goodbye.
 //! - Those beside it are threads that call at a fixed pace, so that a call that is held up does not hold up
 //!   the counting. They get a processor at once when they want one (the policy `SCHED_RR`), where the
@@ -109,6 +110,8 @@ async fn stay(args: &CrowdArgs, pki: &Pki) -> Outcome<Value> {
             let now = SystemTime::now();
             // Only TCP's end: the streams are kept, so that nothing of this is freed meanwhile.
             let _ = stream.get_mut().0.shutdown().await;
+            // The scheduler looks again after each of them who has a better claim.
+            std::thread::yield_now();
             (now, stream)
         });
     }

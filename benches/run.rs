@@ -555,7 +555,7 @@ impl Bench {
         };
         let size = self.args.crowd;
         let mut all = Vec::new();
-        for turn in 0..if self.args.quick { 1 } else { 3 } {
+        for turn in 0..if self.args.quick { 1 } else { 9 } {
             let name = format!("farm-{turn}");
             let members = ours.delegate(&name, 16)?;
             let server = ours.serve()?;
