@@ -246,7 +246,8 @@ impl Above {
         // `load_chain` gives at least one.
         let root_der = roots[0].clone();
         let cross = cross_certificate(&root.with_file_name("cross.crt"), &root_der);
-        chain.retain(|der| *der != root_der && Some(der) != cross.as_ref());
+        // A chain that was handed out may end in the root, as it is or as the one before it signed it.
+        chain.retain(|der| *der != root_der && !is_cross(der, &root_der));
         let path: Vec<&[u8]> = chain.iter().chain([&root_der]).map(Vec::as_slice).collect();
         let wrong = |error| AuthorityError::Parse {
             path: certificate.to_owned(),
@@ -315,8 +316,12 @@ impl Above {
 /// The cross-certificate of this root, where there is one; of another root it is none of ours.
 fn cross_certificate(path: &Path, root: &[u8]) -> Option<Vec<u8>> {
     let cross = load_chain(path).ok()?.swap_remove(0);
-    let same_key = public_key(&cross) == public_key(root);
-    (same_key && is_signed_by(root, &cross)).then_some(cross)
+    is_cross(&cross, root).then_some(cross)
+}
+
+/// Whether it is this root's name and key, signed by somebody else or by itself.
+fn is_cross(der: &[u8], root: &[u8]) -> bool {
+    public_key(der) == public_key(root) && is_signed_by(root, der)
 }
 
 /// Whether `issuer`'s key made the signature of `der`, and the names agree.

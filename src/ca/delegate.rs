@@ -94,7 +94,9 @@ impl Authority {
             issuer: self.fingerprint(),
             by_delegate: false,
             pin: None,
-            chain: self.presented(),
+            // Without the cross-certificate: below the old root the path would be too long, and whoever
+            // trusts the new one has no use for it.
+            chain: self.chain.clone(),
             root: self.roots.clone(),
             notes,
         })

@@ -47,8 +47,8 @@ pub use issue::{IssueError, Issued, issue, issue_offline, issue_with_token};
 pub use keeping::Keeping;
 pub use lock::LockError;
 pub use output::{
-    Form, FormError, Holding, Output, Written, prepare_output, prepare_output_in, write_in_form,
-    write_offline, write_out,
+    Form, FormError, Holding, KeyPart, Output, Written, prepare_output, prepare_output_in,
+    write_in_form, write_offline, write_out,
 };
 pub use pin::{NameFrom, NewPin, PinError, Pinned, pin, unpin};
 pub use pkcs12::Pkcs12Error;

@@ -53,6 +53,15 @@ pub struct Output {
     form: Form,
 }
 
+/// Whether a key is written beside the certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyPart {
+    /// Made here, or its URI.
+    Written,
+    /// Whoever asked has it already, perhaps in the very place where it would be written.
+    Theirs,
+}
+
 /// What is written besides the certificates.
 #[derive(Clone, Copy, Debug)]
 pub enum Holding<'a> {
@@ -101,7 +110,7 @@ pub fn prepare_output(
     root: &[u8],
     replace: bool,
 ) -> Result<Output, IssueError> {
-    prepare_output_in(Form::Pem, dir, base, root, replace)
+    prepare_output_in(Form::Pem, KeyPart::Written, dir, base, root, replace)
 }
 
 /// As [`prepare_output`], in any form.
@@ -110,6 +119,7 @@ pub fn prepare_output(
 /// As [`prepare_output`].
 pub fn prepare_output_in(
     form: Form,
+    key: KeyPart,
     dir: &Path,
     base: &str,
     root: &[u8],
@@ -130,6 +140,7 @@ pub fn prepare_output_in(
     }
     let files = output.files();
     let new = match form {
+        Form::Pem if key == KeyPart::Theirs => vec![files.certificate],
         Form::Pem => vec![files.key, files.certificate],
         Form::P12 => vec![output.at("p12")],
         Form::Json => vec![output.at("json")],

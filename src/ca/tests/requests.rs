@@ -4,9 +4,9 @@ use std::fs;
 
 use super::bench::{Ask, Bench, HOUR, NOW, openssl, openssl_verify, rules, secret};
 use crate::ca::{
-    CertificateRequest, CsrError, Form, Holding, Profiles, RenewError, Renewal, Request, SignError,
-    Signer, SubjectKeyError, end_old, find_newest, issue, issue_renewal, prepare_output_in,
-    write_in_form,
+    CertificateRequest, CsrError, Form, Holding, KeyPart, Profiles, RenewError, Renewal, Request,
+    SignError, Signer, SubjectKeyError, end_old, find_newest, issue, issue_renewal,
+    prepare_output_in, write_in_form,
 };
 use crate::clock::UnixTime;
 use crate::grant::WrittenGrants;
@@ -366,7 +366,8 @@ async fn openssl_opens_the_pkcs12_file_and_json_holds_all() {
         .unwrap();
     let issued = issue(&bench.store, signed, "me@here", NOW).await.unwrap();
     let root = bench.issuing().root_der();
-    let output = |form| prepare_output_in(form, bench.dir.path(), "bob", root, false);
+    let output =
+        |form| prepare_output_in(form, KeyPart::Written, bench.dir.path(), "bob", root, false);
     let word = secret();
     let place = output(Form::P12).unwrap();
     let p12 = write_in_form(
@@ -413,4 +414,29 @@ async fn openssl_opens_the_pkcs12_file_and_json_holds_all() {
         crate::cert::check_private(path).unwrap();
     }
     assert!(output(Form::P12).is_err(), "it is in the way");
+}
+
+/// Whoever makes a request has the key, and likely where its certificate goes.
+#[tokio::test]
+async fn the_key_of_a_request_is_not_in_the_way() {
+    let bench = Bench::new().await;
+    let root = bench.issuing().root_der();
+    let out = bench.path("out");
+    let prepare = |key| prepare_output_in(Form::Pem, key, &out, "bob", root, false);
+    prepare(KeyPart::Written).unwrap();
+    fs::write(out.join("bob.key"), "theirs").unwrap();
+    let error = prepare(KeyPart::Written).unwrap_err();
+    assert!(error.to_string().contains("bob.key"), "{error}");
+
+    let place = prepare(KeyPart::Theirs).unwrap();
+    let signed = Ask::agent("bob", &["tools:*"])
+        .sign(bench.issuing())
+        .unwrap();
+    let issued = issue(&bench.store, signed, "me@here", NOW).await.unwrap();
+    write_in_form(&bench.store, &place, &issued, Holding::NoKey, NOW)
+        .await
+        .unwrap();
+    assert_eq!(fs::read(out.join("bob.key")).unwrap(), b"theirs");
+    let error = prepare(KeyPart::Theirs).unwrap_err();
+    assert!(error.to_string().contains("bob.crt"), "{error}");
 }

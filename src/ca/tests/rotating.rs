@@ -26,6 +26,10 @@ fn why() -> Revocation {
 }
 
 async fn delegate(bench: &Bench, ceiling: &[&str]) -> (CaFiles, Issued) {
+    delegate_of(bench.issuing(), bench, ceiling).await
+}
+
+async fn delegate_of(issuing: &Authority, bench: &Bench, ceiling: &[&str]) -> (CaFiles, Issued) {
     let (signer, key) = Signer::generate(KeyKind::P256).unwrap();
     let delegation = Delegation {
         name: SpiffeId::new(DOMAIN, "farm").unwrap(),
@@ -33,7 +37,7 @@ async fn delegate(bench: &Bench, ceiling: &[&str]) -> (CaFiles, Issued) {
         ceiling: WrittenGrants::parse(ceiling).unwrap(),
         ttl: Duration::from_secs(12 * 3600),
     };
-    let signed = bench.issuing().delegate(&delegation, rules(), NOW).unwrap();
+    let signed = issuing.delegate(&delegation, rules(), NOW).unwrap();
     let files = prepare_delegate(&bench.path("farm")).unwrap();
     let issued = issue(&bench.store, signed, "me@here", NOW).await.unwrap();
     let sealed = encrypt_pkcs8(&key, &secret()).unwrap();
@@ -100,6 +104,42 @@ async fn a_delegate_signs_offline_within_its_ceiling() {
         prepare_delegate(&bench.path("farm")).is_err(),
         "a CA is never overwritten"
     );
+}
+
+/// The root that was replaced vouches for the new one in every chain but a delegate's, which it would make
+/// too long.
+#[tokio::test]
+async fn a_delegate_signs_offline_after_the_root_was_replaced_too() {
+    let bench = Bench::new().await;
+    let (before, _) = delegate(&bench, &["tools:files__*"]).await;
+    let word = secret();
+    let new = new_authority(&word, KeyKind::P256);
+    let root = bench.root();
+    let rotated = rotate_root(&bench.files, &root, new, &bench.store, "me@here", NOW)
+        .await
+        .unwrap();
+    fs::rename(bench.path("farm"), bench.path("farm-before")).unwrap();
+    let (after, _) = delegate_of(&rotated.issuing, &bench, &["tools:files__*"]).await;
+    let before = CaFiles::new(&before.dir().with_file_name("farm-before"));
+    // As delegates were written once: with the root as the old one signed it.
+    let written = fs::read_to_string(after.issuing_certificate()).unwrap();
+    let cross = fs::read_to_string(bench.files.cross_certificate()).unwrap();
+    let verified = |name: &'static str, files: &CaFiles| {
+        let signed = Ask::agent(name, &["tools:files__read_*"]).sign(&open(files));
+        let leaf = issue_offline(signed.unwrap(), "farm@there", NOW).unwrap();
+        let file = bench.write(name, &leaf);
+        let (accepted, said) = openssl_verify(&bench, &file, NOW, &["-purpose", "sslclient"]);
+        assert!(accepted, "{name}: {said}");
+        fs::read_to_string(file).unwrap().matches("BEGIN").count()
+    };
+    assert_eq!(
+        verified("of-before", &before),
+        3,
+        "leaf, delegate, issuing CA"
+    );
+    assert_eq!(verified("of-after", &after), 3);
+    fs::write(after.issuing_certificate(), written + &cross).unwrap();
+    assert_eq!(verified("of-once", &after), 3);
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 //! What is left in memory of a key that was written down.
 
 use super::bench::{Ask, Bench, NOW};
-use crate::ca::{Form, Holding, issue, prepare_output_in, write_in_form};
+use crate::ca::{Form, Holding, KeyPart, issue, prepare_output_in, write_in_form};
 use crate::cert::{KeyKind, MemoryKey};
 use crate::secret::residue::Sought;
 use crate::secret::{Secret, on_wiped_stack};
@@ -13,7 +13,15 @@ async fn nothing_of_a_key_is_left_of_a_pkcs12_file() {
     let (signed, key) = ask.sign_with_key(bench.issuing()).unwrap();
     let issued = issue(&bench.store, signed, "me@here", NOW).await.unwrap();
     let root = bench.issuing().root_der();
-    let place = prepare_output_in(Form::P12, bench.dir.path(), "bob", root, false).unwrap();
+    let place = prepare_output_in(
+        Form::P12,
+        KeyPart::Written,
+        bench.dir.path(),
+        "bob",
+        root,
+        false,
+    )
+    .unwrap();
     let (word, sought_words) = on_wiped_stack(|| {
         let word = MemoryKey::generate(KeyKind::P256).unwrap().public_key();
         let word = hex::encode(&word[32..]);

@@ -4,9 +4,9 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use crate::ca::{
-    CertificateRequest, Form, Holding, Issued, Output, Renewal, Request, Rules, Signer, end_old,
-    find_newest, issue, issue_offline, issue_renewal, prepare_output_in, revoke, write_in_form,
-    write_offline,
+    CertificateRequest, Form, Holding, Issued, KeyPart, Output, Renewal, Request, Rules, Signer,
+    end_old, find_newest, issue, issue_offline, issue_renewal, prepare_output_in, revoke,
+    write_in_form, write_offline,
 };
 use crate::cert::{KeyKind, PrivateKey, TokenKey};
 use crate::registry::{Reason, Store};
@@ -53,6 +53,7 @@ struct Place {
 impl Place {
     fn prepare(
         arguments: &OutputArguments,
+        key: KeyPart,
         base: &str,
         root: &[u8],
     ) -> Result<Self, CaCommandError> {
@@ -62,7 +63,7 @@ impl Place {
             p12_passphrase_file,
             replace,
         } = arguments;
-        let output = prepare_output_in(*format, out, base, root, *replace)?;
+        let output = prepare_output_in(*format, key, out, base, root, *replace)?;
         let passphrase = match format {
             Form::P12 => {
                 let file = out.join(format!("{base}.p12"));
@@ -118,7 +119,12 @@ impl Bench<'_> {
             ips: arguments.ip,
         };
         let signed = authority.sign(&request, self.rules(), self.now)?;
-        let place = Place::prepare(&arguments.output, &base, authority.root_der())?;
+        let place = Place::prepare(
+            &arguments.output,
+            KeyPart::Written,
+            &base,
+            authority.root_der(),
+        )?;
         let holding = match &subject {
             Subject::Made(_, key) => place.holding(Some(key)),
             Subject::Token(key) => Holding::Token(key.uri()),
@@ -152,7 +158,12 @@ impl Bench<'_> {
             ips: arguments.ip,
         };
         let signed = authority.sign(&request, self.rules(), self.now)?;
-        let place = Place::prepare(&arguments.output, &base, authority.root_der())?;
+        let place = Place::prepare(
+            &arguments.output,
+            KeyPart::Theirs,
+            &base,
+            authority.root_der(),
+        )?;
         if arguments.offline {
             let mut issued = issue_offline(signed, &actor(), self.now)?;
             issued.notes.extend(unheard);
@@ -195,7 +206,8 @@ impl Bench<'_> {
         };
         let signed = authority.renew(&renewal, self.rules(), self.now)?;
         let base = old.name.short().to_owned();
-        let place = Place::prepare(&arguments.output, &base, authority.root_der())?;
+        let part = key.as_ref().map_or(KeyPart::Theirs, |_| KeyPart::Written);
+        let place = Place::prepare(&arguments.output, part, &base, authority.root_der())?;
         let issued = issue_renewal(&*store, signed, &old, &actor(), self.now).await?;
         let outcome = self
             .hand_out(&*store, &place, &issued, place.holding(key.as_ref()))
