@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 
 use zeroize::Zeroizing;
 
@@ -51,10 +52,15 @@ impl Pair<'_> {
 
     /// The same key, so one file.
     pub fn replace_certificate(&self, files: &CertFiles) -> Result<(), EnrolError> {
-        let mode = fs::metadata(&files.cert).map_or(0o600, |meta| meta.permissions().mode());
-        let text = pem::certificates(self.chain);
-        Ok(write_atomic(&files.cert, text.as_bytes(), mode & 0o777)?)
+        rewrite(&files.cert, self.chain)
     }
+}
+
+/// Certificates in the place of others; who may read them stays as it is.
+pub(super) fn rewrite(path: &Path, certificates: &[Vec<u8>]) -> Result<(), EnrolError> {
+    let mode = fs::metadata(path).map_or(0o600, |meta| meta.permissions().mode());
+    let text = pem::certificates(certificates);
+    Ok(write_atomic(path, text.as_bytes(), mode & 0o777)?)
 }
 
 pub(super) fn keys_pem(keys: &[&PrivateKey]) -> Zeroizing<String> {

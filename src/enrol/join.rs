@@ -8,7 +8,7 @@ use super::exchange::{ALPN, Exchange};
 use super::files::{CertFiles, Note};
 use super::install::Pair;
 use super::key::Asking;
-use super::verify::{Expected, check};
+use super::verify::{self, Expected, check};
 use crate::cert::{TokenKey, load_chain, pem, write_atomic};
 use crate::clock::UnixTime;
 use crate::est::Invitation;
@@ -83,7 +83,12 @@ pub async fn join(
     };
     pair.try_out(&files)?;
     if replace || !files.ca.exists() {
-        write_atomic(&files.ca, pem::certificates(&roots).as_bytes(), 0o600)?;
+        // What the CA itself says that it is trusted by, the one that it was known by first: while a root
+        // takes the place of another, servers have certificates of either.
+        let [root] = &roots;
+        let others = verify::roots(&authorities, now).filter(|other| *other != root);
+        let all: Vec<_> = roots.iter().chain(others).cloned().collect();
+        write_atomic(&files.ca, pem::certificates(&all).as_bytes(), 0o600)?;
     }
     files.write_note(&Note {
         address: address.clone(),

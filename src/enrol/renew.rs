@@ -6,9 +6,9 @@ use std::time::Duration;
 use super::error::EnrolError;
 use super::exchange::{ALPN, Exchange};
 use super::files::CertFiles;
-use super::install::{Pair, keys_pem};
+use super::install::{Pair, keys_pem, rewrite};
 use super::key::Asking;
-use super::verify::{Expected, check};
+use super::verify::{Expected, check, vouched_for};
 use crate::cert::{
     DEFAULT_PERMISSION_OID, KeyError, Parsed, PrivateKey, TokenKey, load_chain, load_keys, uri_of,
     write_atomic,
@@ -49,7 +49,8 @@ pub fn is_due(identity: &Identity, now: UnixTime) -> bool {
 }
 
 /// Renews what the files hold: if it is due, or `even_if_early`. Nothing is replaced before the new
-/// certificate was tried out; `None`: it was not due.
+/// certificate was tried out; `None`: it was not due. A root that takes the place of a trusted one, which
+/// vouches for it, is trusted from then on.
 ///
 /// # Errors
 /// The old certificate is still there and works as before.
@@ -99,6 +100,11 @@ pub async fn renew(
         key: asking.key.as_ref(),
     };
     pair.try_out(files)?;
+    let new = vouched_for(&authorities, &roots, now);
+    if !new.is_empty() {
+        let all: Vec<_> = roots.iter().chain(&new).cloned().collect();
+        rewrite(&files.ca, &all)?;
+    }
     match &held.key {
         HeldKey::Plain(old) => pair.replace(files, old)?,
         HeldKey::Sealed(_) | HeldKey::Token(_) => pair.replace_certificate(files)?,

@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
 
 use countersign::clock::{UnixTime, unix_now};
-use countersign::enrol::{Note, keep};
+use countersign::enrol::{CertFiles, Note, keep};
 use countersign::est::Invitation;
 use countersign::grant::WrittenGrants;
 use countersign::identity::Fingerprint;
@@ -670,6 +670,43 @@ fn joining_writes_what_clients_need_and_a_token_joins_once() {
     );
     assert!(again.err.contains("hint: "), "{}", again.err);
     assert!(!ca.path("there/agent-7.crt").exists() && !ca.path("there/agent-7.key").exists());
+}
+
+/// Servers have certificates of either then.
+#[test]
+fn while_a_root_takes_the_place_of_another_clients_come_to_trust_both() {
+    let mut ca = CaServer::start();
+    let old = fingerprint(&ca.path("pki/ca/root.crt"));
+    let token = ca.invite("before", &["--grant", "tools:a"]);
+    ca.run(&["join", &token, "--out", "before"]).ok();
+    let before = ca.files("before/before");
+    let trusted = |files: &CertFiles| -> Vec<Fingerprint> {
+        let roots = countersign::cert::load_chain(&files.ca).unwrap();
+        roots.iter().map(|der| Fingerprint::of_der(der)).collect()
+    };
+    assert_eq!(trusted(&before), [old]);
+
+    ca.run(&["ca", "rotate", "root"]).ok();
+    ca.kill();
+    ca.serve(&[]);
+    let new = fingerprint(&ca.path("pki/ca/root.crt"));
+    assert_ne!(new, old);
+    let token = ca.invite("after", &["--grant", "tools:a"]);
+    ca.run(&["join", &token, "--out", "after"]).ok();
+    let after = ca.files("after/after");
+    assert_eq!(trusted(&after), [new, old]);
+
+    // Its own root vouches for the new one.
+    let address = ca.est.to_string();
+    before.write_note(&Note { address }).unwrap();
+    for _ in 0..2 {
+        ca.run(&["renew", "--pki", "before", "--as", "before"]).ok();
+        assert_eq!(trusted(&before), [old, new]);
+    }
+    let mode = std::fs::metadata(&before.ca).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    Identity::load(&before.cert, &before.key, None).unwrap();
+    ca.kill();
 }
 
 #[test]
