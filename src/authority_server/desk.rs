@@ -63,6 +63,22 @@ pub struct DeskParts {
     pub rates: Rates,
 }
 
+impl DeskParts {
+    /// The same under another CA.
+    pub(super) fn succeeded_by(&self, authority: Authority, others: Vec<Authority>) -> Self {
+        Self {
+            authority,
+            others,
+            store: Arc::clone(&self.store),
+            profiles: self.profiles.clone(),
+            permission_oid: self.permission_oid.clone(),
+            roles: self.roles.clone(),
+            audit: self.audit.clone(),
+            rates: self.rates,
+        }
+    }
+}
+
 /// The desk.
 pub struct Desk {
     parts: DeskParts,

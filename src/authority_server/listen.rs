@@ -33,7 +33,7 @@ const WAIT: Duration = Duration::from_millis(50);
 
 /// Accepts until stopped, then lets what runs come to its end.
 pub(super) async fn accept<F>(
-    listener: TcpListener,
+    listener: Arc<TcpListener>,
     mut stopped: watch::Receiver<bool>,
     serve: impl Fn(TcpStream, SocketAddr, watch::Receiver<bool>) -> F,
 ) where

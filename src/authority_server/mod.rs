@@ -10,9 +10,11 @@ mod own;
 mod rate;
 mod refusal;
 mod run;
+mod shift;
 
 pub use crl::CrlOptions;
 pub use desk::{Desk, DeskParts};
 pub use own::{Own, OwnError};
 pub use rate::Rates;
 pub use run::{AuthorityServer, AuthorityServerError, AuthorityServerOptions, Listening, run};
+pub use shift::{PrepareError, Reopen};

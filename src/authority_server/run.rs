@@ -7,15 +7,15 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
-use super::crl::{CrlOptions, Crls, refresh};
-use super::desk::{Desk, DeskParts};
-use super::http::Est;
+use super::crl::{CrlOptions, Crls};
+use super::desk::DeskParts;
 use super::listen;
-use super::own::{Own, OwnError};
+use super::own::Own;
+use super::shift::{House, PrepareError, Reopen, Shift};
 use crate::audit::{AuditError, Event};
 use crate::ca::CaFiles;
 use crate::clock::{UnixTime, unix_now};
-use crate::tls::{OpenTls, ServerTlsError};
+use crate::registry::Store;
 
 /// Tokens are kept for so long after they expired, so that whoever comes late is told so.
 const REMEMBER: Duration = Duration::from_secs(24 * 3600);
@@ -41,6 +41,8 @@ pub struct AuthorityServer {
     pub files: CaFiles,
     /// The desk's parts.
     pub desk: DeskParts,
+    /// For when another CA is in the folder.
+    pub reopen: Reopen,
     /// Where and for whom.
     pub options: AuthorityServerOptions,
 }
@@ -65,18 +67,15 @@ pub enum AuthorityServerError {
         /// What the system says.
         cause: std::io::Error,
     },
-    /// Its own certificate.
-    #[error("no certificate for the CA's server: {0}")]
-    Own(#[from] OwnError),
-    /// TLS.
+    /// What it is reached by.
     #[error(transparent)]
-    Tls(#[from] ServerTlsError),
+    Prepare(#[from] PrepareError),
     /// The audit log.
     #[error(transparent)]
     Audit(#[from] AuditError),
 }
 
-/// Runs until `stop` is ready with a reason.
+/// Runs until `stop` is ready with a reason. When another CA is in the folder, it takes over.
 ///
 /// # Errors
 /// It does not start. What goes wrong later is logged, and the server goes on.
@@ -88,6 +87,7 @@ pub async fn run(
     let AuthorityServer {
         files,
         desk,
+        reopen,
         options,
     } = server;
     let (est_socket, est_address) = bind(options.listen).await?;
@@ -95,21 +95,18 @@ pub async fn run(
         Some(address) => Some(bind(address).await?),
         None => None,
     };
-    let audit = desk.audit.clone();
-    let desk = Arc::new(Desk::new(desk));
-    let own = Own {
-        files: files.clone(),
-        hosts: options.hosts,
+    let (audit, store) = (desk.audit.clone(), Arc::clone(&desk.store));
+    let house = House {
+        own: Own {
+            files: files.clone(),
+            hosts: options.hosts,
+        },
+        crls: Arc::new(Crls::new(files.clone())),
+        crl: options.crl,
+        socket: Arc::new(est_socket),
+        files,
     };
-    let identity = own.identity(&desk).await?;
-    let authority = desk.authority();
-    let alpn: &[&[u8]] = &[b"http/1.1"];
-    let tls = Arc::new(OpenTls::new(
-        &identity,
-        authority.roots(),
-        &authority.path(),
-        alpn,
-    )?);
+    let mut shift = Shift::prepare(desk, &house.own).await?;
     let listen = est_address.to_string();
     let version = env!("CARGO_PKG_VERSION");
     audit
@@ -119,49 +116,40 @@ pub async fn run(
         })
         .await?;
     let (stopping, stopped) = watch::channel(false);
-    let crls = Arc::new(Crls::new(files.clone()));
-    let est = Arc::new(Est::new(Arc::clone(&desk)));
     let mut tasks = tokio::task::JoinSet::new();
-    tasks.spawn(own.keep(Arc::clone(&desk), Arc::clone(&tls), stopped.clone()));
-    tasks.spawn(Arc::clone(&crls).follow(stopped.clone()));
-    tasks.spawn(refresh(
-        Arc::clone(&desk),
-        files,
-        Arc::clone(&crls),
-        options.crl,
-        stopped.clone(),
-    ));
-    tasks.spawn(purge(Arc::clone(&desk), stopped.clone()));
+    tasks.spawn(Arc::clone(&house.crls).follow(stopped.clone()));
+    tasks.spawn(purge(store, stopped.clone()));
     let crl_address = crl_socket.as_ref().map(|(_, address)| *address);
     if let Some((socket, _)) = crl_socket {
+        let crls = Arc::clone(&house.crls);
         tasks.spawn(listen::accept(
-            socket,
-            stopped.clone(),
+            Arc::new(socket),
+            stopped,
             move |tcp, _, stopped| listen::crls(Arc::clone(&crls), tcp, stopped),
         ));
     }
-    let log = audit.clone();
-    tasks.spawn(listen::accept(
-        est_socket,
-        stopped,
-        move |tcp, address, stopped| {
-            listen::est(
-                Arc::clone(&est),
-                Arc::clone(&tls),
-                log.clone(),
-                tcp,
-                address,
-                stopped,
-            )
-        },
-    ));
+    let mut running = shift.start(&house);
     ready(Listening {
         est: est_address,
         crl: crl_address,
     });
-    let reason = stop.await;
+    let mut stop = std::pin::pin!(stop);
+    let reason = loop {
+        tokio::select! {
+            reason = &mut stop => break reason,
+            next = shift.successor(&house, &reopen) => {
+                // First, so that nobody finds the door shut.
+                let before = std::mem::replace(&mut running, next.start(&house));
+                tasks.spawn(before.stop());
+                shift = next;
+            }
+        }
+    };
     tracing::info!(reason, "stopping");
     let _ = stopping.send(true);
+    // From here on the system refuses whoever knocks.
+    drop(house);
+    running.stop().await;
     while tasks.join_next().await.is_some() {}
     let _ = audit.event(Event::ServerStopped { reason }).await;
     Ok(audit.close()?)
@@ -175,15 +163,15 @@ async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), Authorit
 }
 
 /// Old tokens, and old changes: also where no server runs that would forget them.
-async fn purge(desk: Arc<Desk>, mut stopped: watch::Receiver<bool>) {
+async fn purge(store: Arc<dyn Store>, mut stopped: watch::Receiver<bool>) {
     loop {
         let remember = REMEMBER.as_secs().cast_signed();
         let before = UnixTime(unix_now().0.saturating_sub(remember));
-        if let Err(error) = desk.store().purge_tokens(before).await {
+        if let Err(error) = store.purge_tokens(before).await {
             tracing::warn!(%error, "old tokens could not be forgotten");
         }
         loop {
-            match desk.store().prune(before).await {
+            match store.prune(before).await {
                 Ok(0) => break,
                 Ok(_) => {}
                 Err(error) => {

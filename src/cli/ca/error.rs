@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use crate::audit::AuditError;
-use crate::authority_server::{AuthorityServerError, OwnError};
+use crate::authority_server::{AuthorityServerError, OwnError, PrepareError};
 use crate::ca::{
     AuthorityError, BuildError, CreateError, CrlError, CsrError, DelegateError, IssueError,
     PinError, ProfileError, RenewError, RevokeError, SignError, SignerError,
@@ -163,7 +163,8 @@ impl CaCommandError {
             Self::NoAddress => {
                 "start `countersign ca serve` with this CA, or say it with --server HOST:PORT".to_owned()
             }
-            Self::NoHost | Self::Server(AuthorityServerError::Own(OwnError::Sign(_))) => {
+            Self::NoHost
+            | Self::Server(AuthorityServerError::Prepare(PrepareError::Own(OwnError::Sign(_)))) => {
                 "say it with --host NAME, as clients dial it".to_owned()
             }
             Self::Server(AuthorityServerError::Listen { .. }) => {

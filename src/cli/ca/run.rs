@@ -286,8 +286,16 @@ impl Bench<'_> {
 
     /// The issuing CA, which must open; those before it and the roots where they open unasked.
     pub(super) fn open_all(&self) -> Result<Vec<Authority>, CaCommandError> {
-        let asked = Passphrases::new(self.passphrase_file.clone());
-        let mut open = vec![self.open(false, &asked)?];
+        self.open_all_by(&Passphrases::new(self.passphrase_file.clone()))
+    }
+
+    /// The same, and nobody is asked.
+    pub(super) fn open_all_unasked(&self) -> Result<Vec<Authority>, CaCommandError> {
+        self.open_all_by(&Passphrases::new(self.passphrase_file.clone()).without_terminal())
+    }
+
+    fn open_all_by(&self, passphrases: &Passphrases) -> Result<Vec<Authority>, CaCommandError> {
+        let mut open = vec![self.open(false, passphrases)?];
         let unasked = Passphrases::new(self.passphrase_file.clone()).without_terminal();
         for holder in self.files.generations().map_err(|cause| FileError::Read {
             path: self.files.retired(),

@@ -45,10 +45,11 @@ impl Serve {
         } = self;
         let files = CaFiles::new(&place.ca());
         let hosts = hosts(&arguments)?;
+        let registry = place.registry(settings);
         let bench = Bench {
-            registry: place.registry(settings),
+            registry: registry.clone(),
             files: files.clone(),
-            passphrase_file,
+            passphrase_file: passphrase_file.clone(),
             settings,
             now: unix_now(),
         };
@@ -60,7 +61,19 @@ impl Serve {
             .audit
             .unwrap_or_else(|| files.dir().join("audit.jsonl"));
         let (audit, _) = AuditLog::open(AuditOptions::new(log))?;
+        let (again, of_folder) = (settings.clone(), files.clone());
+        let reopen = move || {
+            let bench = Bench {
+                registry: registry.clone(),
+                files: of_folder.clone(),
+                passphrase_file: passphrase_file.clone(),
+                settings: &again,
+                now: unix_now(),
+            };
+            bench.open_all_unasked().map_err(|error| error.to_string())
+        };
         let server = AuthorityServer {
+            reopen: Arc::new(reopen),
             desk: DeskParts {
                 authority,
                 others: open,
