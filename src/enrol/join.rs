@@ -8,7 +8,7 @@ use super::exchange::{ALPN, Exchange};
 use super::files::{CertFiles, Note};
 use super::install::Pair;
 use super::key::Asking;
-use super::verify::{self, Expected, check};
+use super::verify::{self, Expected, check, vouched_for};
 use crate::cert::{TokenKey, load_chain, pem, write_atomic};
 use crate::clock::UnixTime;
 use crate::est::Invitation;
@@ -63,7 +63,7 @@ pub async fn join(
         .ok_or_else(|| {
             EnrolError::protocol(address, "its certificates lack the CA of the token")
         })?;
-    check_root(&files, &root, replace)?;
+    let bundle = bundle(&files, &root, &authorities, replace, now)?;
     let leaf = exchange.enrol(&asking.request, invitation).await?;
     let roots = [root];
     let expected = Expected {
@@ -82,13 +82,8 @@ pub async fn join(
         key: asking.key.as_ref(),
     };
     pair.try_out(&files)?;
-    if replace || !files.ca.exists() {
-        // What the CA itself says that it is trusted by, the one that it was known by first: while a root
-        // takes the place of another, servers have certificates of either.
-        let [root] = &roots;
-        let others = verify::roots(&authorities, now).filter(|other| *other != root);
-        let all: Vec<_> = roots.iter().chain(others).cloned().collect();
-        write_atomic(&files.ca, pem::certificates(&all).as_bytes(), 0o600)?;
+    if let Some(bundle) = bundle {
+        write_atomic(&files.ca, pem::certificates(&bundle).as_bytes(), 0o600)?;
     }
     files.write_note(&Note {
         address: address.clone(),
@@ -132,10 +127,28 @@ fn prepare(dir: &Path, files: &CertFiles, replace: bool) -> Result<(), EnrolErro
     Ok(())
 }
 
-fn check_root(files: &CertFiles, root: &[u8], replace: bool) -> Result<(), EnrolError> {
-    let there = !replace && files.ca.exists();
-    if there && !load_chain(&files.ca)?.iter().any(|der| der == root) {
+/// What `ca.pem` must hold, where that is not what it holds. The root that the CA was known by comes first,
+/// then what the CA itself says that it is trusted by: while a root takes the place of another, servers have
+/// certificates of either. A bundle that others use gets nothing but a root that it vouches for.
+fn bundle(
+    files: &CertFiles,
+    root: &Vec<u8>,
+    authorities: &[Vec<u8>],
+    replace: bool,
+    now: UnixTime,
+) -> Result<Option<Vec<Vec<u8>>>, EnrolError> {
+    if replace || !files.ca.exists() {
+        let others = verify::roots(authorities, now).filter(|other| *other != root);
+        return Ok(Some([root].into_iter().chain(others).cloned().collect()));
+    }
+    let mut there = load_chain(&files.ca)?;
+    if there.contains(root) {
+        return Ok(None);
+    }
+    let new = vouched_for(authorities, &there, now);
+    if !new.contains(root) {
         return Err(EnrolError::OtherRoot(files.ca.clone()));
     }
-    Ok(())
+    there.extend(new);
+    Ok(Some(there))
 }

@@ -737,7 +737,23 @@ fn while_a_root_takes_the_place_of_another_clients_come_to_trust_both() {
     let after = ca.files("after/after");
     assert_eq!(trusted(&after), [new, old]);
 
-    // Its own root vouches for the new one.
+    // In a folder with the old root, which vouches for the new one; that of another CA does not.
+    let pem = std::fs::read_to_string(&before.ca).unwrap();
+    let shared = ca.files("shared/beside");
+    std::fs::create_dir(ca.path("shared")).unwrap();
+    std::fs::write(&shared.ca, &pem).unwrap();
+    let token = ca.invite("beside", &["--grant", "tools:a"]);
+    ca.run(&["join", &token, "--out", "shared"]).ok();
+    assert_eq!(trusted(&shared), [old, new]);
+    let stranger = CaServer::made();
+    std::fs::create_dir(ca.path("theirs")).unwrap();
+    std::fs::copy(stranger.path("pki/ca/root.crt"), ca.path("theirs/ca.pem")).unwrap();
+    let token = ca.invite("lost", &["--grant", "tools:a"]);
+    let refused = ca.run(&["join", &token, "--out", "theirs"]);
+    assert_eq!(refused.code, 6, "{}", refused.err);
+    assert!(refused.err.contains("holds another CA"), "{}", refused.err);
+
+    // So it does for whoever renews.
     for _ in 0..2 {
         ca.run(&["renew", "--pki", "before", "--as", "before"]).ok();
         assert_eq!(trusted(&before), [old, new]);
