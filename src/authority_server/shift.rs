@@ -113,7 +113,7 @@ impl Shift {
     /// Ready when another CA is in the folder and can take over. One that cannot is told of, and this one
     /// goes on.
     pub async fn successor(&self, house: &House, reopen: &Reopen) -> Self {
-        let mut failed = false;
+        let (mut failed, mut said) = (false, None);
         loop {
             tokio::time::sleep(LOOK).await;
             if !self.is_replaced(&house.files) {
@@ -132,10 +132,13 @@ impl Shift {
                 // It may be half there.
                 Err(_) if !failed => failed = true,
                 Err(what) => {
-                    tracing::error!(
-                        "the issuing CA was replaced, and the new one cannot take over: {what}"
-                    );
-                    self.told(Some(&what)).await;
+                    if said.as_ref() != Some(&what) {
+                        tracing::error!(
+                            "the issuing CA was replaced, and the new one cannot take over: {what}"
+                        );
+                        self.told(Some(&what)).await;
+                    }
+                    said = Some(what);
                     tokio::time::sleep(AGAIN).await;
                 }
             }

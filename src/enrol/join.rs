@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 use super::error::EnrolError;
 use super::exchange::{ALPN, Exchange};
 use super::files::{CertFiles, Note};
-use super::install::Pair;
+use super::install::{Pair, rewrite};
 use super::key::Asking;
 use super::verify::{self, Expected, check, vouched_for};
-use crate::cert::{TokenKey, load_chain, pem, write_atomic};
+use crate::cert::{TokenKey, load_chain, write_atomic};
 use crate::clock::UnixTime;
 use crate::est::Invitation;
 use crate::identity::{Fingerprint, SpiffeId};
@@ -83,7 +83,7 @@ pub async fn join(
     };
     pair.try_out(&files)?;
     if let Some(bundle) = bundle {
-        write_atomic(&files.ca, pem::certificates(&bundle).as_bytes(), 0o600)?;
+        rewrite(&files.ca, &bundle)?;
     }
     files.write_note(&Note {
         address: address.clone(),

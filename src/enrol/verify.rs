@@ -104,26 +104,23 @@ pub(super) fn vouched_for(
 
 /// Whether two certificates are of one name and key.
 fn is_same(one: &[u8], other: &[u8]) -> bool {
-    let (Ok((_, one)), Ok((_, other))) = (
-        X509Certificate::from_der(one),
-        X509Certificate::from_der(other),
-    ) else {
-        return false;
-    };
-    one.subject().as_raw() == other.subject().as_raw()
-        && one.public_key().raw == other.public_key().raw
+    both(one, other).is_some_and(|(one, other)| {
+        one.subject().as_raw() == other.subject().as_raw()
+            && one.public_key().raw == other.public_key().raw
+    })
 }
 
 fn is_signed_by(subject: &[u8], issuer: &[u8]) -> bool {
-    let (Ok((_, subject)), Ok((_, issuer))) = (
-        X509Certificate::from_der(subject),
-        X509Certificate::from_der(issuer),
-    ) else {
-        return false;
-    };
-    issuer.is_ca()
-        && subject.issuer().as_raw() == issuer.subject().as_raw()
-        && subject.verify_signature(Some(issuer.public_key())).is_ok()
+    both(subject, issuer).is_some_and(|(subject, issuer)| {
+        issuer.is_ca()
+            && subject.issuer().as_raw() == issuer.subject().as_raw()
+            && subject.verify_signature(Some(issuer.public_key())).is_ok()
+    })
+}
+
+fn both<'a>(one: &'a [u8], other: &'a [u8]) -> Option<(X509Certificate<'a>, X509Certificate<'a>)> {
+    let read = |der| X509Certificate::from_der(der).ok();
+    Some((read(one)?.1, read(other)?.1))
 }
 
 #[cfg(test)]

@@ -8,8 +8,9 @@ use super::bench::{
     Ask, Bench, DAY, DOMAIN, HOUR, NOW, new_authority, openssl, openssl_verify, rules, secret,
 };
 use crate::ca::{
-    Authority, CaFiles, Delegation, IssueError, Issued, SignError, Signer, issue, issue_offline,
-    prepare_delegate, refresh_crls, rotate_issuing, rotate_root, write_crl, write_delegate,
+    Authority, CaFiles, Delegation, IssueError, Issued, Rotated, SignError, Signer, issue,
+    issue_offline, prepare_delegate, refresh_crls, rotate_issuing, rotate_root, write_crl,
+    write_delegate,
 };
 use crate::cert::{DEFAULT_PERMISSION_OID, KeyKind, encrypt_pkcs8};
 use crate::clock::UnixTime;
@@ -45,6 +46,15 @@ async fn delegate_of(issuing: &Authority, bench: &Bench, ceiling: &[&str]) -> (C
         .await
         .unwrap();
     (files, issued)
+}
+
+async fn root_replaced(bench: &Bench) -> Rotated {
+    let word = secret();
+    let new = new_authority(&word, KeyKind::P256);
+    let root = bench.root();
+    rotate_root(&bench.files, &root, new, &bench.store, "me@here", NOW)
+        .await
+        .unwrap()
 }
 
 fn open(files: &CaFiles) -> Authority {
@@ -112,12 +122,7 @@ async fn a_delegate_signs_offline_within_its_ceiling() {
 async fn a_delegate_signs_offline_after_the_root_was_replaced_too() {
     let bench = Bench::new().await;
     let (before, _) = delegate(&bench, &["tools:files__*"]).await;
-    let word = secret();
-    let new = new_authority(&word, KeyKind::P256);
-    let root = bench.root();
-    let rotated = rotate_root(&bench.files, &root, new, &bench.store, "me@here", NOW)
-        .await
-        .unwrap();
+    let rotated = root_replaced(&bench).await;
     fs::rename(bench.path("farm"), bench.path("farm-before")).unwrap();
     let (after, _) = delegate_of(&rotated.issuing, &bench, &["tools:files__*"]).await;
     let before = CaFiles::new(&before.dir().with_file_name("farm-before"));
@@ -305,12 +310,8 @@ async fn the_old_root_vouches_for_the_new_one() {
     let old_file = bench.write("old", &old);
     let old_root = bench.path("old-root.pem");
     fs::copy(bench.files.root_certificate(), &old_root).unwrap();
-    let word = secret();
-    let new = new_authority(&word, KeyKind::P256);
     let root = bench.root();
-    let rotated = rotate_root(&bench.files, &root, new, &bench.store, "me@here", NOW)
-        .await
-        .unwrap();
+    let rotated = root_replaced(&bench).await;
     let signed = Ask::agent("new", &["tools:*"])
         .sign(&rotated.issuing)
         .unwrap();
