@@ -61,11 +61,7 @@ fn the_crls_of_all_cas_of_a_folder_follow_the_registry() {
         text.to_lowercase()
     };
     let retired = retired.join("issuing.crl").display().to_string();
-    for (print, file) in [
-        (before, retired.as_str()),
-        (after, "pki/ca/issuing.crl"),
-        (first, "pki/ca/root.crl"),
-    ] {
+    let follows = |print: Fingerprint, file: &str| {
         let serial = ca.known(print).unwrap().serial;
         assert!(!names(file).contains(&serial), "{file}");
         let revocation = Revocation {
@@ -83,7 +79,13 @@ fn the_crls_of_all_cas_of_a_folder_follow_the_registry() {
         assert_eq!(revocation["by"], "test", "{shown}");
         assert_eq!(revocation["reason"], "keyCompromise", "{shown}");
         assert!(revocation["at"].is_string(), "{shown}");
-    }
+    };
+    follows(before, &retired);
+    follows(after, "pki/ca/issuing.crl");
+    follows(first, "pki/ca/root.crl");
+    // One that comes while it watches, too.
+    ca.run(&["ca", "rotate", "issuing"]).ok();
+    follows(issue("newest"), "pki/ca/issuing.crl");
 }
 
 #[test]

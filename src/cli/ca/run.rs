@@ -63,6 +63,11 @@ impl CaCommand {
     }
 }
 
+/// How often the folder is looked at for another CA.
+const LOOK: Duration = Duration::from_secs(2);
+/// After one that did not open.
+const AGAIN: Duration = Duration::from_secs(30);
+
 /// What every command works with.
 pub(super) struct Bench<'a> {
     pub registry: RegistryPlace,
@@ -258,12 +263,13 @@ impl Bench<'_> {
     /// Until the process is ended; what cannot be done now is tried again.
     async fn watch(&self, every: Duration) -> Outcome {
         let store = self.store(false).await?;
-        let open = self.open_all()?;
+        let mut seen = self.in_folder();
+        let mut open = self.open_all()?;
         let say = |text: String| {
             // Nobody may be listening.
             let _ = writeln!(std::io::stderr(), "{}", text.trim_end());
         };
-        let mut known = 0;
+        let (mut known, mut behind) = (0, false);
         loop {
             let oid = &self.settings.permission_oid;
             match refresh_crls(&self.files, &open, &*store, oid, unix_now()).await {
@@ -274,12 +280,49 @@ impl Bench<'_> {
                 }
                 Err(error) => say(format!("the CRLs were not written: {error}")),
             }
-            match store.changed(known, every).await {
+            let changed = tokio::select! {
+                changed = store.changed(known, every) => changed,
+                () = self.other_in_folder(&seen) => Ok(known),
+                () = tokio::time::sleep(AGAIN), if behind => Ok(known),
+            };
+            match changed {
                 Ok(newest) => known = newest,
                 Err(error) => {
                     say(error.to_string());
                     tokio::time::sleep(every.min(Duration::from_secs(5))).await;
                 }
+            }
+            let there = self.in_folder();
+            if there != seen || behind {
+                match self.open_all_unasked() {
+                    Ok(all) => (open, behind) = (all, false),
+                    Err(error) => {
+                        behind = true;
+                        say(format!(
+                            "another CA is in the folder, and its CRL is not kept fresh: {error}"
+                        ));
+                    }
+                }
+                seen = there;
+            }
+        }
+    }
+
+    /// The certificates of the folder's CAs as they are on disk.
+    fn in_folder(&self) -> [Option<Vec<u8>>; 2] {
+        let files = [
+            self.files.issuing_certificate(),
+            self.files.root_certificate(),
+        ];
+        files.map(|file| std::fs::read(file).ok())
+    }
+
+    /// Ready when they are others, after a moment in which a rotation is done.
+    async fn other_in_folder(&self, seen: &[Option<Vec<u8>>; 2]) {
+        loop {
+            tokio::time::sleep(LOOK).await;
+            if self.in_folder() != *seen {
+                return;
             }
         }
     }
