@@ -1,11 +1,12 @@
-//! CRLs: the issuing CA's is written anew after every revocation and on a timer, and both are
+//! CRLs: the issuing CAs' are written anew after every revocation and on a timer, and all are
 //! served as they are on disk (RFC 5280 section 4.2.1.13: HTTP, DER).
 
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use arc_swap::ArcSwapOption;
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -54,51 +55,66 @@ struct Served {
     next_update: UnixTime,
 }
 
-/// Both CRLs as they are on disk.
+/// The folder's CRLs as they are on disk, by the path that they are asked for: of the CAs that sign, and of
+/// those that were replaced, whose certificates are good until they are over.
 pub(super) struct Crls {
     files: CaFiles,
-    issuing: ArcSwapOption<Served>,
-    root: ArcSwapOption<Served>,
+    served: ArcSwap<BTreeMap<String, Arc<Served>>>,
 }
 
 impl Crls {
     pub fn new(files: CaFiles) -> Self {
         let crls = Self {
             files,
-            issuing: ArcSwapOption::empty(),
-            root: ArcSwapOption::empty(),
+            served: ArcSwap::default(),
         };
         crls.read();
         crls
     }
 
-    /// Reads both files; what cannot be read stays as it was.
+    /// Where each is asked for, and where it is.
+    fn places(&self) -> Vec<(String, PathBuf)> {
+        let both = |before: &str, files: &CaFiles| {
+            [
+                (format!("/crl/{before}issuing.crl"), files.issuing_crl()),
+                (format!("/crl/{before}root.crl"), files.root_crl()),
+            ]
+        };
+        let mut places = Vec::from(both("", &self.files));
+        // A folder that cannot be listed now has no less to serve than before.
+        for retired in self.files.generations().unwrap_or_default() {
+            if let Some(name) = retired.dir().file_name().and_then(|name| name.to_str())
+                && retired.dir() != self.files.dir()
+            {
+                places.extend(both(&format!("retired/{name}/"), &retired));
+            }
+        }
+        places
+    }
+
+    /// Reads the files; what cannot be read stays as it was.
     fn read(&self) {
-        for (slot, path) in [
-            (&self.issuing, self.files.issuing_crl()),
-            (&self.root, self.files.root_crl()),
-        ] {
+        let mut served = BTreeMap::clone(&self.served.load());
+        for (asked, path) in self.places() {
             match load(&path) {
-                Ok(Some(served)) => slot.store(Some(Arc::new(served))),
+                Ok(Some(crl)) => {
+                    served.insert(asked, Arc::new(crl));
+                }
                 Ok(None) => {}
                 Err(what) => tracing::error!("`{}` is not served anew: {what}", path.display()),
             }
         }
+        self.served.store(Arc::new(served));
     }
 
     /// The answer to one request.
     pub fn answer(&self, request: &Request<Incoming>) -> Answer {
-        let slot = match request.uri().path() {
-            "/crl/issuing.crl" => &self.issuing,
-            "/crl/root.crl" => &self.root,
-            _ => return empty(StatusCode::NOT_FOUND),
+        let Some(crl) = self.served.load().get(request.uri().path()).cloned() else {
+            return empty(StatusCode::NOT_FOUND);
         };
         if ![Method::GET, Method::HEAD].contains(request.method()) {
             return not_allowed("GET, HEAD");
         }
-        let Some(crl) = slot.load_full() else {
-            return empty(StatusCode::NOT_FOUND);
-        };
         let known = request.headers().get_all(IF_NONE_MATCH).iter();
         let known = known.filter_map(|tags| tags.to_str().ok());
         let tag = crl.tag.to_str().unwrap_or_default();
@@ -142,15 +158,12 @@ impl Crls {
         }
     }
 
-    fn look(&self) -> [Option<(SystemTime, u64)>; 2] {
-        let about = |path: &Path| {
+    fn look(&self) -> Vec<Option<(SystemTime, u64)>> {
+        let about = |(_, path): &(String, PathBuf)| {
             let meta = std::fs::metadata(path).ok()?;
             Some((meta.modified().ok()?, meta.len()))
         };
-        [
-            about(&self.files.issuing_crl()),
-            about(&self.files.root_crl()),
-        ]
+        self.places().iter().map(about).collect()
     }
 }
 

@@ -696,10 +696,45 @@ fn another_issuing_ca_takes_over_under_the_server_and_one_that_cannot_does_not()
     assert_ne!(second, first);
     eventually("it has taken over", || told(&ca).contains("reloaded"));
     assert_eq!(issuer("two"), second);
+    // What the first one signed is good until it is over, and so is its CRL.
+    let leaf =
+        Fingerprint::of_der(&countersign::cert::load_chain(&ca.path("one/one.crt")).unwrap()[0]);
+    let serial = ca.known(leaf).unwrap().serial.to_uppercase();
+    let url = format!(
+        "http://{}/crl/retired/{}/issuing.crl",
+        ca.crl,
+        first.short()
+    );
+    let names_it = || {
+        let crl = ca.curl(&[&url]);
+        let read = [
+            "crl",
+            "-inform",
+            "DER",
+            "-in",
+            "served.crl",
+            "-noout",
+            "-text",
+        ];
+        std::fs::write(ca.path("served.crl"), &crl.body).unwrap();
+        crl.status == 200 && ca.openssl(&read).contains(&serial)
+    };
+    eventually("its CRL is served", || ca.curl(&[&url]).status == 200);
+    assert!(!names_it());
+    let other = ca.curl(&[&format!("http://{}/crl/issuing.crl", ca.crl)]);
+    assert_eq!(other.status, 200);
     // Whom the first one signed renews with the second.
     ca.run(&["renew", "--pki", "one", "--as", "one"]).ok();
     let renewed = countersign::cert::load_chain(&ca.path("one/one.crt")).unwrap();
     assert_eq!(Fingerprint::of_der(&renewed[1]), second);
+
+    let revocation = countersign::registry::Revocation {
+        at: unix_now(),
+        reason: countersign::registry::Reason::Superseded,
+        by: "test".into(),
+    };
+    ca.with_store(async |store| store.revoke(leaf, &revocation).await.unwrap());
+    eventually("the first one's CRL names it", names_it);
 
     // The server does not have this passphrase.
     std::fs::write(ca.path("other"), "another secret\n").unwrap();
