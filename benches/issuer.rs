@@ -9,8 +9,7 @@
 //!   begun, some milliseconds (Linux 6.6 and later). Even so it may run until the next tick when it owes
 //!   somebody nothing by the scheduler's book, so it is one thread, which hears of a few ends at a time and
 //!   has the scheduler look again after each: each member learns of its end from the kernel and ends its
-//!   own side. What was said before the end is read when all
-//!   have ended, and must be a goodbye.
+//!   own side. What was said before the end is read when all have ended, and must be a goodbye.
 //! - Those beside it are threads that call at a fixed pace, so that a call that is held up does not hold up
 //!   the counting. They get a processor at once when they want one (the policy `SCHED_RR`), where the
 //!   system lets them; the JSON says whether it did.

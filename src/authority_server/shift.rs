@@ -16,7 +16,6 @@ use super::listen;
 use super::own::{Own, OwnError};
 use crate::audit::Event;
 use crate::ca::{Authority, CaFiles};
-use crate::cert::load_chain;
 use crate::tls::{OpenTls, ServerTlsError};
 
 /// How often the folder is looked at.
@@ -116,7 +115,7 @@ impl Shift {
         let (mut failed, mut said) = (false, None);
         loop {
             tokio::time::sleep(LOOK).await;
-            if !self.is_replaced(&house.files) {
+            if !self.desk.authority().is_replaced(&house.files) {
                 continue;
             }
             let next = match self.opened(reopen).await {
@@ -153,15 +152,6 @@ impl Shift {
             .audit()
             .event(Event::Reloaded { what, error })
             .await;
-    }
-
-    /// Whether the folder's issuing CA, or what is trusted above it, is another.
-    fn is_replaced(&self, files: &CaFiles) -> bool {
-        let authority = self.desk.authority();
-        let other =
-            |issuing: Vec<Vec<u8>>| issuing.first().is_none_or(|der| der != authority.der());
-        load_chain(&files.issuing_certificate()).is_ok_and(other)
-            || load_chain(&files.root_certificate()).is_ok_and(|roots| roots != authority.roots())
     }
 
     async fn opened(&self, reopen: &Reopen) -> Result<Vec<Authority>, String> {

@@ -194,6 +194,14 @@ impl Authority {
         &self.root
     }
 
+    /// Whether another CA has taken this one's place in its folder, or what is trusted above it is another.
+    #[must_use]
+    pub fn is_replaced(&self, files: &CaFiles) -> bool {
+        let other = |chain: Vec<Vec<u8>>| chain.first().is_none_or(|der| der != self.der());
+        load_chain(&files.issuing_certificate()).is_ok_and(other)
+            || load_chain(&files.root_certificate()).is_ok_and(|roots| roots != self.roots)
+    }
+
     /// What the holder of a certificate of this CA presents above it.
     pub(super) fn presented(&self) -> Vec<Vec<u8>> {
         self.chain.iter().chain(&self.cross).cloned().collect()

@@ -482,17 +482,7 @@ fn several_servers_of_a_ca_share_a_postgresql() {
         let serial = known["serial"].as_str().unwrap().to_uppercase();
         let url = format!("http://{}/crl/issuing.crl", ca.crl);
         eventually("the CRL names it", || {
-            std::fs::write(ca.path("served.crl"), ca.curl(&[&url]).body).unwrap();
-            let read = [
-                "crl",
-                "-inform",
-                "DER",
-                "-in",
-                "served.crl",
-                "-noout",
-                "-text",
-            ];
-            ca.openssl(&read).contains(&serial)
+            text_of_crl(ca, &url).contains(&serial)
         });
     }
 }
@@ -579,6 +569,13 @@ fn what_left_is_known_after_a_kill() {
     });
     let verified = ca.run(&["audit", "verify", "pki/ca/audit.jsonl"]);
     assert_eq!(verified.code, 0, "{}{}", verified.out, verified.err);
+}
+
+/// The CRL that is served there.
+fn text_of_crl(ca: &CaServer, url: &str) -> String {
+    let served = "served.crl";
+    std::fs::write(ca.path(served), ca.curl(&[url]).body).unwrap();
+    ca.openssl(&["crl", "-inform", "DER", "-in", served, "-noout", "-text"])
 }
 
 /// The number of the issuing CA's CRL and the serials that it names, as OpenSSL reads it once its
@@ -705,20 +702,7 @@ fn another_issuing_ca_takes_over_under_the_server_and_one_that_cannot_does_not()
         ca.crl,
         first.short()
     );
-    let names_it = || {
-        let crl = ca.curl(&[&url]);
-        let read = [
-            "crl",
-            "-inform",
-            "DER",
-            "-in",
-            "served.crl",
-            "-noout",
-            "-text",
-        ];
-        std::fs::write(ca.path("served.crl"), &crl.body).unwrap();
-        crl.status == 200 && ca.openssl(&read).contains(&serial)
-    };
+    let names_it = || text_of_crl(&ca, &url).contains(&serial);
     eventually("its CRL is served", || ca.curl(&[&url]).status == 200);
     assert!(!names_it());
     let other = ca.curl(&[&format!("http://{}/crl/issuing.crl", ca.crl)]);

@@ -263,7 +263,7 @@ impl Bench<'_> {
     /// Until the process is ended; what cannot be done now is tried again.
     async fn watch(&self, every: Duration) -> Outcome {
         let store = self.store(false).await?;
-        let mut seen = self.in_folder();
+        // The issuing CA comes first.
         let mut open = self.open_all()?;
         let say = |text: String| {
             // Nobody may be listening.
@@ -282,7 +282,7 @@ impl Bench<'_> {
             }
             let changed = tokio::select! {
                 changed = store.changed(known, every) => changed,
-                () = self.other_in_folder(&seen) => Ok(known),
+                () = self.replaced(&open[0]), if !behind => Ok(known),
                 () = tokio::time::sleep(AGAIN), if behind => Ok(known),
             };
             match changed {
@@ -292,10 +292,10 @@ impl Bench<'_> {
                     tokio::time::sleep(every.min(Duration::from_secs(5))).await;
                 }
             }
-            let there = self.in_folder();
-            if there != seen || behind {
+            behind = false;
+            if open[0].is_replaced(&self.files) {
                 match self.open_all_unasked() {
-                    Ok(all) => (open, behind) = (all, false),
+                    Ok(all) => open = all,
                     Err(error) => {
                         behind = true;
                         say(format!(
@@ -303,25 +303,15 @@ impl Bench<'_> {
                         ));
                     }
                 }
-                seen = there;
             }
         }
     }
 
-    /// The certificates of the folder's CAs as they are on disk.
-    fn in_folder(&self) -> [Option<Vec<u8>>; 2] {
-        let files = [
-            self.files.issuing_certificate(),
-            self.files.root_certificate(),
-        ];
-        files.map(|file| std::fs::read(file).ok())
-    }
-
-    /// Ready when they are others, after a moment in which a rotation is done.
-    async fn other_in_folder(&self, seen: &[Option<Vec<u8>>; 2]) {
+    /// Ready when another CA is in the folder.
+    async fn replaced(&self, issuing: &Authority) {
         loop {
             tokio::time::sleep(LOOK).await;
-            if self.in_folder() != *seen {
+            if issuing.is_replaced(&self.files) {
                 return;
             }
         }
