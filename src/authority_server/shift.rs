@@ -18,8 +18,6 @@ use crate::audit::Event;
 use crate::ca::{Authority, CaFiles};
 use crate::tls::{OpenTls, ServerTlsError};
 
-/// How often the folder is looked at.
-const LOOK: Duration = Duration::from_secs(2);
 /// After a CA that could not take over.
 const AGAIN: Duration = Duration::from_secs(30);
 
@@ -114,10 +112,7 @@ impl Shift {
     pub async fn successor(&self, house: &House, reopen: &Reopen) -> Self {
         let (mut failed, mut said) = (false, None);
         loop {
-            tokio::time::sleep(LOOK).await;
-            if !self.desk.authority().is_replaced(&house.files) {
-                continue;
-            }
+            self.desk.authority().replaced(&house.files).await;
             let next = match self.opened(reopen).await {
                 Ok(open) => self.follow(open, house).await,
                 Err(what) => Err(what),

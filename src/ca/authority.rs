@@ -1,6 +1,7 @@
 //! A CA that is ready to sign: its key, its certificate, and what stands above it.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use x509_parser::prelude::{FromDer, X509Certificate};
 
@@ -15,6 +16,9 @@ use crate::secret::Secret;
 
 use super::files::{CaFiles, SettleError};
 use super::signer::{Signer, SignerError};
+
+/// How often a folder is looked at for another CA.
+const LOOK: Duration = Duration::from_secs(2);
 
 /// Finds the passphrase of the key at a path; called only when the key is encrypted.
 pub type Unlock<'a> = &'a dyn Fn(&Path) -> Result<Secret, PassphraseError>;
@@ -200,6 +204,16 @@ impl Authority {
         let other = |chain: Vec<Vec<u8>>| chain.first().is_none_or(|der| der != self.der());
         load_chain(&files.issuing_certificate()).is_ok_and(other)
             || load_chain(&files.root_certificate()).is_ok_and(|roots| roots != self.roots)
+    }
+
+    /// Ready when another CA [has taken this one's place](Self::is_replaced), a moment after it has.
+    pub async fn replaced(&self, files: &CaFiles) {
+        loop {
+            tokio::time::sleep(LOOK).await;
+            if self.is_replaced(files) {
+                return;
+            }
+        }
     }
 
     /// What the holder of a certificate of this CA presents above it.

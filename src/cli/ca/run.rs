@@ -63,9 +63,7 @@ impl CaCommand {
     }
 }
 
-/// How often the folder is looked at for another CA.
-const LOOK: Duration = Duration::from_secs(2);
-/// After one that did not open.
+/// After another CA in the folder that did not open.
 const AGAIN: Duration = Duration::from_secs(30);
 
 /// What every command works with.
@@ -282,7 +280,7 @@ impl Bench<'_> {
             }
             let changed = tokio::select! {
                 changed = store.changed(known, every) => changed,
-                () = self.replaced(&open[0]), if !behind => Ok(known),
+                () = open[0].replaced(&self.files), if !behind => Ok(known),
                 () = tokio::time::sleep(AGAIN), if behind => Ok(known),
             };
             match changed {
@@ -303,16 +301,6 @@ impl Bench<'_> {
                         ));
                     }
                 }
-            }
-        }
-    }
-
-    /// Ready when another CA is in the folder.
-    async fn replaced(&self, issuing: &Authority) {
-        loop {
-            tokio::time::sleep(LOOK).await;
-            if issuing.is_replaced(&self.files) {
-                return;
             }
         }
     }
