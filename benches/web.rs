@@ -1,6 +1,7 @@
 //! The load over WebSocket and HTTP: the same message, the same connections, against a floor and
 //! against Countersign.
 
+use std::io::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -82,6 +83,8 @@ enum Kind {
 /// A connection and what was read of it.
 struct Wire {
     stream: TlsStream<TcpStream>,
+    /// What is to be sent.
+    out: Vec<u8>,
     got: Vec<u8>,
 }
 
@@ -95,6 +98,7 @@ impl Talker {
         let stream = load::connect(server.address, config).await?;
         let wire = Wire {
             stream,
+            out: Vec::new(),
             got: Vec::new(),
         };
         let kind = match way {
@@ -144,7 +148,8 @@ impl Talker {
         let first = std::mem::take(&mut self.first);
         match &mut self.kind {
             Kind::WebSocket(wire) => {
-                wire.send(&masked(&message)).await?;
+                mask(&message, &mut wire.out);
+                wire.send().await?;
                 let frame = wire.frame().await?;
                 self.expect.check(&wire.got[frame.clone()], first)?;
                 wire.got.drain(..frame.end);
@@ -152,7 +157,7 @@ impl Talker {
             }
             Kind::Http1(wire, head) => {
                 wire.post(head, &message).await?;
-                let (_, body) = wire.answer().await?;
+                let body = wire.answer().await?;
                 self.expect.check(&wire.got[body.clone()], first)?;
                 wire.got.drain(..body.end);
                 Ok(body.len())
@@ -183,23 +188,29 @@ async fn legacy(mut wire: Wire) -> Outcome<Kind> {
         r#""capabilities":{},"clientInfo":{"name":"bench","version":"1"}}}"#
     );
     wire.post(&plain, hello.as_bytes()).await?;
-    let (head, body) = wire.answer().await?;
-    let session = field(&head, "mcp-session-id").unwrap_or("0".repeat(32));
+    let body = wire.answer().await?;
+    let session = field(&wire.got[..body.start], b"mcp-session-id");
+    let session = session.map_or("0".repeat(32), |value| {
+        String::from_utf8_lossy(value).into()
+    });
     wire.got.drain(..body.end);
     let head = format!("{plain}mcp-protocol-version: 2025-11-25\r\nmcp-session-id: {session}\r\n");
     Ok(Kind::Http1(wire, head))
 }
 
-fn field(head: &str, name: &str) -> Option<String> {
-    let mut fields = head.lines().filter_map(|line| line.split_once(':'));
-    let (_, value) = fields.find(|(known, _)| known.eq_ignore_ascii_case(name))?;
-    Some(value.trim().to_owned())
+/// The value of one field of a head, as it stands there.
+fn field<'a>(head: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
+    head.split(|byte| *byte == b'\n').find_map(|line| {
+        let (known, value) = line.split_at_checked(name.len())?;
+        let value = value.strip_prefix(b":")?;
+        known.eq_ignore_ascii_case(name).then(|| value.trim_ascii())
+    })
 }
 
-/// A text frame of a client.
-fn masked(message: &[u8]) -> Vec<u8> {
+/// Appends a text frame of a client.
+fn mask(message: &[u8], out: &mut Vec<u8>) {
     const MASK: [u8; 4] = [0x5a, 0x11, 0xc3, 0x7e];
-    let mut out = vec![0x81];
+    out.push(0x81);
     match (u8::try_from(message.len()), u16::try_from(message.len())) {
         (Ok(short @ ..=125), _) => out.push(0x80 | short),
         (_, Ok(middle)) => {
@@ -212,14 +223,20 @@ fn masked(message: &[u8]) -> Vec<u8> {
         }
     }
     out.extend(MASK);
-    let masked = message.iter().zip(MASK.iter().cycle());
-    out.extend(masked.map(|(byte, key)| byte ^ key));
-    out
+    let start = out.len();
+    out.extend_from_slice(message);
+    for word in out[start..].chunks_mut(MASK.len()) {
+        for (byte, key) in word.iter_mut().zip(MASK) {
+            *byte ^= key;
+        }
+    }
 }
 
 impl Wire {
-    async fn send(&mut self, bytes: &[u8]) -> Outcome<()> {
-        self.stream.write_all(bytes).await?;
+    /// Sends what was put together.
+    async fn send(&mut self) -> Outcome<()> {
+        self.stream.write_all(&self.out).await?;
+        self.out.clear();
         Ok(self.stream.flush().await?)
     }
 
@@ -231,32 +248,36 @@ impl Wire {
     }
 
     async fn post(&mut self, head: &str, body: &[u8]) -> Outcome<()> {
-        let mut out = format!(
-            "POST /mcp HTTP/1.1\r\nhost: localhost\r\n{head}content-length: {}\r\n\r\n",
-            body.len()
-        )
-        .into_bytes();
-        out.extend_from_slice(body);
-        self.send(&out).await
+        self.out
+            .extend_from_slice(b"POST /mcp HTTP/1.1\r\nhost: localhost\r\n");
+        self.out.extend_from_slice(head.as_bytes());
+        write!(self.out, "content-length: {}\r\n\r\n", body.len())?;
+        self.out.extend_from_slice(body);
+        self.send().await
     }
 
-    /// The head of an answer, and where its body stands.
-    async fn answer(&mut self) -> Outcome<(String, std::ops::Range<usize>)> {
+    /// Where the body of the next answer stands; its head is before it. Nothing is copied: the load
+    /// must not be what is waited for.
+    async fn answer(&mut self) -> Outcome<std::ops::Range<usize>> {
         let begin = loop {
             if let Some(end) = memchr::memmem::find(&self.got, b"\r\n\r\n") {
                 break end + 4;
             }
             self.more().await?;
         };
-        let head = String::from_utf8_lossy(&self.got[..begin]).into_owned();
-        let length: usize = match field(&head, "content-length") {
-            Some(length) if head.starts_with("HTTP/1.1 200") => length.parse()?,
-            _ => return Err(format!("the server answered: {head}").into()),
+        let head = &self.got[..begin];
+        let length = field(head, b"content-length").and_then(|text| str::from_utf8(text).ok());
+        let length: usize = match length {
+            Some(length) if head.starts_with(b"HTTP/1.1 200") => length.parse()?,
+            _ => {
+                let head = String::from_utf8_lossy(head);
+                return Err(format!("the server answered: {head}").into());
+            }
         };
         while self.got.len() < begin + length {
             self.more().await?;
         }
-        Ok((head, begin..begin + length))
+        Ok(begin..begin + length)
     }
 
     /// Where the payload of the next frame stands.
@@ -287,7 +308,8 @@ impl Wire {
         let ask = "GET /mcp HTTP/1.1\r\nhost: localhost\r\nconnection: Upgrade\r\nupgrade: websocket\r\n\
                    sec-websocket-version: 13\r\nsec-websocket-protocol: mcp\r\n\
                    sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
-        self.send(ask.as_bytes()).await?;
+        self.out.extend_from_slice(ask.as_bytes());
+        self.send().await?;
         while !self.got.ends_with(b"\r\n\r\n") {
             self.more().await?;
         }
