@@ -13,7 +13,9 @@ use serde_json::value::RawValue;
 #[path = "../../src/jsonrpc/mod.rs"]
 mod jsonrpc;
 
-use jsonrpc::{Fault, Message, fields, scan, string_value, write_string};
+use jsonrpc::{
+    Fault, Message, Outline, fields, scan_into, slots, string_value, write_string,
+};
 
 const MAX_DEPTH: usize = 12;
 
@@ -77,8 +79,20 @@ fn same_members(raw: &[u8], expected: &[(String, &RawValue)]) {
     }
 }
 
+/// What the scan noted on its way is what a walk finds.
+fn same_slots(outline: &Outline<'_>, params: &[u8]) {
+    let names = ["_meta", "name", "arguments", "uri"];
+    let walked = slots(params, &names);
+    assert_eq!(outline.slots(params, &names), walked);
+    if let Ok([Some(meta), ..]) = walked {
+        let names = ["io.modelcontextprotocol/protocolVersion", "progressToken", "a"];
+        assert_eq!(outline.slots(meta, &names), slots(meta, &names));
+    }
+}
+
 fn judge(bytes: &[u8]) {
-    let scanned = scan(bytes, MAX_DEPTH);
+    let mut outline = Outline::default();
+    let scanned = scan_into(bytes, MAX_DEPTH, &mut outline);
     match &scanned {
         Ok(_) => {
             assert!(is_json(bytes), "accepted what is no JSON");
@@ -135,6 +149,7 @@ fn judge(bytes: &[u8]) {
                 if let Ok(Members(inner)) = serde_json::from_str(text) {
                     same_members(params, &inner);
                 }
+                same_slots(&outline, params);
             }
         }
         Ok(Message::Notification { method, params }) => {

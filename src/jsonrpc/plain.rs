@@ -1,11 +1,18 @@
 //! How far the text of a JSON string is plain: neither quote nor backslash nor control character.
 //! What reads strings and what writes them spend their time here.
+//!
+//! Nearly every message is printable ASCII without a backslash from end to end. [`survey`] sees that
+//! in one pass over many bytes at once, and then a string ends at the next quote, whatever is in it.
 
 /// Bytes that are looked at in words before whole chunks are: most strings are short, and escapes
 /// often stand close together.
 const NEAR: usize = 32;
 /// Bytes that the compiler compares side by side.
 const CHUNK: usize = 128;
+
+const ONES: u64 = 0x0101_0101_0101_0101;
+const HIGHS: u64 = 0x8080_8080_8080_8080;
+const QUOTES: u64 = ONES * b'"' as u64;
 
 /// How many bytes at the beginning are plain.
 #[must_use]
@@ -18,6 +25,46 @@ pub fn plain(bytes: &[u8]) -> usize {
     let clean = CHUNK * chunks.iter().take_while(|chunk| is_plain(chunk)).count();
     let rest = &far[clean..];
     near.len() + clean + special_in(rest).unwrap_or(rest.len())
+}
+
+/// What a whole text is made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Makeup {
+    /// No byte above 0x7f.
+    pub(super) ascii: bool,
+    /// No control character and no backslash.
+    pub(super) bare: bool,
+}
+
+/// Looks at every byte. Without an early exit, so that the compiler can look at many at once.
+pub(super) fn survey(bytes: &[u8]) -> Makeup {
+    let (mut all, mut low, mut slash) = (0, u8::MAX, u8::MAX);
+    for byte in bytes {
+        all |= byte;
+        low = low.min(*byte);
+        slash = slash.min(byte ^ b'\\');
+    }
+    Makeup {
+        ascii: all < 0x80,
+        bare: low >= 0x20 && slash > 0,
+    }
+}
+
+/// Where the next quote stands.
+pub(super) fn quote(bytes: &[u8]) -> Option<usize> {
+    let (near, far) = bytes.split_at(bytes.len().min(NEAR));
+    let (words, rest) = near.as_chunks::<8>();
+    for (index, word) in words.iter().enumerate() {
+        let found = zeros(u64::from_le_bytes(*word) ^ QUOTES);
+        if found != 0 {
+            return Some(index * 8 + found.trailing_zeros() as usize / 8);
+        }
+    }
+    if !rest.is_empty() {
+        let inside = rest.iter().position(|byte| *byte == b'"');
+        return inside.map(|found| near.len() - rest.len() + found);
+    }
+    memchr::memchr(b'"', far).map(|found| near.len() + found)
 }
 
 fn special_in(bytes: &[u8]) -> Option<usize> {
@@ -50,14 +97,14 @@ fn is_plain(chunk: &[u8; CHUNK]) -> bool {
 /// The high bit of each byte that is below 0x20, `"` or `\`. A borrow can set one too many, but
 /// only above a byte that is one: the lowest bit that is set is right.
 const fn specials(word: u64) -> u64 {
-    const ONES: u64 = 0x0101_0101_0101_0101;
-    const HIGHS: u64 = 0x8080_8080_8080_8080;
-    let control = word.wrapping_sub(ONES * 0x20) & !word;
-    let quotes = word ^ (ONES * b'"' as u64);
-    let quotes = quotes.wrapping_sub(ONES) & !quotes;
+    let control = word.wrapping_sub(ONES * 0x20) & !word & HIGHS;
     let slashes = word ^ (ONES * b'\\' as u64);
-    let slashes = slashes.wrapping_sub(ONES) & !slashes;
-    (control | quotes | slashes) & HIGHS
+    control | zeros(word ^ QUOTES) | zeros(slashes)
+}
+
+/// The high bit of each byte that is 0; right up to the lowest one, as in [`specials`].
+const fn zeros(word: u64) -> u64 {
+    word.wrapping_sub(ONES) & !word & HIGHS
 }
 
 #[cfg(test)]
@@ -78,5 +125,35 @@ mod tests {
             }
         }
         assert_eq!(plain(b""), 0);
+    }
+
+    #[test]
+    fn a_quote_is_found_wherever_it_stands() {
+        for len in [1, 7, 8, 9, 31, 32, 33, 40, 200] {
+            // Neighbours that differ from a quote in one bit must not pass for one.
+            let mut text = vec![b'#'; len];
+            assert_eq!(quote(&text), None);
+            for at in 0..len {
+                text[at] = b'"';
+                assert_eq!(quote(&text), Some(at), "{len}");
+                text[at] = b' ';
+            }
+        }
+        assert_eq!(quote(b""), None);
+    }
+
+    #[test]
+    fn one_byte_changes_what_the_whole_is_made_of() {
+        for byte in 0..=u8::MAX {
+            for (len, at) in [(1, 0), (40, 39), (300, 7)] {
+                let mut text = vec![b'x'; len];
+                text[at] = byte;
+                let want = Makeup {
+                    ascii: byte < 0x80,
+                    bare: byte >= 0x20 && byte != b'\\',
+                };
+                assert_eq!(survey(&text), want, "{byte:#x}");
+            }
+        }
     }
 }

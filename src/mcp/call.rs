@@ -6,12 +6,12 @@ use std::borrow::Cow;
 use bytes::Bytes;
 
 use crate::grant::Kind;
-use crate::jsonrpc::{RpcError, array_items, code, string_value};
+use crate::jsonrpc::{Outline, RpcError, array_items, code, string_value};
 use crate::policy::{Action, Ask};
 
 use super::meta::{Meta, Severity};
 use super::method::Method;
-use super::params::{ParamsError, flag, object, pick, text};
+use super::params::{ParamsError, flag, object, pick, pick_noted, text};
 use super::revision::{Era, Revision};
 use super::shape::unsupported_version;
 
@@ -146,20 +146,21 @@ impl CallError {
     }
 }
 
-/// Understands a request. `frame` is the message that `id` and `params` are slices of; `pinned` the
-/// legacy revision that an `initialize` fixed for this connection or session.
+/// Understands a request. `frame` is the message that `id` and `params` are slices of, `outline` what
+/// the scan noted of it (an empty one will do); `pinned` the legacy revision that an `initialize` fixed for this connection or session.
 ///
 /// # Errors
 /// [`CallError`]: the request is answered with it and nothing is decided.
-pub fn read_call(
+pub fn read_call<'a>(
     frame: &Bytes,
     id: &[u8],
     name: &str,
-    params: Option<&[u8]>,
+    params: Option<&'a [u8]>,
+    outline: &Outline<'a>,
     pinned: Option<Revision>,
 ) -> Result<Call, CallError> {
-    let slots = Slots::read(params)?;
-    let meta = Meta::read(slots.meta, frame)?;
+    let slots = Slots::read(params, outline)?;
+    let meta = Meta::read(slots.meta, outline, frame)?;
     let revision = revision_of(name, &meta, pinned)?;
     let method = Method::named(name, revision.era());
     let detail = slots.detail(method, frame)?;
@@ -222,7 +223,7 @@ struct Slots<'a> {
 }
 
 impl<'a> Slots<'a> {
-    fn read(params: Option<&'a [u8]>) -> Result<Self, ParamsError> {
+    fn read(params: Option<&'a [u8]>, outline: &Outline<'a>) -> Result<Self, ParamsError> {
         let names = [
             "_meta",
             "name",
@@ -254,7 +255,7 @@ impl<'a> Slots<'a> {
             responses,
             state,
             capabilities,
-        ] = pick(params, "params", names)?;
+        ] = pick_noted(outline, params, "params", names)?;
         Ok(Self {
             meta,
             name,
@@ -457,7 +458,15 @@ mod tests {
 
     fn read(name: &str, params: &str, pinned: Option<Revision>) -> Result<Call, CallError> {
         let frame = Bytes::from(format!("7{params}"));
-        read_call(&frame, &frame[..1], name, Some(&frame[1..]), pinned)
+        let outline = Outline::default();
+        read_call(
+            &frame,
+            &frame[..1],
+            name,
+            Some(&frame[1..]),
+            &outline,
+            pinned,
+        )
     }
 
     #[test]

@@ -2,9 +2,9 @@
 
 use bytes::Bytes;
 
-use crate::jsonrpc::{RequestId, string_value};
+use crate::jsonrpc::{Outline, RequestId, string_value};
 
-use super::params::{ParamsError, pick};
+use super::params::{ParamsError, pick_noted};
 use super::revision::Revision;
 
 /// RFC 5424 severities as MCP names them, least severe first.
@@ -75,12 +75,18 @@ const CAPABILITIES: &str = "io.modelcontextprotocol/clientCapabilities";
 const LOG_LEVEL: &str = "io.modelcontextprotocol/logLevel";
 
 impl Meta {
-    /// Reads the raw `_meta` object; `frame` is the message that it is a slice of.
+    /// Reads the raw `_meta` object; `frame` is the message that it is a slice of, `outline` what the
+    /// scan noted of that.
     ///
     /// # Errors
     /// A key that stands twice or has a value of the wrong type.
-    pub fn read(raw: Option<&[u8]>, frame: &Bytes) -> Result<Self, ParamsError> {
-        let [version, capabilities, log_level, token] = pick(
+    pub fn read<'a>(
+        raw: Option<&'a [u8]>,
+        outline: &Outline<'a>,
+        frame: &Bytes,
+    ) -> Result<Self, ParamsError> {
+        let [version, capabilities, log_level, token] = pick_noted(
+            outline,
             raw,
             "_meta",
             [VERSION, CAPABILITIES, LOG_LEVEL, "progressToken"],

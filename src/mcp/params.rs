@@ -1,7 +1,7 @@
 //! The members of `params` that are looked at. A member that stands twice is refused, also in
 //! disguise: what is authorized must be what is executed.
 
-use crate::jsonrpc::{ObjectError, slots, string_value};
+use crate::jsonrpc::{ObjectError, Outline, slots, string_value};
 
 /// What is wrong with the parameters; answered with -32602.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -30,11 +30,33 @@ pub fn pick<'a, const N: usize>(
     let Some(raw) = raw else {
         return Ok([None; N]);
     };
-    slots(raw, &names).map_err(|error| match error {
+    slots(raw, &names).map_err(|error| mistake(&error, place, &names))
+}
+
+/// As [`pick`], of an object that the scan may have noted.
+///
+/// # Errors
+/// As there.
+pub fn pick_noted<'a, const N: usize>(
+    outline: &Outline<'a>,
+    raw: Option<&'a [u8]>,
+    place: &'static str,
+    names: [&'static str; N],
+) -> Result<[Option<&'a [u8]>; N], ParamsError> {
+    let Some(raw) = raw else {
+        return Ok([None; N]);
+    };
+    outline
+        .slots(raw, &names)
+        .map_err(|error| mistake(&error, place, &names))
+}
+
+fn mistake(error: &ObjectError, place: &'static str, names: &[&'static str]) -> ParamsError {
+    match error {
         ObjectError::NotObject => ParamsError::Shape(place, "an object"),
         ObjectError::Key => ParamsError::Key(place),
-        ObjectError::Twice(at) => ParamsError::Twice(names[at], place),
-    })
+        ObjectError::Twice(at) => ParamsError::Twice(names[*at], place),
+    }
 }
 
 /// The text of a member that must be a string.

@@ -9,7 +9,9 @@ use hyper::http::request::Parts;
 use hyper::{Response, StatusCode};
 
 use crate::dispatch::Dispatched;
-use crate::jsonrpc::{Message, RpcError, ScanError, code, scan, write_error};
+use crate::jsonrpc::{
+    Message, Outline, RequestId, RpcError, ScanError, code, scan_into, write_error,
+};
 use crate::mcp::{Call, CallError, Detail, Method, Note, Revision, read_call, unsupported_version};
 use crate::transport::http::{
     Accepts, BodyError, Busy, Fields, Gone, ReplyBody, collect, empty, fault, is_json, json,
@@ -58,14 +60,24 @@ pub async fn post(
         accepts,
         frame: &frame,
     };
-    match scan(&frame, conn.limits.max_depth) {
-        Ok(Message::Request { id, method, params }) => {
-            request.request(id.raw(), &method, params, busy).await
-        }
-        Ok(Message::Notification { method, params }) => Ok(request.notification(&method, params)),
-        Ok(Message::Response { id, result, error }) => {
-            Ok(request.response(id.map(|id| id.raw()), result, error))
-        }
+    let scanned = {
+        // Not kept while the answer is waited for.
+        let mut outline = Outline::default();
+        scan_into(&frame, conn.limits.max_depth, &mut outline).map(|message| match message {
+            Message::Request { id, method, params } => {
+                Scanned::Request(id, request.read(id.raw(), &method, params, &outline))
+            }
+            Message::Notification { method, params } => {
+                Scanned::Told(request.notification(&method, params))
+            }
+            Message::Response { id, result, error } => {
+                Scanned::Told(request.response(id.map(|id| id.raw()), result, error))
+            }
+        })
+    };
+    match scanned {
+        Ok(Scanned::Request(id, asked)) => request.request(id.raw(), asked, busy).await,
+        Ok(Scanned::Told(answer)) => Ok(answer),
         Err(error) => Ok(fault_of(&error)),
     }
 }
@@ -92,6 +104,26 @@ fn rpc_error(status: StatusCode, id: Option<&[u8]>, error: &RpcError) -> Respons
     let mut out = Vec::new();
     write_error(&mut out, id, error);
     json(status, out.into())
+}
+
+/// What a message turned out to be.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a request is the rule, and is moved on at once"
+)]
+enum Scanned<'a> {
+    Request(RequestId<'a>, Read),
+    /// What needs no more than this answer.
+    Told(Response<ReplyBody>),
+}
+
+/// A request as its headers and its body have it.
+struct Read {
+    /// The revision that the header names.
+    header: Result<Option<Revision>, RpcError>,
+    /// The session that the header names.
+    session: Option<Option<Held>>,
+    call: Result<Call, CallError>,
 }
 
 /// One `POST`, read.
@@ -130,14 +162,14 @@ impl Request<'_> {
         }
     }
 
-    async fn request(
+    /// Understands a request, in the era and the session that its headers and its body name.
+    fn read<'a>(
         &self,
         id: &[u8],
         method: &str,
-        params: Option<&[u8]>,
-        busy: Busy,
-    ) -> Result<Response<ReplyBody>, Gone> {
-        let bad = |error: &RpcError| rpc_error(StatusCode::BAD_REQUEST, Some(id), error);
+        params: Option<&'a [u8]>,
+        outline: &Outline<'a>,
+    ) -> Read {
         let header = self.header_revision();
         // What names a modern revision has no session, whatever else it carries.
         let modern = matches!(header, Ok(Some(revision)) if revision.is_modern());
@@ -145,7 +177,27 @@ impl Request<'_> {
         let pinned = session
             .as_ref()
             .and_then(|found| Some(found.as_ref()?.revision));
-        let call = match read_call(self.frame, id, method, params, pinned) {
+        let call = read_call(self.frame, id, method, params, outline, pinned);
+        Read {
+            header,
+            session,
+            call,
+        }
+    }
+
+    async fn request(
+        &self,
+        id: &[u8],
+        read: Read,
+        busy: Busy,
+    ) -> Result<Response<ReplyBody>, Gone> {
+        let bad = |error: &RpcError| rpc_error(StatusCode::BAD_REQUEST, Some(id), error);
+        let Read {
+            header,
+            session,
+            call,
+        } = read;
+        let call = match call {
             Ok(call) => call,
             Err(CallError::Version(asked)) => {
                 let error = version_agrees(self.fields, &asked).err();

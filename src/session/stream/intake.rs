@@ -3,7 +3,9 @@
 use bytes::Bytes;
 
 use crate::audit::{Pending, Ticket};
-use crate::jsonrpc::{Message, RequestId, RpcError, ScanError, code, scan, write_error};
+use crate::jsonrpc::{
+    Message, Outline, RequestId, RpcError, ScanError, code, scan, scan_into, write_error,
+};
 use crate::mcp::{Call, Note, read_call};
 use crate::policy::{Denied, Permitted};
 use crate::transport::{Wire, WireError};
@@ -104,9 +106,10 @@ impl<W: Wire> Session<'_, W> {
     }
 
     fn on_message(&mut self, frame: Bytes, batch: &mut Batch) {
-        match scan(&frame, self.limits.max_depth) {
+        let mut outline = Outline::default();
+        match scan_into(&frame, self.limits.max_depth, &mut outline) {
             Ok(Message::Request { id, method, params }) => {
-                self.on_request(&frame, id.raw(), &method, params, batch);
+                self.on_request(&frame, id.raw(), &method, params, &outline, batch);
             }
             Ok(Message::Notification { method, params }) => self.on_notification(&method, params),
             Ok(Message::Response { id, result, error }) => {
@@ -125,12 +128,13 @@ impl<W: Wire> Session<'_, W> {
             .put(|out| write_error(out, error.id.as_deref(), &reply));
     }
 
-    fn on_request(
+    fn on_request<'a>(
         &mut self,
         frame: &Bytes,
         id: &[u8],
         method: &str,
-        params: Option<&[u8]>,
+        params: Option<&'a [u8]>,
+        outline: &Outline<'a>,
         batch: &mut Batch,
     ) {
         let in_use = batch.has(id)
@@ -143,7 +147,7 @@ impl<W: Wire> Session<'_, W> {
             );
             return self.wire.put(|out| write_error(out, Some(id), &error));
         }
-        let call = match read_call(frame, id, method, params, self.pinned) {
+        let call = match read_call(frame, id, method, params, outline, self.pinned) {
             Ok(call) => call,
             Err(error) => {
                 return self
