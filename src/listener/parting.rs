@@ -19,7 +19,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::net::{SendFlags, send};
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf};
+use tokio::io::{AsyncBufRead as _, AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, OwnedSemaphorePermit};
@@ -98,7 +98,13 @@ impl AsyncRead for Stream {
             ready!(self.tls().poll_shutdown(cx))?;
             self.owes_goodbye = false;
         }
-        self.tls().poll_read(cx, buffer)
+        // One record at the most: whoever wants more asks again. tokio-rustls itself would look at the
+        // socket once more to fill the buffer, and nearly always for nothing.
+        let record = ready!(self.tls().poll_fill_buf(cx))?;
+        let length = record.len().min(buffer.remaining());
+        buffer.put_slice(&record[..length]);
+        self.tls().consume(length);
+        Poll::Ready(Ok(()))
     }
 }
 
