@@ -3,10 +3,12 @@
 //! A tool or prompt of provider `files` is called `files__read_file`; a provider with an empty name
 //! puts nothing before its own. Filtering by what a caller may use is not done here.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
+// Each call is looked up by its name. Which names are in there the configured providers say: no peer
+// can fill it with names that collide.
+use hashbrown::HashMap;
 use tokio::sync::broadcast;
 
 use crate::grant::Kind;
