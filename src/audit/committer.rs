@@ -49,7 +49,6 @@ pub(super) struct Committer {
     sync_failed: AtomicBool,
     pub(super) sync_due: AtomicBool,
     writes: AtomicU64,
-    pub(super) counts: Counts,
     /// Held as long as the log is open.
     _lock: Option<File>,
 }
@@ -76,7 +75,6 @@ impl Committer {
             sync_failed: AtomicBool::new(false),
             sync_due: AtomicBool::new(false),
             writes: AtomicU64::new(0),
-            counts: Counts::default(),
             _lock: lock,
         })
     }
@@ -116,10 +114,21 @@ impl Committer {
     }
 
     pub(super) fn append(&self, standing: Standing, body: impl FnOnce(&mut Vec<u8>)) -> Ticket {
+        self.append_counted(standing, |_| (), body)
+    }
+
+    /// The same for what is counted.
+    pub(super) fn append_counted(
+        &self,
+        standing: Standing,
+        count: impl FnOnce(&mut Counts),
+        body: impl FnOnce(&mut Vec<u8>),
+    ) -> Ticket {
         let (ticket, full, arm) = SCRATCH.with_borrow_mut(|scratch| {
             scratch.clear();
             body(scratch);
             let mut gather = self.gather();
+            count(&mut gather.counts);
             // Asked under the lock, so that times stand in the order of the records.
             let now = clock::since_epoch();
             let ticket = gather.append(standing, now, |out| out.extend_from_slice(scratch));

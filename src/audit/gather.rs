@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::chain::{self, Head, Link};
+use super::counts::Counts;
 use super::encode::{Stamp, field, number};
 
 /// Bytes of a gathering group at which it is written without waiting for a commit.
@@ -180,6 +181,7 @@ pub(super) struct Gather {
     pub(super) outage: Option<Outage>,
     /// Whether somebody will come and write what gathers.
     pub(super) awaited: bool,
+    pub(super) counts: Counts,
 }
 
 impl Gather {
@@ -206,6 +208,7 @@ impl Gather {
             stamp: Stamp::new(),
             outage: None,
             awaited: false,
+            counts: Counts::default(),
         }
     }
 

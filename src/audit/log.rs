@@ -165,7 +165,6 @@ impl AuditLog {
         facts: &ConnectionFacts,
         call: Permitted<C>,
     ) -> Pending<Permitted<C>> {
-        self.0.counts.permitted();
         let ticket = self.decided(facts, call.call(), Verdict::Allowed);
         Pending {
             inner: call,
@@ -175,18 +174,17 @@ impl AuditLog {
 
     /// Appends the record of a refused call. It is kept and tried again when it cannot be written.
     pub fn denied<C: Ask>(&self, facts: &ConnectionFacts, denied: &Denied<C>) -> Ticket {
-        self.0.counts.refused();
         self.decided(facts, &denied.call, Verdict::of(denied))
     }
 
     fn decided<C: Ask>(&self, facts: &ConnectionFacts, call: &C, verdict: Verdict<'_>) -> Ticket {
-        let standing = match verdict {
-            Verdict::Allowed => Standing::Decision,
-            Verdict::Denied { .. } => Standing::Fact,
+        let (standing, count): (_, fn(&mut Counts)) = match verdict {
+            Verdict::Allowed => (Standing::Decision, Counts::permitted),
+            Verdict::Denied { .. } => (Standing::Fact, Counts::refused),
         };
         // Hashed before the lock is taken: it may be long.
         let arguments = Arguments::of(call.arguments(), self.0.arguments);
-        self.0.append(standing, |out| {
+        self.0.append_counted(standing, count, |out| {
             decision::write(out, facts, call, verdict, &arguments)
         })
     }
@@ -199,10 +197,11 @@ impl AuditLog {
         outcome: Outcome,
         took: Duration,
     ) {
-        self.0.counts.ended(outcome);
-        self.0.append(Standing::Outcome, |out| {
-            outcome.write(out, facts.connection(), ticket.seq(), took);
-        });
+        self.0.append_counted(
+            Standing::Outcome,
+            |counts| counts.ended(outcome),
+            |out| outcome.write(out, facts.connection(), ticket.seq(), took),
+        );
     }
 
     /// Ready when everything up to `upto` is with the operating system. Gathers what other tasks
@@ -291,8 +290,8 @@ impl AuditLog {
 
     /// Decisions and outcomes since the log was opened.
     #[must_use]
-    pub fn counts(&self) -> &Counts {
-        &self.0.counts
+    pub fn counts(&self) -> Counts {
+        self.0.gather().counts
     }
 
     /// The number of the last record that the operating system has.

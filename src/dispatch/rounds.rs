@@ -6,6 +6,7 @@
 //! target and the arguments, and for an hour: nobody reads it, changes it or plays it back
 //! elsewhere.
 
+use std::ops::Deref;
 use std::sync::Arc;
 
 use serde_json::Value;
@@ -26,26 +27,68 @@ const ROUNDS: usize = 8;
 /// How long a state may be out, seconds.
 const STATE_SECONDS: i64 = 3600;
 
+/// Something of the catalogue: lent as long as a call can be answered on the spot, kept when it must
+/// wait. Every thread that counts a holder of the same thing up and down takes its counter away from
+/// the others' caches, with each call.
+pub(super) enum Held<'a, T: ?Sized> {
+    Lent(&'a Arc<T>),
+    Kept(Arc<T>),
+}
+
+impl<T: ?Sized> Held<'_, T> {
+    fn keep(self) -> Held<'static, T> {
+        Held::Kept(match self {
+            Self::Lent(it) => Arc::clone(it),
+            Self::Kept(it) => it,
+        })
+    }
+}
+
+impl<T: ?Sized> Deref for Held<'_, T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        match self {
+            Self::Lent(it) => it,
+            Self::Kept(it) => it,
+        }
+    }
+}
+
 /// What a provider is called for.
-pub(super) enum What {
+pub(super) enum What<'a> {
     /// A tool by the provider's own name.
-    Tool(Arc<str>, Arguments),
+    Tool(Held<'a, str>, Arguments),
     /// A resource.
     Resource,
     /// A prompt by the provider's own name.
-    Prompt(Arc<str>, Vec<(String, String)>),
+    Prompt(Held<'a, str>, Vec<(String, String)>),
 }
 
 /// One call of a method that may take several rounds.
-pub(super) struct Job {
-    pub provider: Arc<dyn Provider>,
-    pub what: What,
+pub(super) struct Job<'a> {
+    pub provider: Held<'a, dyn Provider>,
+    pub what: What<'a>,
     /// The full name or the URI.
     pub target: String,
     pub revision: Revision,
 }
 
-impl Job {
+impl Job<'_> {
+    /// For a future, which may outlive what was lent.
+    fn keep(self) -> Job<'static> {
+        Job {
+            provider: self.provider.keep(),
+            what: match self.what {
+                What::Tool(local, arguments) => What::Tool(local.keep(), arguments),
+                What::Resource => What::Resource,
+                What::Prompt(local, arguments) => What::Prompt(local.keep(), arguments),
+            },
+            target: self.target,
+            revision: self.revision,
+        }
+    }
+
     const fn method(&self) -> Method {
         match self.what {
             What::Tool(..) => Method::ToolsCall,
@@ -150,7 +193,7 @@ struct Again {
 impl Router {
     /// Takes what a retry carries into the context. False: the state is not ours, or not this
     /// caller's, or not for this call.
-    pub(super) fn take_retry(&self, context: &mut Context, retry: Retry, job: &Job) -> bool {
+    pub(super) fn take_retry(&self, context: &mut Context, retry: Retry, job: &Job<'_>) -> bool {
         context.input_responses = retry.responses;
         context.request_state = match retry.state {
             None => None,
@@ -168,7 +211,7 @@ impl Router {
     /// Runs a job to its reply, round after round where it takes several.
     pub(super) fn run(
         self: &Arc<Self>,
-        job: Job,
+        job: Job<'_>,
         mut context: Context,
         retry: Retry,
     ) -> Dispatched {
@@ -184,18 +227,18 @@ impl Router {
             asker,
             context: context.clone(),
         });
-        let seal = move |router: &Self, job: &Job, failure: Failure| {
+        let seal = move |router: &Self, job: &Job<'_>, failure: Failure| {
             let name = caller.peer.name().as_str();
             router.ask_modern(job, name, capabilities.as_ref(), failure)
         };
         match job.attempt(context) {
             Answer::Now(Ok(reply)) => Dispatched::Now(reply),
             Answer::Now(Err(failure)) => match again.filter(|_| is_question(&failure)) {
-                Some(again) => Dispatched::Later(Box::pin(legacy(job, again, failure))),
+                Some(again) => Dispatched::Later(Box::pin(legacy(job.keep(), again, failure))),
                 None => Dispatched::Now(seal(self, &job, failure)),
             },
             Answer::Later(first) => {
-                let router = Arc::clone(self);
+                let (router, job) = (Arc::clone(self), job.keep());
                 Dispatched::Later(Box::pin(async move {
                     match (first.await, again) {
                         (Ok(reply), _) => reply,
@@ -210,7 +253,7 @@ impl Router {
     /// What a failure is answered with where nobody can be asked in between.
     fn ask_modern(
         &self,
-        job: &Job,
+        job: &Job<'_>,
         name: &str,
         capabilities: Option<&RawJson>,
         failure: Failure,
@@ -243,7 +286,7 @@ const fn is_question(failure: &Failure) -> bool {
 }
 
 /// Asks and calls again until there is a reply.
-async fn legacy(job: Job, again: Again, mut failure: Failure) -> Reply {
+async fn legacy(job: Job<'static>, again: Again, mut failure: Failure) -> Reply {
     for _ in 0..ROUNDS {
         let Failure::InputRequired { requests, state } = failure else {
             return job.failed(failure);
@@ -268,7 +311,7 @@ async fn legacy(job: Job, again: Again, mut failure: Failure) -> Reply {
 }
 
 /// A tool that got no answer failed, which its caller can read; everything else is an error.
-fn unanswered(job: &Job, error: &AskError) -> Reply {
+fn unanswered(job: &Job<'_>, error: &AskError) -> Reply {
     match job.what {
         What::Tool(..) => tool_reply(ToolResult::error(error.to_string())),
         _ => Reply::error(code::INTERNAL, error.to_string()),

@@ -16,7 +16,7 @@ use crate::policy::Permitted;
 
 use super::cursor::Cursors;
 use super::reply::{Dispatched, Effect, Listening, Members, Reply, Watch};
-use super::rounds::{Job, What};
+use super::rounds::{Held, Job, What};
 
 /// What the configuration says about answers.
 #[derive(Clone, Debug)]
@@ -201,9 +201,9 @@ impl Router {
             Ok(arguments) => arguments,
             Err(mistakes) => return Dispatched::Now(wrong_arguments(&mistakes)),
         };
-        let what = What::Tool(tool.listed.local.clone(), arguments);
+        let what = What::Tool(Held::Lent(&tool.listed.local), arguments);
         let job = Job {
-            provider: Arc::clone(provider),
+            provider: Held::Lent(provider),
             what,
             target: name,
             revision,
@@ -235,9 +235,8 @@ impl Router {
                 })),
             };
         }
-        let provider = Arc::clone(provider);
         let job = Job {
-            provider,
+            provider: Held::Lent(provider),
             what: What::Resource,
             target: uri,
             revision,
@@ -260,9 +259,9 @@ impl Router {
             let error = missing_error(Method::PromptsGet, revision, "", &name);
             return Dispatched::Now(Reply::Error(error));
         };
-        let what = What::Prompt(prompt.local.clone(), arguments);
+        let what = What::Prompt(Held::Lent(&prompt.local), arguments);
         let job = Job {
-            provider: Arc::clone(provider),
+            provider: Held::Lent(provider),
             what,
             target: name,
             revision,
