@@ -119,13 +119,22 @@ pub fn slots<'a, const N: usize>(
     let mut members = fields(raw)?;
     while let Some((key, value)) = members.next_raw() {
         let key = key_bytes(key).ok_or(ObjectError::Key)?;
-        if let Some(at) = names.iter().position(|name| name.as_bytes() == &*key)
-            && slots[at].replace(value).is_some()
-        {
-            return Err(ObjectError::Twice(at));
-        }
+        put(&mut slots, names, &key, value)?;
     }
     Ok(slots)
+}
+
+/// Puts a member into its slot, if it has one and nothing is in it.
+pub(super) fn put<'a, const N: usize>(
+    slots: &mut [Option<&'a [u8]>; N],
+    names: &[&str; N],
+    key: &[u8],
+    value: &'a [u8],
+) -> Result<(), ObjectError> {
+    match names.iter().position(|name| name.as_bytes() == key) {
+        Some(at) if slots[at].replace(value).is_some() => Err(ObjectError::Twice(at)),
+        _ => Ok(()),
+    }
 }
 
 /// Steps over valid JSON. On invalid JSON it yields nonsense, never a panic and never a byte

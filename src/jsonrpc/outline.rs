@@ -1,7 +1,7 @@
 //! Where the members of `params` and of its `_meta` stand: noted by the scan on its way, so that
 //! nobody walks over a request a second time to find the few members that it is judged by.
 
-use super::object::{ObjectError, slots};
+use super::object::{ObjectError, put, slots};
 
 /// Members of one object that are noted. Requests have fewer; one that has more is walked over.
 const MOST: usize = 8;
@@ -73,11 +73,7 @@ impl<'a> Noted<'a> {
     ) -> Result<[Option<&'a [u8]>; N], ObjectError> {
         let mut slots = [None; N];
         for (key, value) in &self.members[..self.count] {
-            if let Some(at) = names.iter().position(|name| name.as_bytes() == *key)
-                && slots[at].replace(*value).is_some()
-            {
-                return Err(ObjectError::Twice(at));
-            }
+            put(&mut slots, names, key, value)?;
         }
         Ok(slots)
     }

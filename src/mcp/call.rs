@@ -147,7 +147,8 @@ impl CallError {
 }
 
 /// Understands a request. `frame` is the message that `id` and `params` are slices of, `outline` what
-/// the scan noted of it (an empty one will do); `pinned` the legacy revision that an `initialize` fixed for this connection or session.
+/// the scan noted of it (an empty one will do); `pinned` the legacy revision that an `initialize`
+/// fixed for this connection or session.
 ///
 /// # Errors
 /// [`CallError`]: the request is answered with it and nothing is decided.

@@ -27,10 +27,7 @@ pub fn pick<'a, const N: usize>(
     place: &'static str,
     names: [&'static str; N],
 ) -> Result<[Option<&'a [u8]>; N], ParamsError> {
-    let Some(raw) = raw else {
-        return Ok([None; N]);
-    };
-    slots(raw, &names).map_err(|error| mistake(&error, place, &names))
+    picked(raw, place, names, slots)
 }
 
 /// As [`pick`], of an object that the scan may have noted.
@@ -43,20 +40,23 @@ pub fn pick_noted<'a, const N: usize>(
     place: &'static str,
     names: [&'static str; N],
 ) -> Result<[Option<&'a [u8]>; N], ParamsError> {
+    picked(raw, place, names, |raw, names| outline.slots(raw, names))
+}
+
+fn picked<'a, const N: usize>(
+    raw: Option<&'a [u8]>,
+    place: &'static str,
+    names: [&'static str; N],
+    find: impl FnOnce(&'a [u8], &[&str; N]) -> Result<[Option<&'a [u8]>; N], ObjectError>,
+) -> Result<[Option<&'a [u8]>; N], ParamsError> {
     let Some(raw) = raw else {
         return Ok([None; N]);
     };
-    outline
-        .slots(raw, &names)
-        .map_err(|error| mistake(&error, place, &names))
-}
-
-fn mistake(error: &ObjectError, place: &'static str, names: &[&'static str]) -> ParamsError {
-    match error {
+    find(raw, &names).map_err(|error| match error {
         ObjectError::NotObject => ParamsError::Shape(place, "an object"),
         ObjectError::Key => ParamsError::Key(place),
-        ObjectError::Twice(at) => ParamsError::Twice(names[*at], place),
-    }
+        ObjectError::Twice(at) => ParamsError::Twice(names[at], place),
+    })
 }
 
 /// The text of a member that must be a string.

@@ -76,7 +76,7 @@ pub async fn post(
         })
     };
     match scanned {
-        Ok(Scanned::Request(id, asked)) => request.request(id.raw(), asked, busy).await,
+        Ok(Scanned::Request(id, read)) => request.request(id.raw(), read, busy).await,
         Ok(Scanned::Told(answer)) => Ok(answer),
         Err(error) => Ok(fault_of(&error)),
     }
