@@ -4,7 +4,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use hyper::header::{self, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::service::Service;
@@ -33,6 +33,9 @@ impl Service<Request<Incoming>> for Handler {
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         let busy = self.0.pace.begin();
+        if request.body().is_end_stream() {
+            busy.body_done();
+        }
         Box::pin(serve(Arc::clone(&self.0), request, busy))
     }
 }

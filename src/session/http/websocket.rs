@@ -140,10 +140,10 @@ where
         return End::Unruly;
     };
     // RFC 6455, section 4.1: a client waits for the answer before it sends anything else.
-    if !parts.read_buf.is_empty() {
+    let (stream, ahead) = parts.io.into_inner().into_parts();
+    if !parts.read_buf.is_empty() || !ahead.is_empty() {
         return End::Unruly;
     }
-    let stream = parts.io.into_inner().into_inner();
     // Empty, and yet it holds what HTTP read into.
     drop(parts.read_buf);
     talk(conn, WsWire::server(stream, conn.limits.max_message_bytes)).await

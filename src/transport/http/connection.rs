@@ -69,10 +69,13 @@ where
 {
     /// HTTP/1.1. Heads are timed by the [`Paced`] stream: hyper's own timer would also end a
     /// connection that rests between two requests. The number of header lines is hyper's own
-    /// bound, 100: to name it would have room for them made on the heap with every request.
+    /// bound, 100: to name it would have room for them made on the heap with every request. That a peer
+    /// leaves before its answer is seen by the stream, so hyper is told not to look
+    /// (`half_close`).
     pub fn http1(stream: Paced<S>, handler: H) -> Self {
         let connection = http1::Builder::new()
             .header_read_timeout(None)
+            .half_close(true)
             .max_header_size(HEAD_BYTES)
             .max_buf_size(BUFFER)
             .serve_connection(TokioIo::new(stream), handler)

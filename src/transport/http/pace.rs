@@ -1,11 +1,15 @@
 //! How fast a connection gets on: whether a request is being answered, since when a request's head
 //! is under way, since when the peer has not taken what was written. The stream tells, the
 //! connection's task asks; neither needs a timer of its own for a request.
+//!
+//! On HTTP/1.1 the stream also looks whether the peer leaves while it is owed an answer. hyper would do so by
+//! reading on, into another buffer of 8 KiB, for every request, for the one before is still lent out.
 
 use std::io;
+use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
@@ -20,6 +24,21 @@ use super::unparsed;
 
 /// Nothing is under way.
 const NEVER: u64 = 0;
+
+/// What is read of the next request while one is being answered, bytes.
+const AHEAD: usize = 512;
+
+/// Whether the peer's end is looked for (HTTP/1.1): [`Paced::poll_left`].
+mod look {
+    /// A request is being read, or waited for: its end is seen by who reads.
+    pub const NOT: u8 = 0;
+    /// A request was read whole; most are answered at the task's next turn.
+    pub const SOON: u8 = 1;
+    /// It was not.
+    pub const NOW: u8 = 2;
+    /// The peer has closed its side while it was owed an answer.
+    pub const LEFT: u8 = 3;
+}
 
 /// Bytes of answers that may wait on one connection before it is given no more work.
 const UNSENT: usize = 8 * 1024 * 1024;
@@ -48,6 +67,8 @@ pub struct Pace {
     sent: Notify,
     /// Bytes came while a request that was read whole was being answered: the next one's head.
     ahead: AtomicBool,
+    /// One of [`look`].
+    look: AtomicU8,
 }
 
 /// What is late.
@@ -99,6 +120,7 @@ impl Pace {
             unsent: AtomicUsize::new(0),
             sent: Notify::new(),
             ahead: AtomicBool::new(false),
+            look: AtomicU8::new(look::NOT),
         })
     }
 
@@ -120,6 +142,12 @@ impl Pace {
     #[must_use]
     pub fn has_asked(&self) -> bool {
         self.asked.load(Ordering::Relaxed)
+    }
+
+    /// Whether the peer has closed its side while it was owed an answer (HTTP/1.1).
+    #[must_use]
+    pub fn has_left(&self) -> bool {
+        self.look.load(Ordering::Relaxed) == look::LEFT
     }
 
     /// Requests that are not answered to the end.
@@ -153,11 +181,17 @@ impl Pace {
         self.sent.notify_waiters();
     }
 
+    /// Whether the peer must take more of its answers before it is given further work (HTTP/2).
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.unsent.load(Ordering::Relaxed) > UNSENT
+    }
+
     /// Ready when the peer has taken enough of its answers to be given more.
     pub async fn room(&self) {
-        while self.unsent.load(Ordering::Relaxed) > UNSENT {
+        while self.is_full() {
             let sent = self.sent.notified();
-            if self.unsent.load(Ordering::Relaxed) <= UNSENT {
+            if !self.is_full() {
                 return;
             }
             sent.await;
@@ -284,6 +318,9 @@ impl Busy {
     pub fn body_done(&self) {
         self.0.body.store(NEVER, Ordering::Relaxed);
         self.0.ahead.store(false, Ordering::Relaxed);
+        if self.0.heads {
+            self.0.look.store(look::SOON, Ordering::Relaxed);
+        }
     }
 }
 
@@ -291,6 +328,9 @@ impl Drop for Busy {
     fn drop(&mut self) {
         let pace = &self.0;
         pace.body.store(NEVER, Ordering::Relaxed);
+        if !pace.has_left() {
+            pace.look.store(look::NOT, Ordering::Relaxed);
+        }
         let ahead = pace.ahead.swap(false, Ordering::Relaxed);
         if pace.busy.fetch_sub(1, Ordering::Relaxed) == 1 {
             let now = pace.now();
@@ -323,9 +363,9 @@ impl<S> Paced<S> {
         }
     }
 
-    /// The stream itself.
-    pub fn into_inner(self) -> S {
-        self.stream
+    /// The stream itself, and what was read of it and given to nobody.
+    pub fn into_parts(self) -> (S, Bytes) {
+        (self.stream, self.read)
     }
 
     /// Writes what is to go out in place of these bytes, where something is; `None`: they are.
@@ -356,6 +396,38 @@ impl<S> Paced<S> {
         let length = *length;
         self.refusal = None;
         Some(Poll::Ready(Ok(length)))
+    }
+
+    /// Looks whether the peer has left while a request of its that was read whole is being answered. What
+    /// comes instead is kept for who reads.
+    fn poll_left(&mut self, cx: &mut Context<'_>) -> io::Result<()>
+    where
+        S: AsyncRead + Unpin,
+    {
+        match self.pace.look.load(Ordering::Relaxed) {
+            look::SOON => {
+                self.pace.look.store(look::NOW, Ordering::Relaxed);
+                cx.waker().wake_by_ref();
+                return Ok(());
+            }
+            look::NOW if self.read.is_empty() => {}
+            _ => return Ok(()),
+        }
+        let mut room = [MaybeUninit::uninit(); AHEAD];
+        let mut buffer = ReadBuf::uninit(&mut room);
+        match Pin::new(&mut self.stream).poll_read(cx, &mut buffer) {
+            Poll::Pending => Ok(()),
+            Poll::Ready(Err(error)) => Err(error),
+            Poll::Ready(Ok(())) if buffer.filled().is_empty() => {
+                self.pace.look.store(look::LEFT, Ordering::Relaxed);
+                Err(io::ErrorKind::UnexpectedEof.into())
+            }
+            Poll::Ready(Ok(())) => {
+                self.read = Bytes::copy_from_slice(buffer.filled());
+                self.pace.read();
+                Ok(())
+            }
+        }
     }
 
     fn written(&self, done: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
@@ -393,7 +465,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Paced<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Paced<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Paced<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -424,6 +496,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Paced<S> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // hyper asks for this in each of its turns.
+        self.poll_left(cx)?;
         let done = Pin::new(&mut self.stream).poll_flush(cx);
         match &done {
             Poll::Pending => self.pace.stall(),
@@ -494,6 +568,66 @@ mod tests {
         done.unwrap();
         read.unwrap();
         assert_eq!(late(&pace), None);
+    }
+
+    async fn turn(stream: &mut Paced<tokio::io::DuplexStream>) -> io::Result<()> {
+        std::future::poll_fn(|cx| Pin::new(&mut *stream).poll_flush(cx)).await
+    }
+
+    #[tokio::test]
+    async fn who_leaves_while_it_is_owed_an_answer_is_noticed() {
+        let pace = Pace::new(true);
+        let (near, far) = tokio::io::duplex(8);
+        let mut stream = Paced::new(near, Bytes::new(), Arc::clone(&pace));
+        let busy = pace.begin();
+        busy.body_done();
+        // The first turn only has the task come again; then nothing has come, and nothing is wrong.
+        for _ in 0..3 {
+            turn(&mut stream).await.unwrap();
+        }
+        assert!(!pace.has_left());
+        drop(far);
+        let error = turn(&mut stream).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
+        drop(busy);
+        assert!(pace.has_left());
+    }
+
+    #[tokio::test]
+    async fn what_comes_before_an_answer_is_kept_for_who_reads_next() {
+        let pace = Pace::new(true);
+        let (near, mut far) = tokio::io::duplex(8);
+        let mut stream = Paced::new(near, Bytes::new(), Arc::clone(&pace));
+        let busy = pace.begin();
+        busy.body_done();
+        turn(&mut stream).await.unwrap();
+        far.write_all(b"POST").await.unwrap();
+        turn(&mut stream).await.unwrap();
+        far.write_all(b" /mc").await.unwrap();
+        drop(far);
+        turn(&mut stream).await.unwrap();
+        drop(busy);
+        // A head is under way now, and has been since the answer.
+        assert_eq!((late(&pace), pace.has_left()), (Some(Late::Head), false));
+        let mut all = Vec::new();
+        stream.read_to_end(&mut all).await.unwrap();
+        assert_eq!(all, b"POST /mc");
+    }
+
+    #[tokio::test]
+    async fn nothing_is_read_past_who_reads() {
+        let pace = Pace::new(true);
+        let (near, mut far) = tokio::io::duplex(8);
+        let mut stream = Paced::new(near, Bytes::new(), Arc::clone(&pace));
+        far.write_all(b"body").await.unwrap();
+        for asked in [false, true] {
+            let busy = asked.then(|| pace.begin());
+            for _ in 0..3 {
+                turn(&mut stream).await.unwrap();
+            }
+            assert!(stream.read.is_empty(), "{asked}");
+            drop(busy);
+        }
     }
 
     #[tokio::test]
