@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use crate::audit::{Outcome, Recorded, Ticket};
+use crate::audit::{AuditError, Outcome, Recorded, Ticket, Written};
 use crate::backend::{Caller, Cancel, Context, Notes};
 use crate::clock;
 use crate::dispatch::{Dispatched, Reply};
@@ -82,6 +82,64 @@ pub struct Extra {
     pub open: Option<Arc<Open>>,
 }
 
+/// A call that is decided on, with its record on its way to the log.
+pub struct Decided {
+    judged: Judged,
+    method: Method,
+}
+
+impl Decided {
+    /// Decides; the record is gathering.
+    pub fn on(party: &Party, caller: &Caller, call: Call) -> Self {
+        let method = call.method;
+        Self {
+            judged: judge(&party.service, &party.facts, caller, call),
+            method,
+        }
+    }
+
+    /// What must be written before anything else happens.
+    pub const fn ticket(&self) -> Ticket {
+        match &self.judged {
+            Judged::Permitted(pending) => pending.ticket(),
+            Judged::Denied(_, ticket) => *ticket,
+        }
+    }
+
+    /// What becomes of the call once the log has said whether its record is written.
+    ///
+    /// # Errors
+    /// The reply that refuses the call.
+    pub fn recorded(
+        self,
+        party: &Party,
+        caller: &Caller,
+        written: Result<Written, AuditError>,
+    ) -> Result<Recorded<Permitted<Call>>, Reply> {
+        let (service, method, ticket) = (&party.service, self.method, self.ticket());
+        let audit_is_out = || Cause::Audit.reply(method);
+        let written = written.map_err(|_| audit_is_out())?;
+        let pending = match self.judged {
+            Judged::Permitted(pending) => pending,
+            Judged::Denied(denied, _) => {
+                return Err(denial(&denied, caller.grounds.denials()));
+            }
+        };
+        let stale = service.registry_is_stale(clock::monotonic());
+        if let Some(cause) = cause(&party.identity, method, stale) {
+            let limited = Outcome::RateLimited;
+            service
+                .audit
+                .outcome(&party.facts, ticket, limited, Duration::ZERO);
+            return Err(cause.reply(method));
+        }
+        service
+            .audit
+            .recorded(pending, &written)
+            .map_err(|_| audit_is_out())
+    }
+}
+
 /// Decides and has the decision written down.
 ///
 /// # Errors
@@ -91,37 +149,9 @@ pub async fn decide(
     caller: &Caller,
     call: Call,
 ) -> Result<Recorded<Permitted<Call>>, Reply> {
-    let method = call.method;
-    let service = &party.service;
-    let judged = judge(service, &party.facts, caller, call);
-    let ticket = match &judged {
-        Judged::Permitted(pending) => pending.ticket(),
-        Judged::Denied(_, ticket) => *ticket,
-    };
-    let audit_is_out = || Cause::Audit.reply(method);
-    let written = service
-        .audit
-        .commit(ticket)
-        .await
-        .map_err(|_| audit_is_out())?;
-    let pending = match judged {
-        Judged::Permitted(pending) => pending,
-        Judged::Denied(denied, _) => return Err(denial(&denied, caller.grounds.denials())),
-    };
-    if let Some(cause) = cause(
-        &party.identity,
-        method,
-        service.registry_is_stale(clock::monotonic()),
-    ) {
-        service
-            .audit
-            .outcome(&party.facts, ticket, Outcome::RateLimited, Duration::ZERO);
-        return Err(cause.reply(method));
-    }
-    service
-        .audit
-        .recorded(pending, &written)
-        .map_err(|_| audit_is_out())
+    let decided = Decided::on(party, caller, call);
+    let written = party.service.audit.commit(decided.ticket()).await;
+    decided.recorded(party, caller, written)
 }
 
 /// Takes a recorded call to its provider. `events`: whether the client takes a stream, on which

@@ -13,10 +13,13 @@ use hyper::{Method, Request, Response, StatusCode, Version};
 use crate::jsonrpc::code;
 use crate::listener::Close;
 use crate::mcp::Revision;
-use crate::transport::http::{Accepts, Busy, Fields, Gone, ReplyBody, allow, empty, fault, text};
+use crate::transport::http::{
+    Accepts, Busy, Fields, Gone, ReplyBody, allow, collect, empty, fault, text,
+};
 
 use super::conn::Conn;
-use super::gate::{closing, gate, preflight, share_with};
+use super::gate::{Allowed, closing, gate, preflight, share_with};
+use super::post::{Answered, Step, Taken};
 use super::{post, reading, websocket};
 
 /// Everything that the endpoint knows.
@@ -32,66 +35,91 @@ impl Service<Request<Incoming>> for Handler {
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Gone>> + Send>>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
-        let busy = self.0.pace.begin();
+        let conn = Arc::clone(&self.0);
+        let busy = conn.pace.begin();
         if request.body().is_end_stream() {
             busy.body_done();
         }
-        Box::pin(serve(Arc::clone(&self.0), request, busy))
+        let (mut head, body) = request.into_parts();
+        // A block: what an `async fn` is given it would hold twice.
+        Box::pin(async move {
+            if conn.pace.is_full() {
+                Box::pin(conn.pace.room()).await;
+            }
+            // RFC 9112, section 6.1: a length that is told in chunks ends the connection's trust in
+            // where the next request begins.
+            let chunked = head.version == Version::HTTP_11
+                && head.headers.contains_key(header::TRANSFER_ENCODING);
+            let (first, origin) = begin(&conn, &mut head, busy);
+            let answered = match first {
+                First::Answer(answer) => answer,
+                First::Message(accepts, busy) => {
+                    let (limit, timeout) =
+                        (conn.limits.max_message_bytes, conn.options.body_timeout);
+                    let step = match collect(body, limit, &busy, timeout).await {
+                        Ok(frame) => match post::post(&conn, &head, accepts, &frame, busy) {
+                            Taken::Step(step) => step,
+                            Taken::Commit(waits) => {
+                                let written = conn.service.audit.commit(waits.ticket()).await;
+                                waits.committed(written)
+                            }
+                        },
+                        Err(error) => Step::Answer(Ok(post::no_body(&error))),
+                    };
+                    match step {
+                        Step::Answer(answer) => answer,
+                        Step::Later(way) => way.await,
+                    }
+                }
+            };
+            let mut response = answered?;
+            if let Some(origin) = origin {
+                share_with(origin, &mut response);
+            }
+            let mut response = if chunked { closing(response) } else { response };
+            response.body_mut().counted_by(&conn.pace);
+            Ok(response)
+        })
     }
 }
 
-async fn serve(
-    conn: Arc<Conn>,
-    request: Request<Incoming>,
-    busy: Busy,
-) -> Result<Response<ReplyBody>, Gone> {
-    let (mut head, body) = request.into_parts();
-    conn.pace.room().await;
-    if websocket::is_asked_for(&head) && head.uri.path() == conn.options.path {
-        let origin = gate(&conn.options, &head, &Fields::read(&head.headers));
-        return Ok(match origin {
-            Ok(_) => websocket::open(&conn, &mut head, busy),
-            Err(refusal) => refusal,
-        });
-    }
+/// What a request comes to by its head alone.
+enum First {
+    Answer(Answered),
+    /// There is a message to be read.
+    Message(Accepts, Busy),
+}
+
+/// Looks at the head; with the `Origin` that was let in.
+fn begin(conn: &Arc<Conn>, head: &mut Parts, busy: Busy) -> (First, Allowed) {
+    let answer = |response| First::Answer(Ok(response));
     let fields = Fields::read(&head.headers);
-    let origin = match gate(&conn.options, &head, &fields) {
+    let origin = match gate(&conn.options, head, &fields) {
         Ok(origin) => origin,
-        Err(refusal) => return Ok(refusal),
+        Err(refusal) => return (answer(refusal), None),
     };
-    // RFC 9112, section 6.1: a length that is told in chunks ends the connection's trust in where
-    // the next request begins.
-    let chunked =
-        head.version == Version::HTTP_11 && head.headers.contains_key(header::TRANSFER_ENCODING);
-    let mut response = match head.uri.path() {
-        path if path == conn.options.path => endpoint(&conn, &head, &fields, body, busy).await?,
-        "/healthz" => probe(&head, true),
-        "/readyz" => probe(&head, is_ready(&conn)),
-        _ => fault(
-            StatusCode::NOT_FOUND,
-            code::INVALID_REQUEST,
-            "nothing is here",
-        ),
-    };
-    if let Some(origin) = origin {
-        share_with(origin, &mut response);
+    if head.uri.path() != conn.options.path {
+        let response = match head.uri.path() {
+            "/healthz" => probe(head, true),
+            "/readyz" => probe(head, is_ready(conn)),
+            _ => fault(
+                StatusCode::NOT_FOUND,
+                code::INVALID_REQUEST,
+                "nothing is here",
+            ),
+        };
+        return (answer(response), origin);
     }
-    let mut response = if chunked { closing(response) } else { response };
-    response.body_mut().counted_by(&conn.pace);
-    Ok(response)
-}
-
-async fn endpoint(
-    conn: &Arc<Conn>,
-    head: &Parts,
-    fields: &Fields<'_>,
-    body: Incoming,
-    busy: Busy,
-) -> Result<Response<ReplyBody>, Gone> {
-    match head.method {
-        Method::POST => post::post(conn, head, fields, body, busy).await,
-        Method::GET => get(conn, head, fields, busy),
-        Method::DELETE => Ok(delete(conn, fields)),
+    if websocket::is_asked_for(head) {
+        return (answer(websocket::open(conn, head, busy)), None);
+    }
+    let first = match head.method {
+        Method::POST => match post::expects(head, &fields) {
+            Ok(accepts) => First::Message(accepts, busy),
+            Err(refusal) => answer(refusal),
+        },
+        Method::GET => First::Answer(get(conn, head, &fields, busy)),
+        Method::DELETE => answer(delete(conn, &fields)),
         Method::OPTIONS => {
             let mut response = empty(StatusCode::NO_CONTENT);
             response
@@ -100,10 +128,11 @@ async fn endpoint(
             if fields.origin.is_some() {
                 preflight(&mut response);
             }
-            Ok(response)
+            answer(response)
         }
-        _ => Ok(allow(METHODS)),
-    }
+        _ => answer(allow(METHODS)),
+    };
+    (first, origin)
 }
 
 /// Whether the client names a revision that has neither sessions nor streams of its own.

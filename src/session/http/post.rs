@@ -1,26 +1,29 @@
 //! `POST`: one message in, one answer out.
 
+use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
-use hyper::body::Incoming;
 use hyper::header::HeaderMap;
 use hyper::http::request::Parts;
 use hyper::{Response, StatusCode};
 
-use crate::dispatch::Dispatched;
+use crate::audit::{AuditError, Outcome, Ticket, Written};
+use crate::backend::Caller;
+use crate::dispatch::{Dispatched, Reply};
 use crate::jsonrpc::{
     Message, Outline, RequestId, RpcError, ScanError, code, scan_into, write_error,
 };
 use crate::mcp::{Call, CallError, Detail, Method, Note, Revision, read_call, unsupported_version};
 use crate::transport::http::{
-    Accepts, BodyError, Busy, Fields, Gone, ReplyBody, collect, empty, fault, is_json, json,
+    Accepts, BodyError, Busy, Fields, Gone, ReplyBody, empty, fault, is_json, json,
 };
 
 use super::super::answer::Cause;
 use super::super::stream::cancelled_id;
 use super::agree::{params_agree, routing_agrees, version_agrees};
-use super::call::{Asked, Extra, begin, decide};
+use super::call::{Asked, Decided, Extra, begin, decide};
 use super::conn::Conn;
 use super::flight::{Flight, whole};
 use super::gate::closing;
@@ -28,42 +31,87 @@ use super::sessions::Held;
 use super::status::{status_of, status_of_code};
 use super::{legacy, listen};
 
-/// Serves one message.
+/// An answer, or the end of the connection.
+pub type Answered = Result<Response<ReplyBody>, Gone>;
+
+/// How far a message gets without waiting.
+///
+/// A future inside a future inside a future is made and moved, whole, by each that holds it. So what every
+/// call goes through are functions, with one future around them that waits where one must wait
+/// (`handler.rs`); what few need is a future of its own on the heap.
+pub enum Step<'a> {
+    /// It is answered.
+    Answer(Answered),
+    /// It takes a way of its own.
+    Later(Pin<Box<dyn Future<Output = Answered> + Send + 'a>>),
+}
+
+/// The same of a message that was only read.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "the largest is the rule, and is moved on at once"
+)]
+pub enum Taken<'a> {
+    /// It needs nothing written first.
+    Step(Step<'a>),
+    /// Its decision must be written.
+    Commit(Committing<'a>),
+}
+
+impl<'a> Step<'a> {
+    fn later(way: impl Future<Output = Answered> + Send + 'a) -> Self {
+        Self::Later(Box::pin(way))
+    }
+}
+
+impl<'a> From<Step<'a>> for Taken<'a> {
+    fn from(step: Step<'a>) -> Self {
+        Self::Step(step)
+    }
+}
+
+/// What stands in the way of reading a body.
 ///
 /// # Errors
-/// The peer may no longer stay.
-pub async fn post(
-    conn: &Arc<Conn>,
-    head: &Parts,
-    fields: &Fields<'_>,
-    body: Incoming,
-    busy: Busy,
-) -> Result<Response<ReplyBody>, Gone> {
+/// The refusal.
+#[expect(
+    clippy::result_large_err,
+    reason = "the answer is moved once, and only where the request is refused"
+)]
+pub fn expects(head: &Parts, fields: &Fields<'_>) -> Result<Accepts, Response<ReplyBody>> {
     if !fields.content_type.is_some_and(is_json) {
         let message = "the body must be `application/json`";
-        return Ok(closing(refuse(StatusCode::UNSUPPORTED_MEDIA_TYPE, message)));
+        return Err(closing(refuse(StatusCode::UNSUPPORTED_MEDIA_TYPE, message)));
     }
     let accepts = Accepts::read(&head.headers);
     if !accepts.json && !accepts.events {
         let message = "`Accept` must take `application/json` or `text/event-stream`";
-        return Ok(closing(refuse(StatusCode::NOT_ACCEPTABLE, message)));
+        return Err(closing(refuse(StatusCode::NOT_ACCEPTABLE, message)));
     }
-    let (limit, timeout) = (conn.limits.max_message_bytes, conn.options.body_timeout);
-    let frame = match collect(body, limit, &busy, timeout).await {
-        Ok(frame) => frame,
-        Err(error) => return Ok(closing(no_body(&error))),
-    };
+    Ok(accepts)
+}
+
+/// Takes one message as far as it gets.
+pub fn post<'a>(
+    conn: &'a Arc<Conn>,
+    head: &Parts,
+    accepts: Accepts,
+    frame: &Bytes,
+    busy: Busy,
+) -> Taken<'a> {
+    // Once more: to keep it while the body was waited for would cost more.
+    let fields = &Fields::read(&head.headers);
     let request = Request {
         conn,
         headers: &head.headers,
         fields,
         accepts,
-        frame: &frame,
+        frame,
     };
     let scanned = {
         // Not kept while the answer is waited for.
         let mut outline = Outline::default();
-        scan_into(&frame, conn.limits.max_depth, &mut outline).map(|message| match message {
+        scan_into(frame, conn.limits.max_depth, &mut outline).map(|message| match message {
             Message::Request { id, method, params } => {
                 Scanned::Request(id, request.read(id.raw(), &method, params, &outline))
             }
@@ -76,23 +124,24 @@ pub async fn post(
         })
     };
     match scanned {
-        Ok(Scanned::Request(id, read)) => request.request(id.raw(), read, busy).await,
-        Ok(Scanned::Told(answer)) => Ok(answer),
-        Err(error) => Ok(fault_of(&error)),
+        Ok(Scanned::Request(id, read)) => request.request(id.raw(), read, busy),
+        Ok(Scanned::Told(answer)) => Step::Answer(Ok(answer)).into(),
+        Err(error) => Step::Answer(Ok(fault_of(&error))).into(),
     }
 }
 
-fn refuse(status: StatusCode, message: &str) -> Response<ReplyBody> {
-    fault(status, code::INVALID_REQUEST, message)
-}
-
-fn no_body(error: &BodyError) -> Response<ReplyBody> {
+/// The answer to a body that cannot be had.
+pub fn no_body(error: &BodyError) -> Response<ReplyBody> {
     let status = match error {
         BodyError::TooLong(_) => StatusCode::PAYLOAD_TOO_LARGE,
         BodyError::Slow(_) => StatusCode::REQUEST_TIMEOUT,
         BodyError::Broken(_) => StatusCode::BAD_REQUEST,
     };
-    refuse(status, &error.to_string())
+    closing(refuse(status, &error.to_string()))
+}
+
+fn refuse(status: StatusCode, message: &str) -> Response<ReplyBody> {
+    fault(status, code::INVALID_REQUEST, message)
 }
 
 fn fault_of(error: &ScanError) -> Response<ReplyBody> {
@@ -127,15 +176,15 @@ struct Read {
 }
 
 /// One `POST`, read.
-struct Request<'a> {
+struct Request<'a, 'b> {
     conn: &'a Arc<Conn>,
-    headers: &'a HeaderMap,
-    fields: &'a Fields<'a>,
+    headers: &'b HeaderMap,
+    fields: &'b Fields<'b>,
     accepts: Accepts,
-    frame: &'a Bytes,
+    frame: &'b Bytes,
 }
 
-impl Request<'_> {
+impl<'a> Request<'a, '_> {
     /// The session that the header names: `Some(None)` where it names one that this identity does
     /// not have.
     fn session(&self) -> Option<Option<Held>> {
@@ -163,12 +212,12 @@ impl Request<'_> {
     }
 
     /// Understands a request, in the era and the session that its headers and its body name.
-    fn read<'a>(
+    fn read<'m>(
         &self,
         id: &[u8],
         method: &str,
-        params: Option<&'a [u8]>,
-        outline: &Outline<'a>,
+        params: Option<&'m [u8]>,
+        outline: &Outline<'m>,
     ) -> Read {
         let header = self.header_revision();
         // What names a modern revision has no session, whatever else it carries.
@@ -185,13 +234,9 @@ impl Request<'_> {
         }
     }
 
-    async fn request(
-        &self,
-        id: &[u8],
-        read: Read,
-        busy: Busy,
-    ) -> Result<Response<ReplyBody>, Gone> {
-        let bad = |error: &RpcError| rpc_error(StatusCode::BAD_REQUEST, Some(id), error);
+    fn request(&self, id: &[u8], read: Read, busy: Busy) -> Taken<'a> {
+        let answer = |response| Taken::Step(Step::Answer(Ok(response)));
+        let bad = |error: &RpcError| answer(rpc_error(StatusCode::BAD_REQUEST, Some(id), error));
         let Read {
             header,
             session,
@@ -201,117 +246,63 @@ impl Request<'_> {
             Ok(call) => call,
             Err(CallError::Version(asked)) => {
                 let error = version_agrees(self.fields, &asked).err();
-                return Ok(bad(&error.unwrap_or_else(|| unsupported_version(&asked))));
+                return bad(&error.unwrap_or_else(|| unsupported_version(&asked)));
             }
-            Err(CallError::NoEra) if matches!(session, Some(None)) => return Ok(unknown_session()),
-            Err(error) => {
-                return Ok(bad(&header.err().unwrap_or_else(|| error.reply())));
+            Err(CallError::NoEra) if matches!(session, Some(None)) => {
+                return answer(unknown_session());
             }
+            Err(error) => return bad(&header.err().unwrap_or_else(|| error.reply())),
         };
         if call.revision.is_modern() {
             let agreed = version_agrees(self.fields, call.revision.as_str())
                 .and_then(|()| routing_agrees(self.fields, &call));
             return match agreed {
-                Ok(()) => self.modern(call, busy).await,
-                Err(error) => Ok(bad(&error)),
+                Ok(()) => self.modern(call, busy),
+                Err(error) => bad(&error),
             };
         }
         match header {
-            Err(error) => return Ok(bad(&error)),
-            Ok(Some(revision)) if revision.is_modern() => {
-                return Ok(bad(&CallError::NoEra.reply()));
-            }
+            Err(error) => return bad(&error),
+            Ok(Some(revision)) if revision.is_modern() => return bad(&CallError::NoEra.reply()),
             Ok(_) => (),
         }
+        let (conn, accepts) = (self.conn, self.accepts);
         if call.method == Method::Initialize {
-            return Box::pin(legacy::initialize(self.conn, call, self.accepts)).await;
+            return Step::later(legacy::initialize(conn, call, accepts)).into();
         }
         match session {
-            // Boxed, like all that is not on the way of every modern call: its place would be
-            // made and moved with each of them.
             Some(Some(held)) => {
-                Box::pin(legacy::request(self.conn, held, call, self.accepts, busy)).await
+                Step::later(legacy::request(conn, held, call, accepts, busy)).into()
             }
-            Some(None) => Ok(unknown_session()),
-            None if call.method == Method::Unknown => Box::pin(self.unknown_method(call)).await,
+            Some(None) => answer(unknown_session()),
+            None if call.method == Method::Unknown => {
+                Step::later(unknown_method(conn, call)).into()
+            }
             None => {
                 let message = "`Mcp-Session-Id` is missing: begin with `initialize`";
-                Ok(bad(&RpcError::new(code::INVALID_REQUEST, message)))
+                bad(&RpcError::new(code::INVALID_REQUEST, message))
             }
         }
     }
 
-    /// An unknown method of no session: refused and recorded like any other.
-    async fn unknown_method(&self, call: Call) -> Result<Response<ReplyBody>, Gone> {
-        let caller = self.conn.caller()?;
-        let asked = Asked::of(&call);
-        let reply = decide(self.conn, &caller, call).await.map_or_else(
-            |reply| reply,
-            |_| crate::dispatch::Reply::error(code::METHOD_NOT_FOUND, "unknown method"),
-        );
-        Ok(json(
-            status_of(&reply),
-            asked.write(self.conn, &reply).into(),
-        ))
-    }
-
-    async fn modern(&self, call: Call, busy: Busy) -> Result<Response<ReplyBody>, Gone> {
-        let (conn, accepts) = (self.conn, self.accepts);
-        let caller = conn.caller()?;
+    fn modern(&self, call: Call, busy: Busy) -> Taken<'a> {
+        let conn = self.conn;
+        let caller = match conn.caller() {
+            Ok(caller) => caller,
+            Err(gone) => return Step::Answer(Err(gone)).into(),
+        };
         let asked = Asked::of(&call);
         let params = self.param_headers(&call);
-        let recorded = match decide(conn, &caller, call).await {
-            Ok(recorded) => recorded,
-            Err(reply) => {
-                return Ok(json(status_of(&reply), asked.write(conn, &reply).into()));
-            }
-        };
-        // Only now: whoever may not use a tool must not learn what its schema says.
-        if let Err(error) = params {
-            let (_, ticket) = recorded.into_parts();
-            let outcome = crate::audit::Outcome::ProtocolError(error.code);
-            conn.service
-                .audit
-                .outcome(&conn.facts, ticket, outcome, std::time::Duration::ZERO);
-            return Ok(rpc_error(
-                status_of_code(error.code),
-                Some(&asked.id),
-                &error,
-            ));
-        }
-        let (begun, dispatched) = begin(conn, caller, recorded, Extra::default(), accepts.events);
-        let reply = match dispatched {
-            Dispatched::Now(reply) | Dispatched::Effect(reply, _) => reply,
-            Dispatched::Listen(listening) => {
-                return Ok(listen::listen(
-                    Arc::clone(conn),
-                    begun,
-                    listening,
-                    accepts,
-                    busy,
-                ));
-            }
-            Dispatched::Later(future) => match conn.identity.place() {
-                Some(place) => {
-                    let flight = Flight::new(Arc::clone(conn), begun, future, busy, place);
-                    return Ok(Box::pin(flight.answer(accepts)).await);
-                }
-                None => Cause::Busy.reply(begun.asked.method),
-            },
-        };
-        if begun
-            .outbox
-            .as_ref()
-            .is_some_and(|outbox| !outbox.is_empty())
-            && let Some(place) = conn.identity.place()
-        {
-            let done = Box::pin(std::future::ready(reply));
-            let flight = Flight::new(Arc::clone(conn), begun, done, busy, place);
-            return Ok(Box::pin(flight.answer(accepts)).await);
-        }
-        begun.over(conn, &reply);
-        conn.answered();
-        Ok(whole(conn, &begun, &reply, accepts))
+        let decided = Decided::on(conn, &caller, call);
+        Taken::Commit(Committing {
+            conn,
+            accepts: self.accepts,
+            caller,
+            asked,
+            params,
+            decided,
+            busy,
+        })
     }
 
     fn param_headers(&self, call: &Call) -> Result<(), RpcError> {
@@ -376,6 +367,97 @@ impl Request<'_> {
             Some(None) => unknown_session(),
             None => refuse(StatusCode::BAD_REQUEST, "nothing was asked of this client"),
         }
+    }
+}
+
+/// An unknown method of no session: refused and recorded like any other.
+async fn unknown_method(conn: &Arc<Conn>, call: Call) -> Answered {
+    let caller = conn.caller()?;
+    let asked = Asked::of(&call);
+    let reply = decide(conn, &caller, call).await.map_or_else(
+        |reply| reply,
+        |_| Reply::error(code::METHOD_NOT_FOUND, "unknown method"),
+    );
+    Ok(refusal(conn, &asked, &reply))
+}
+
+fn refusal(conn: &Conn, asked: &Asked, reply: &Reply) -> Response<ReplyBody> {
+    json(status_of(reply), asked.write(conn, reply).into())
+}
+
+/// A call of the modern era whose decision is on its way to the log.
+pub struct Committing<'a> {
+    conn: &'a Arc<Conn>,
+    accepts: Accepts,
+    caller: Arc<Caller>,
+    asked: Asked,
+    /// Whether the headers that repeat parameters say the same.
+    params: Result<(), RpcError>,
+    decided: Decided,
+    busy: Busy,
+}
+
+impl<'a> Committing<'a> {
+    /// What must be written.
+    pub const fn ticket(&self) -> Ticket {
+        self.decided.ticket()
+    }
+
+    /// Takes the call to its answer, or to where that must be waited for.
+    pub fn committed(self, written: Result<Written, AuditError>) -> Step<'a> {
+        let Self {
+            conn,
+            accepts,
+            caller,
+            asked,
+            params,
+            decided,
+            busy,
+        } = self;
+        let answer = |response| Step::Answer(Ok(response));
+        let recorded = match decided.recorded(conn, &caller, written) {
+            Ok(recorded) => recorded,
+            Err(reply) => return answer(refusal(conn, &asked, &reply)),
+        };
+        // Only now: whoever may not use a tool must not learn what its schema says.
+        if let Err(error) = params {
+            let (_, ticket) = recorded.into_parts();
+            let outcome = Outcome::ProtocolError(error.code);
+            conn.service
+                .audit
+                .outcome(&conn.facts, ticket, outcome, Duration::ZERO);
+            return answer(rpc_error(
+                status_of_code(error.code),
+                Some(&asked.id),
+                &error,
+            ));
+        }
+        let (begun, dispatched) = begin(conn, caller, recorded, Extra::default(), accepts.events);
+        let fly = |begun, future, busy, place| {
+            let flight = Flight::new(Arc::clone(conn), begun, future, busy, place);
+            Step::later(async move { Ok(flight.answer(accepts).await) })
+        };
+        let reply = match dispatched {
+            Dispatched::Now(reply) | Dispatched::Effect(reply, _) => reply,
+            Dispatched::Listen(listening) => {
+                let conn = Arc::clone(conn);
+                return answer(listen::listen(conn, begun, listening, accepts, busy));
+            }
+            Dispatched::Later(future) => match conn.identity.place() {
+                Some(place) => return fly(begun, future, busy, place),
+                None => Cause::Busy.reply(begun.asked.method),
+            },
+        };
+        let has_notes = begun
+            .outbox
+            .as_ref()
+            .is_some_and(|outbox| !outbox.is_empty());
+        if has_notes && let Some(place) = conn.identity.place() {
+            return fly(begun, Box::pin(std::future::ready(reply)), busy, place);
+        }
+        begun.over(conn, &reply);
+        conn.answered();
+        answer(whole(conn, &begun, &reply, accepts))
     }
 }
 
