@@ -11,6 +11,7 @@ use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, HandshakeKind};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};
+use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
@@ -209,6 +210,7 @@ pub(crate) async fn watched(
     request_bytes: usize,
     window: Duration,
 ) -> Outcome<CallCost> {
+    let awake = tokio::spawn(stay_awake());
     let watched = async {
         tokio::time::sleep(window / 4).await;
         let read = || -> Outcome<_> {
@@ -233,6 +235,7 @@ pub(crate) async fn watched(
         }
     };
     counts.stop.store(true, Ordering::Relaxed);
+    awake.abort();
     while let Some(ended) = tasks.join_next().await {
         ended??;
     }
@@ -244,6 +247,14 @@ pub(crate) async fn watched(
         request_bytes: request_bytes as u64,
         answer_bytes: (after.3 - before.3) / calls,
     })
+}
+
+/// Keeps a thread that is a runtime by itself from sleeping (`apart.rs`).
+async fn stay_awake() {
+    let alone = Handle::current().runtime_flavor() == RuntimeFlavor::CurrentThread;
+    while alone {
+        tokio::task::yield_now().await;
+    }
 }
 
 /// Keeps `in_flight` requests on their way: one new for each answer.

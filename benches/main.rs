@@ -12,6 +12,7 @@
     reason = "a load generator reads the clock and the environment, and its output is a table"
 )]
 
+mod apart;
 mod est;
 mod floor;
 mod floor_web;

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use crate::apart::Apart;
 use crate::est::{self, Coming};
 use crate::floor::Speech;
 use crate::issuer;
@@ -54,6 +55,9 @@ pub(crate) struct Bench {
     pub(crate) pki: Pki,
     ours: Option<Ours>,
     pub(crate) runtime: tokio::runtime::Runtime,
+    /// What calls are made on: one thread.
+    load: tokio::runtime::Runtime,
+    apart: Option<Apart>,
     pub(crate) report: Report,
 }
 
@@ -97,9 +101,17 @@ pub(crate) fn main(args: &RunArgs) -> Result<bool, Box<dyn Error>> {
         runtime: tokio::runtime::Builder::new_multi_thread()
             .enable_all()
             .build()?,
+        load: tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?,
+        apart: Apart::new()?,
         report: Report::default(),
     };
     bench.limit_crowd()?;
+    if bench.apart.is_none() {
+        let note = "one processor only: servers share it with their load, and pay for waking it";
+        bench.report.notes.push(note.to_owned());
+    }
     bench.calls("calls-1", 1, Target::Ratio(1.5))?;
     bench.calls("calls-16", 16, Target::Above(3.5))?;
     web_rows::run(&mut bench)?;
@@ -201,27 +213,60 @@ impl Bench {
     }
 
     /// Floor and ours, one after the other, as often as asked.
-    pub(crate) fn in_turns<T>(
+    fn in_turns<T>(
         &self,
         floor: &Server,
         ours: Option<&Server>,
         measure: impl AsyncFn(&Server, Expect) -> Outcome<T>,
+    ) -> Result<Turns<T>, Box<dyn Error>> {
+        self.by_turns(floor, ours, |server, expect| {
+            here(self.runtime.block_on(measure(server, expect)))
+        })
+    }
+
+    /// As [`Self::in_turns`] for calls, with a load that has its own processor and does not sleep.
+    pub(crate) fn calls_in_turns(
+        &self,
+        floor: &Server,
+        ours: Option<&Server>,
+        calls: impl AsyncFn(&Server, Expect) -> Outcome<CallCost>,
+    ) -> Result<Turns<CallCost>, Box<dyn Error>> {
+        self.by_turns(floor, ours, |server, expect| {
+            let run = || here(self.load.block_on(calls(server, expect)));
+            self.apart
+                .as_ref()
+                .map_or_else(run, |apart| apart.as_load(run))
+        })
+    }
+
+    fn by_turns<T>(
+        &self,
+        floor: &Server,
+        ours: Option<&Server>,
+        measure: impl Fn(&Server, Expect) -> Result<T, Box<dyn Error>>,
     ) -> Result<Turns<T>, Box<dyn Error>> {
         let mut turns = Turns {
             floor: Vec::new(),
             ours: Vec::new(),
         };
         for _ in 0..self.turns {
-            turns
-                .floor
-                .push(here(self.runtime.block_on(measure(floor, Expect::Echo)))?);
+            turns.floor.push(measure(floor, Expect::Echo)?);
             if let Some(ours) = ours {
-                turns
-                    .ours
-                    .push(here(self.runtime.block_on(measure(ours, Expect::Result)))?);
+                turns.ours.push(measure(ours, Expect::Result)?);
             }
         }
         Ok(turns)
+    }
+
+    /// Servers that are started in here have one processor, which is not the load's.
+    pub(crate) fn apart<T>(
+        &self,
+        start: impl FnOnce() -> Result<T, Box<dyn Error>>,
+    ) -> Result<T, Box<dyn Error>> {
+        match &self.apart {
+            Some(apart) => apart.as_server(start),
+            None => start(),
+        }
     }
 
     pub(crate) fn serve(&self) -> Result<Option<Server>, Box<dyn Error>> {
@@ -266,7 +311,7 @@ impl Bench {
             return Ok(());
         }
         let line = Line::call("self__whoami", "{}");
-        let (floor, ours) = (self.floor(false, None)?, self.serve()?);
+        let (floor, ours) = self.apart(|| Ok((self.floor(false, None)?, self.serve()?)))?;
         let measure = async |server: &Server, expect: Expect| {
             load::calls(
                 server,
@@ -278,14 +323,17 @@ impl Bench {
             )
             .await
         };
-        let costs = self.in_turns(&floor, ours.as_ref(), measure)?;
+        let costs = self.calls_in_turns(&floor, ours.as_ref(), measure)?;
         // Not judged: a floor that gives as many bytes as the tool does, where an echo gives fewer.
         let given = costs
             .ours
             .first()
             .and_then(|cost| usize::try_from(cost.answer_bytes).ok());
         let equal = match given {
-            Some(bytes) => Some(self.in_turns(&self.floor(false, Some(bytes))?, None, measure)?),
+            Some(bytes) => {
+                let floor = self.apart(|| self.floor(false, Some(bytes)))?;
+                Some(self.calls_in_turns(&floor, None, measure)?)
+            }
             None => None,
         };
         let shape = format!("tools/call, 16 connections, {in_flight} in flight each");
@@ -326,7 +374,7 @@ impl Bench {
         let Some(ours) = &self.ours else {
             return Ok(());
         };
-        let ours = ours.serve_moving()?;
+        let ours = self.apart(|| ours.serve_moving())?;
         let answer = here(self.runtime.block_on(async {
             let config = self
                 .pki
@@ -335,8 +383,8 @@ impl Bench {
             let mut stream = load::connect(ours.address, &config).await?;
             load::once(&mut stream, &line, 100_000, Expect::Result).await
         }))?;
-        let floor = self.floor(false, Some(answer))?;
-        let costs = self.in_turns(&floor, Some(&ours), async |server, expect| {
+        let floor = self.apart(|| self.floor(false, Some(answer)))?;
+        let costs = self.calls_in_turns(&floor, Some(&ours), async |server, expect| {
             load::calls(server, &self.pki, &line, expect, (16, 1), self.window).await
         })?;
         let what = if arguments > result {

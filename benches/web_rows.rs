@@ -82,7 +82,8 @@ fn one(bench: &mut Bench, calls: &Calls) -> Result<(), Box<dyn Error>> {
         return Ok(());
     }
     let speech = calls.way.speech();
-    let (floor, ours) = (bench.floor_of(speech, false, None)?, bench.serve()?);
+    let (floor, ours) =
+        bench.apart(|| Ok((bench.floor_of(speech, false, None)?, bench.serve()?)))?;
     let measure = async |server: &_, expect| {
         web::calls(
             server,
@@ -94,21 +95,22 @@ fn one(bench: &mut Bench, calls: &Calls) -> Result<(), Box<dyn Error>> {
         )
         .await
     };
-    let costs = bench.in_turns(&floor, ours.as_ref(), measure)?;
+    let costs = bench.calls_in_turns(&floor, ours.as_ref(), measure)?;
     let given = costs
         .ours
         .first()
         .and_then(|cost| usize::try_from(cost.answer_bytes).ok());
     let equal = match given {
         Some(bytes) => {
-            Some(bench.in_turns(&bench.floor_of(speech, false, Some(bytes))?, None, measure)?)
+            let floor = bench.apart(|| bench.floor_of(speech, false, Some(bytes)))?;
+            Some(bench.calls_in_turns(&floor, None, measure)?)
         }
         None => None,
     };
     let stock = match calls.way {
         Way::WebSocket => {
-            let floor = bench.floor_of(Speech::WebsocketStock, false, None)?;
-            Some(bench.in_turns(&floor, None, measure)?)
+            let floor = bench.apart(|| bench.floor_of(Speech::WebsocketStock, false, None))?;
+            Some(bench.calls_in_turns(&floor, None, measure)?)
         }
         _ => None,
     };

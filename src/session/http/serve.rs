@@ -229,7 +229,10 @@ async fn broken(conn: &Conn, error: hyper::Error) -> End {
         return end;
     }
     tracing::debug!(%error, "an HTTP connection broke");
-    let left = conn.pace.has_left() || error.is_incomplete_message() || error.is_closed() || error.is_canceled();
+    let left = conn.pace.has_left()
+        || error.is_incomplete_message()
+        || error.is_closed()
+        || error.is_canceled();
     if left || (conn.pace.busy() == 0 && closed_and_gone(&error)) {
         return End::Closed;
     }

@@ -139,8 +139,8 @@ where
     let Ok(parts) = upgraded.downcast::<TokioIo<Paced<S>>>() else {
         return End::Unruly;
     };
-    // RFC 6455, section 4.1: a client waits for the answer before it sends anything else.
     let (stream, ahead) = parts.io.into_inner().into_parts();
+    // RFC 6455, section 4.1: a client waits for the answer before it sends anything else.
     if !parts.read_buf.is_empty() || !ahead.is_empty() {
         return End::Unruly;
     }
