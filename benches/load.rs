@@ -251,9 +251,10 @@ pub(crate) async fn watched(
 
 /// Keeps a thread that is a runtime by itself from sleeping (`apart.rs`).
 async fn stay_awake() {
-    let alone = Handle::current().runtime_flavor() == RuntimeFlavor::CurrentThread;
-    while alone {
-        tokio::task::yield_now().await;
+    if Handle::current().runtime_flavor() == RuntimeFlavor::CurrentThread {
+        loop {
+            tokio::task::yield_now().await;
+        }
     }
 }
 

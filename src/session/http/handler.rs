@@ -76,7 +76,11 @@ impl Service<Request<Incoming>> for Handler {
             if let Some(origin) = origin {
                 share_with(origin, &mut response);
             }
-            let mut response = if chunked { closing(response) } else { response };
+            // What was upgraded is no longer HTTP's to close.
+            let upgraded = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+            if chunked && !upgraded {
+                response = closing(response);
+            }
             response.body_mut().counted_by(&conn.pace);
             Ok(response)
         })
