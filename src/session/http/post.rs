@@ -99,7 +99,7 @@ pub fn post<'a>(
     frame: &Bytes,
     busy: Busy,
 ) -> Taken<'a> {
-    // Once more: to keep it while the body was waited for would cost more.
+    // Read again, because `handler.rs` lends the head for writing in between; not measured.
     let fields = &Fields::read(&head.headers);
     let request = Request {
         conn,
