@@ -5,7 +5,7 @@ use std::collections::hash_map::Entry as Slot;
 use std::collections::{HashMap, HashSet};
 use std::convert::Infallible;
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{Notify, OwnedSemaphorePermit};
@@ -72,6 +72,8 @@ pub(super) struct Entry {
     /// Whether what is left of the connection is left to the crowd's thread.
     crowd: AtomicBool,
     bell: Notify,
+    /// How often it rang.
+    rings: AtomicU32,
 }
 
 impl Entry {
@@ -81,6 +83,8 @@ impl Entry {
     }
 
     pub(super) fn wake(&self) {
+        // First: who is woken looks here whether it must ask.
+        self.rings.fetch_add(1, Ordering::Release);
         self.bell.notify_waiters();
     }
 
@@ -148,6 +152,11 @@ impl Live {
             Arc::clone(&self.entry),
             Arc::clone(&self.index.waking.partings),
         )
+    }
+
+    /// How often somebody was woken who waits for the end, whether or not it was told something new.
+    pub(super) fn rings(&self) -> u32 {
+        self.entry.rings.load(Ordering::Acquire)
     }
 
     /// Without waiting.
@@ -299,6 +308,7 @@ impl Book {
             }),
             crowd: AtomicBool::new(false),
             bell: Notify::new(),
+            rings: AtomicU32::new(0),
         });
         self.entries.insert(entry.id, entry.clone());
         for print in path(peer) {
@@ -382,9 +392,11 @@ impl Ids {
 mod tests {
     use std::future::Future;
     use std::net::SocketAddr;
+    use std::sync::atomic::AtomicUsize;
     use std::task::{Context, Poll, Waker};
     use std::time::Duration;
 
+    use super::super::told::Told;
     use super::*;
     use crate::clock::UnixTime;
     use crate::peer::{Agreed, Chain, Mode};
@@ -488,6 +500,45 @@ mod tests {
             waiting.as_mut().poll(&mut context),
             Poll::Ready(Close::Unpinned)
         );
+    }
+
+    /// Whoever keeps the wait is woken by every word, also after one that told it nothing new.
+    #[test]
+    fn a_wait_that_is_kept_misses_nothing() {
+        #[derive(Default)]
+        struct Woken(AtomicUsize);
+        impl std::task::Wake for Woken {
+            fn wake(self: Arc<Self>) {
+                self.0.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        let index = Arc::new(LiveIndex::default());
+        let live = index.register(&peer("a", &[]));
+        let woken = Arc::<Woken>::default();
+        let waker = Waker::from(Arc::clone(&woken));
+        let mut context = Context::from_waker(&waker);
+        let times = || woken.0.load(Ordering::Relaxed);
+        let mut told = Told::new(&live);
+        assert!(told.poll(&mut context).is_pending());
+        assert!(told.poll(&mut context).is_pending());
+        index.close_all(Close::Draining);
+        assert_eq!(times(), 1);
+        assert_eq!(told.poll(&mut context), Poll::Ready(Close::Draining));
+        assert_eq!(told.poll(&mut context), Poll::Ready(Close::Draining));
+        told.drain();
+        assert!(told.poll(&mut context).is_pending());
+        for rung in 2..5 {
+            index.close_all(Close::Draining);
+            assert_eq!(times(), rung);
+            assert!(told.poll(&mut context).is_pending());
+        }
+        // Another task asks from now on.
+        let other = Arc::<Woken>::default();
+        let waker = Waker::from(Arc::clone(&other));
+        assert!(told.poll(&mut Context::from_waker(&waker)).is_pending());
+        index.close(&print("a"), Close::Revoked);
+        assert_eq!((times(), other.0.load(Ordering::Relaxed)), (4, 1));
+        assert_eq!(told.poll(&mut context), Poll::Ready(Close::Revoked));
     }
 
     /// A crowd is told at once and woken by and by; who is not woken yet and looks, sees it.

@@ -6,6 +6,7 @@ mod crew;
 mod guest;
 mod live;
 mod parting;
+mod told;
 mod waking;
 
 pub use accept::{Door, ListenError, Listener, ListenerOptions};
@@ -13,3 +14,4 @@ pub use crew::Crew;
 pub use guest::Guest;
 pub use live::{Close, Live, LiveIndex};
 pub use parting::Stream;
+pub use told::{Told, Vigil};

@@ -20,7 +20,7 @@ use crate::audit::{ConnectionFacts, Outcome};
 use crate::backend::{Cancel, Happening};
 use crate::clock;
 use crate::dispatch::Reply;
-use crate::listener::{Close, Live};
+use crate::listener::{Close, Live, Told};
 use crate::mcp::{Revision, Severity};
 use crate::peer::Peer;
 use crate::transport::Wire;
@@ -77,6 +77,7 @@ pub(super) async fn serve_on<W: Wire>(
         silent: true,
         service,
         peer,
+        told: Told::new(live),
         live,
         facts,
         wire,
@@ -103,6 +104,7 @@ struct Session<'a, W> {
     service: Arc<Service>,
     peer: Peer,
     live: &'a Live,
+    told: Told<'a>,
     facts: ConnectionFacts,
     wire: W,
     basis: Basis,
@@ -291,7 +293,7 @@ impl<W: Wire> Session<'_, W> {
         let subscriptions = &mut self.subscriptions;
         Ok(tokio::select! {
             biased;
-            why = told(self.live, self.draining) => Event::Told(why),
+            why = self.told.hear() => Event::Told(why),
             () = self.expiry.as_mut() => Event::Expiry,
             (running, reply) = self.calls.finished(), if !self.calls.is_empty() => {
                 Event::Finished(Box::new(running), reply)
@@ -304,7 +306,7 @@ impl<W: Wire> Session<'_, W> {
 
     async fn handle(&mut self, event: Event) -> Result<(), End> {
         match event {
-            Event::Told(Close::Draining) => self.draining = true,
+            Event::Told(Close::Draining) => self.drain(),
             Event::Told(why) => return Err(End::Told(why)),
             Event::Expiry => self.look()?,
             Event::Finished(running, reply) => self.finished(&running, reply),
@@ -337,6 +339,11 @@ impl<W: Wire> Session<'_, W> {
         Ok(())
     }
 
+    fn drain(&mut self) {
+        self.draining = true;
+        self.told.drain();
+    }
+
     /// Writes what waits. A peer that does not read holds up nobody but itself, and not for ever.
     async fn flush(&mut self) -> Result<(), End> {
         if let Some(done) = self.wire.flush().now_or_never() {
@@ -347,8 +354,8 @@ impl<W: Wire> Session<'_, W> {
         loop {
             tokio::select! {
                 biased;
-                why = told(self.live, self.draining) => match why {
-                    Close::Draining => self.draining = true,
+                why = self.told.hear() => match why {
+                    Close::Draining => self.drain(),
                     sterner => return Err(End::Told(sterner)),
                 },
                 () = self.expiry.as_mut() => self.look()?,
@@ -382,15 +389,6 @@ impl<W: Wire> Session<'_, W> {
             self.wire.close(end.goodbye()).await;
         };
         let _ = tokio::time::timeout(Duration::from_secs(1), farewell).await;
-    }
-}
-
-/// Ready when the connection must end; while it drains already, only for a sterner reason.
-pub(super) async fn told(live: &Live, draining: bool) -> Close {
-    if draining {
-        live.told_to_stop().await
-    } else {
-        live.told_to_close().await
     }
 }
 

@@ -44,6 +44,8 @@ pub struct Conn {
     pub pace: Arc<Pace>,
     end: Mutex<Option<End>>,
     bell: Notify,
+    /// How often it rang.
+    rings: AtomicU32,
     abandoned: AtomicU32,
     upgrade: Mutex<Option<OnUpgrade>>,
     websockets: AtomicUsize,
@@ -148,6 +150,7 @@ impl Conn {
             pace,
             end: Mutex::new(None),
             bell: Notify::new(),
+            rings: AtomicU32::new(0),
             abandoned: AtomicU32::new(0),
             upgrade: Mutex::new(None),
             websockets: AtomicUsize::new(0),
@@ -171,7 +174,14 @@ impl Conn {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .get_or_insert(end);
+        // First: who is woken looks here whether it must ask.
+        self.rings.fetch_add(1, Ordering::Release);
         self.bell.notify_one();
+    }
+
+    /// How often a request had the connection closed.
+    pub fn rings(&self) -> u32 {
+        self.rings.load(Ordering::Acquire)
     }
 
     /// Ready when a request has the connection closed.

@@ -13,14 +13,14 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::audit::ConnectionFacts;
 use crate::clock;
-use crate::listener::{Close, Live};
+use crate::listener::{Close, Live, Told, Vigil};
 use crate::peer::Peer;
 use crate::transport::Way;
 use crate::transport::http::{Bounds, Connection, Late, Pace, Paced, Patience};
 
 use super::super::end::End;
 use super::super::service::Service;
-use super::super::stream::{LOOK_AGAIN, told};
+use super::super::stream::LOOK_AGAIN;
 use super::conn::Conn;
 use super::handler::Handler;
 use super::websocket;
@@ -118,15 +118,16 @@ where
     };
     let mut timer = Box::pin(tokio::time::sleep_until(next_look(conn, &patience).into()));
     let mut draining = false;
+    let mut told = Told::new(&conn.live);
     loop {
         let woke = {
-            let mut told = pin!(told(&conn.live, draining));
-            let mut closing = pin!(conn.closing());
+            let (mut closing, mut vigil) = (pin!(conn.closing()), Vigil::default());
             poll_fn(|cx| {
-                if let Poll::Ready(why) = told.as_mut().poll(cx) {
+                if let Poll::Ready(why) = told.poll(cx) {
                     return Poll::Ready(Woke::Told(why));
                 }
-                if let Poll::Ready(end) = closing.as_mut().poll(cx) {
+                let rings = conn.rings();
+                if let Poll::Ready(end) = vigil.ask(cx, rings, |cx| closing.as_mut().poll(cx)) {
                     return Poll::Ready(Woke::Closing(end));
                 }
                 if let Poll::Ready(over) = connection.poll_run(cx) {
@@ -144,6 +145,7 @@ where
         match woke {
             Woke::Told(Close::Draining) => {
                 draining = true;
+                told.drain();
                 connection.graceful_shutdown();
             }
             Woke::Told(why) => {
