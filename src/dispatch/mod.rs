@@ -1,5 +1,5 @@
 //! Takes recorded calls to where they are answered. What was not authenticated, authorized and
-//! recorded does not compile: the one way in takes a `Recorded<Permitted<Call>>`.
+//! recorded does not compile: the one way in takes a `Recorded<Permitted<Box<Call>>>`.
 
 mod cursor;
 mod lists;

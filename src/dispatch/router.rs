@@ -104,14 +104,14 @@ impl Router {
     /// Takes a recorded call to its answer. The ticket is for the outcome.
     pub fn dispatch(
         self: &Arc<Self>,
-        recorded: Recorded<Permitted<Call>>,
+        recorded: Recorded<Permitted<Box<Call>>>,
         context: Context,
     ) -> (Ticket, Dispatched) {
         let (permitted, ticket) = recorded.into_parts();
         (ticket, self.route(permitted.into_call(), context))
     }
 
-    fn route(self: &Arc<Self>, mut call: Call, mut context: Context) -> Dispatched {
+    fn route(self: &Arc<Self>, mut call: Box<Call>, mut context: Context) -> Dispatched {
         let (method, revision) = (call.method, call.revision);
         context.revision = revision;
         if revision.is_modern() {

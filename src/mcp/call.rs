@@ -159,13 +159,13 @@ pub fn read_call<'a>(
     params: Option<&'a [u8]>,
     outline: &Outline<'a>,
     pinned: Option<Revision>,
-) -> Result<Call, CallError> {
+) -> Result<Box<Call>, CallError> {
     let slots = Slots::read(params, outline)?;
     let meta = Meta::read(slots.meta, outline, frame)?;
     let revision = revision_of(name, &meta, pinned)?;
     let method = Method::named(name, revision.era());
     let detail = slots.detail(method, frame)?;
-    Ok(Call {
+    Ok(Box::new(Call {
         id: frame.slice_ref(id),
         method,
         name: method
@@ -175,7 +175,7 @@ pub fn read_call<'a>(
         meta,
         detail,
         also: None,
-    })
+    }))
 }
 
 fn revision_of(name: &str, meta: &Meta, pinned: Option<Revision>) -> Result<Revision, CallError> {
@@ -457,7 +457,7 @@ mod tests {
 
     const MODERN: &str = r#""_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{}}"#;
 
-    fn read(name: &str, params: &str, pinned: Option<Revision>) -> Result<Call, CallError> {
+    fn read(name: &str, params: &str, pinned: Option<Revision>) -> Result<Box<Call>, CallError> {
         let frame = Bytes::from(format!("7{params}"));
         let outline = Outline::default();
         read_call(

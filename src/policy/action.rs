@@ -34,3 +34,34 @@ pub trait Ask {
     /// The protocol revision that the request is served in.
     fn revision(&self) -> &'static str;
 }
+
+/// A call is passed on from step to step; in a box it is not copied each time.
+impl<A: Ask> Ask for Box<A> {
+    fn action(&self) -> Action<'_> {
+        (**self).action()
+    }
+
+    fn method(&self) -> &str {
+        (**self).method()
+    }
+
+    fn target(&self) -> &str {
+        (**self).target()
+    }
+
+    fn request_id(&self) -> &[u8] {
+        (**self).request_id()
+    }
+
+    fn arguments(&self) -> Option<&[u8]> {
+        (**self).arguments()
+    }
+
+    fn also(&self) -> &[(Kind, String)] {
+        (**self).also()
+    }
+
+    fn revision(&self) -> &'static str {
+        (**self).revision()
+    }
+}

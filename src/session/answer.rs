@@ -67,7 +67,7 @@ impl Cause {
 
 /// What a denied peer is told.
 #[must_use]
-pub fn denial(denied: &Denied<Call>, denials: Denials) -> Reply {
+pub fn denial(denied: &Denied<Box<Call>>, denials: Denials) -> Reply {
     let (Some(missing), Denials::Explain) = (&denied.missing, denials) else {
         return Router::missing(&denied.call);
     };

@@ -12,15 +12,11 @@ use super::identities::Identity;
 use super::service::Service;
 
 /// A call that was decided on; its record is gathering.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "what is permitted is the rule, and is moved on at once"
-)]
 pub enum Judged {
     /// To be run once the record is written.
-    Permitted(Pending<Permitted<Call>>),
+    Permitted(Pending<Permitted<Box<Call>>>),
     /// To be refused once the record is written.
-    Denied(Box<Denied<Call>>, Ticket),
+    Denied(Box<Denied<Box<Call>>>, Ticket),
 }
 
 /// Decides and appends the decision to the audit log.
@@ -28,7 +24,7 @@ pub fn judge(
     service: &Service,
     facts: &ConnectionFacts,
     caller: &Caller,
-    mut call: Call,
+    mut call: Box<Call>,
 ) -> Judged {
     service.router.complete_call(&mut call);
     note_denied_entries(service, facts, caller, &call);

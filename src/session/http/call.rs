@@ -7,7 +7,6 @@ use bytes::Bytes;
 
 use crate::audit::{AuditError, Outcome, Recorded, Ticket, Written};
 use crate::backend::{Caller, Cancel, Context, Notes};
-use crate::clock;
 use crate::dispatch::{Dispatched, Reply};
 use crate::mcp::{Call, Method, Revision, Severity};
 use crate::policy::Permitted;
@@ -90,7 +89,7 @@ pub struct Decided {
 
 impl Decided {
     /// Decides; the record is gathering.
-    pub fn on(party: &Party, caller: &Caller, call: Call) -> Self {
+    pub fn on(party: &Party, caller: &Caller, call: Box<Call>) -> Self {
         let method = call.method;
         Self {
             judged: judge(&party.service, &party.facts, caller, call),
@@ -115,7 +114,8 @@ impl Decided {
         party: &Party,
         caller: &Caller,
         written: Result<Written, AuditError>,
-    ) -> Result<Recorded<Permitted<Call>>, Reply> {
+        now: Instant,
+    ) -> Result<Recorded<Permitted<Box<Call>>>, Reply> {
         let (service, method, ticket) = (&party.service, self.method, self.ticket());
         let audit_is_out = || Cause::Audit.reply(method);
         let written = written.map_err(|_| audit_is_out())?;
@@ -125,7 +125,7 @@ impl Decided {
                 return Err(denial(&denied, caller.grounds.denials()));
             }
         };
-        let stale = service.registry_is_stale(clock::monotonic());
+        let stale = service.registry_is_stale(now);
         if let Some(cause) = cause(&party.identity, method, stale) {
             let limited = Outcome::RateLimited;
             service
@@ -147,11 +147,11 @@ impl Decided {
 pub async fn decide(
     party: &Party,
     caller: &Caller,
-    call: Call,
-) -> Result<Recorded<Permitted<Call>>, Reply> {
+    call: Box<Call>,
+) -> Result<Recorded<Permitted<Box<Call>>>, Reply> {
     let decided = Decided::on(party, caller, call);
     let written = party.service.audit.commit(decided.ticket()).await;
-    decided.recorded(party, caller, written)
+    decided.recorded(party, caller, written, party.now())
 }
 
 /// Takes a recorded call to its provider. `events`: whether the client takes a stream, on which
@@ -159,12 +159,13 @@ pub async fn decide(
 pub fn begin(
     party: &Party,
     caller: Arc<Caller>,
-    recorded: Recorded<Permitted<Call>>,
+    recorded: Recorded<Permitted<Box<Call>>>,
+    asked: Asked,
+    since: Instant,
     extra: Extra,
     events: bool,
 ) -> (Begun, Dispatched) {
     let call = recorded.get().call();
-    let asked = Asked::of(call);
     let modern = asked.revision.is_modern();
     let level = if modern {
         call.meta.log_level
@@ -187,7 +188,6 @@ pub fn begin(
         context.asker = Some(Asks::new(open, Arc::clone(outbox)));
     }
     let cancel = context.cancel.clone();
-    let since = party.now();
     let (ticket, dispatched) = party.service.router.dispatch(recorded, context);
     (
         Begun {

@@ -11,11 +11,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::stream;
 use hyper::Response;
+use hyper::header::HeaderMap;
 
 use crate::audit::Outcome;
 use crate::dispatch::Reply;
 use crate::framing::{KEEP_ALIVE, write_event};
-use crate::transport::http::{Accepts, Busy, ReplyBody, event_stream, json};
+use crate::transport::http::{Accepts, Busy, ReplyBody, event_stream, json_again};
 
 use super::super::identities::Place;
 use super::super::notes::Outbox;
@@ -159,6 +160,17 @@ pub async fn ready(outbox: Option<&Outbox>) {
 
 /// An answer in one piece.
 pub fn whole(party: &Party, begun: &Begun, reply: &Reply, accepts: Accepts) -> Response<ReplyBody> {
+    whole_again(HeaderMap::new(), party, begun, reply, accepts)
+}
+
+/// The same, in the map of the request's fields ([`json_again`]).
+pub fn whole_again(
+    map: HeaderMap,
+    party: &Party,
+    begun: &Begun,
+    reply: &Reply,
+    accepts: Accepts,
+) -> Response<ReplyBody> {
     let status = if begun.asked.revision.is_modern() {
         status_of(reply)
     } else {
@@ -166,7 +178,7 @@ pub fn whole(party: &Party, begun: &Begun, reply: &Reply, accepts: Accepts) -> R
     };
     let message = begun.asked.write(party, reply);
     if accepts.json || !status.is_success() {
-        return json(status, message.into());
+        return json_again(map, status, message.into());
     }
     let mut out = Vec::new();
     write_event(&mut out, None, &message);

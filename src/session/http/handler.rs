@@ -61,7 +61,7 @@ impl Service<Request<Incoming>> for Handler {
                             Taken::Step(step) => step,
                             Taken::Commit(waits) => {
                                 let written = conn.service.audit.commit(waits.ticket()).await;
-                                waits.committed(written)
+                                waits.committed(written, std::mem::take(&mut head.headers))
                             }
                         },
                         Err(error) => Step::Answer(Ok(post::no_body(&error))),

@@ -29,7 +29,7 @@ const SESSION: HeaderName = HeaderName::from_static("mcp-session-id");
 /// The peer may no longer stay.
 pub async fn initialize(
     conn: &Arc<Conn>,
-    mut call: Call,
+    mut call: Box<Call>,
     accepts: Accepts,
 ) -> Result<Response<ReplyBody>, Gone> {
     // What is served over HTTP begins with 2025-06-18: there was another transport before.
@@ -44,7 +44,15 @@ pub async fn initialize(
         Ok(recorded) => recorded,
         Err(reply) => return Ok(json(StatusCode::OK, asked.write(conn, &reply).into())),
     };
-    let (begun, dispatched) = begin(conn, caller, recorded, Extra::default(), false);
+    let (begun, dispatched) = begin(
+        conn,
+        caller,
+        recorded,
+        asked,
+        conn.now(),
+        Extra::default(),
+        false,
+    );
     let Dispatched::Effect(reply, Effect::Pin(revision, capabilities)) = dispatched else {
         return Ok(fault(
             StatusCode::INTERNAL_SERVER_ERROR,
@@ -62,8 +70,8 @@ pub async fn initialize(
     );
     let Ok(held) = opened else {
         begun.ended(conn, Outcome::RateLimited);
-        let message = Cause::Busy.reply(asked.method);
-        let body = asked.write(conn, &message);
+        let message = Cause::Busy.reply(begun.asked.method);
+        let body = begun.asked.write(conn, &message);
         let mut response = json(StatusCode::TOO_MANY_REQUESTS, body.into());
         response
             .headers_mut()
@@ -85,7 +93,7 @@ pub async fn initialize(
 pub async fn request(
     conn: &Arc<Conn>,
     held: Held,
-    call: Call,
+    call: Box<Call>,
     accepts: Accepts,
     busy: Busy,
 ) -> Result<Response<ReplyBody>, Gone> {
@@ -115,7 +123,15 @@ pub async fn request(
         level,
         open: held.open.clone().filter(|_| accepts.events),
     };
-    let (begun, dispatched) = begin(conn, caller, recorded, extra, accepts.events);
+    let (begun, dispatched) = begin(
+        conn,
+        caller,
+        recorded,
+        asked,
+        conn.now(),
+        extra,
+        accepts.events,
+    );
     let reply = match dispatched {
         Dispatched::Now(reply) => reply,
         Dispatched::Effect(reply, effect) => apply(conn, &held, effect, reply, &begun),

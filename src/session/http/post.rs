@@ -25,7 +25,7 @@ use super::super::stream::cancelled_id;
 use super::agree::{params_agree, routing_agrees, version_agrees};
 use super::call::{Asked, Decided, Extra, begin, decide};
 use super::conn::Conn;
-use super::flight::{Flight, whole};
+use super::flight::{Flight, whole_again};
 use super::gate::closing;
 use super::sessions::Held;
 use super::status::{status_of, status_of_code};
@@ -47,10 +47,6 @@ pub enum Step<'a> {
 }
 
 /// The same of a message that was only read.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "the largest is the rule, and is moved on at once"
-)]
 pub enum Taken<'a> {
     /// It needs nothing written first.
     Step(Step<'a>),
@@ -156,10 +152,6 @@ fn rpc_error(status: StatusCode, id: Option<&[u8]>, error: &RpcError) -> Respons
 }
 
 /// What a message turned out to be.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "a request is the rule, and is moved on at once"
-)]
 enum Scanned<'a> {
     Request(RequestId<'a>, Read),
     /// What needs no more than this answer.
@@ -172,7 +164,7 @@ struct Read {
     header: Result<Option<Revision>, RpcError>,
     /// The session that the header names.
     session: Option<Option<Held>>,
-    call: Result<Call, CallError>,
+    call: Result<Box<Call>, CallError>,
 }
 
 /// One `POST`, read.
@@ -285,7 +277,7 @@ impl<'a> Request<'a, '_> {
         }
     }
 
-    fn modern(&self, call: Call, busy: Busy) -> Taken<'a> {
+    fn modern(&self, call: Box<Call>, busy: Busy) -> Taken<'a> {
         let conn = self.conn;
         let caller = match conn.caller() {
             Ok(caller) => caller,
@@ -371,7 +363,7 @@ impl<'a> Request<'a, '_> {
 }
 
 /// An unknown method of no session: refused and recorded like any other.
-async fn unknown_method(conn: &Arc<Conn>, call: Call) -> Answered {
+async fn unknown_method(conn: &Arc<Conn>, call: Box<Call>) -> Answered {
     let caller = conn.caller()?;
     let asked = Asked::of(&call);
     let reply = decide(conn, &caller, call).await.map_or_else(
@@ -403,8 +395,9 @@ impl<'a> Committing<'a> {
         self.decided.ticket()
     }
 
-    /// Takes the call to its answer, or to where that must be waited for.
-    pub fn committed(self, written: Result<Written, AuditError>) -> Step<'a> {
+    /// Takes the call to its answer, or to where that must be waited for. `map`: the request's
+    /// fields, which are done with.
+    pub fn committed(self, written: Result<Written, AuditError>, map: HeaderMap) -> Step<'a> {
         let Self {
             conn,
             accepts,
@@ -415,7 +408,8 @@ impl<'a> Committing<'a> {
             busy,
         } = self;
         let answer = |response| Step::Answer(Ok(response));
-        let recorded = match decided.recorded(conn, &caller, written) {
+        let now = conn.now();
+        let recorded = match decided.recorded(conn, &caller, written, now) {
             Ok(recorded) => recorded,
             Err(reply) => return answer(refusal(conn, &asked, &reply)),
         };
@@ -432,7 +426,15 @@ impl<'a> Committing<'a> {
                 &error,
             ));
         }
-        let (begun, dispatched) = begin(conn, caller, recorded, Extra::default(), accepts.events);
+        let (begun, dispatched) = begin(
+            conn,
+            caller,
+            recorded,
+            asked,
+            now,
+            Extra::default(),
+            accepts.events,
+        );
         let fly = |begun, future, busy, place| {
             let flight = Flight::new(Arc::clone(conn), begun, future, busy, place);
             Step::later(async move { Ok(flight.answer(accepts).await) })
@@ -457,7 +459,7 @@ impl<'a> Committing<'a> {
         }
         begun.over(conn, &reply);
         conn.answered();
-        answer(whole(conn, &begun, &reply, accepts))
+        answer(whole_again(map, conn, &begun, &reply, accepts))
     }
 }
 

@@ -20,20 +20,14 @@ const BATCH: usize = 64;
 /// Requests that were decided on and wait for their records to be written.
 #[derive(Default)]
 pub(super) struct Batch {
-    pub permitted: Vec<Pending<Permitted<Call>>>,
-    pub denied: Vec<Denied<Call>>,
+    pub permitted: Vec<Pending<Permitted<Box<Call>>>>,
+    pub denied: Vec<Denied<Box<Call>>>,
     pub last: Option<Ticket>,
 }
 
 impl Batch {
-    /// Most batches are of one, and room for four would be memory that the allocator looks for.
-    fn permitted(&mut self, pending: Pending<Permitted<Call>>) {
+    fn permitted(&mut self, pending: Pending<Permitted<Box<Call>>>) {
         self.last = Some(pending.ticket());
-        match self.permitted.len() {
-            0 => self.permitted.reserve_exact(1),
-            1 => self.permitted.reserve(15),
-            _ => {}
-        }
         self.permitted.push(pending);
     }
 

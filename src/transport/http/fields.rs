@@ -70,12 +70,17 @@ impl Accepts {
     /// What the client takes; everything when it does not say.
     #[must_use]
     pub fn read(headers: &HeaderMap) -> Self {
+        const BOTH: Accepts = Accepts {
+            json: true,
+            events: true,
+        };
         let mut lines = headers.get_all(header::ACCEPT).iter().peekable();
-        if lines.peek().is_none() {
-            return Self {
-                json: true,
-                events: true,
-            };
+        // As the specification has it, and every client sends it.
+        if lines
+            .peek()
+            .is_none_or(|first| first.as_bytes() == b"application/json, text/event-stream")
+        {
+            return BOTH;
         }
         let mut accepts = Self {
             json: false,

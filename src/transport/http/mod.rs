@@ -13,7 +13,7 @@ mod pace;
 mod preface;
 mod unparsed;
 
-pub use answer::{allow, empty, event_stream, fault, json, secure, text};
+pub use answer::{allow, empty, event_stream, fault, json, json_again, secure, text};
 pub use body::{BodyError, ReplyBody, collect};
 pub use connection::{Bounds, Connection, Gone};
 pub use encoded::{NotText, decoded};
