@@ -191,7 +191,8 @@ async fn modern_headers_say_what_the_body_says() {
     let version = ("mcp-protocol-version", "2026-07-28");
     let method = ("mcp-method", "tools/call");
     let name = ("mcp-name", "self__whoami");
-    let cases: [(&[(&str, &str)], u16); 12] = [
+    let past = ("last-event-id", "1-1");
+    let cases: [(&[(&str, &str)], u16); 14] = [
         (&[version, method, name], 200),
         (
             &[version, method, ("mcp-name", "=?base64?c2VsZl9fd2hvYW1p?=")],
@@ -213,6 +214,9 @@ async fn modern_headers_say_what_the_body_says() {
         (&[("mcp-protocol-version", "2025-11-25"), method, name], 400),
         (&[version, method, name, name], 400),
         (&[version, version, method, name], 400),
+        // What may stand twice does not hide what may not.
+        (&[past, past, version, method, name], 200),
+        (&[past, past, version, method, name, name], 400),
         (
             &[version, method, name, ("mcp-session-id", "of the past")],
             200,

@@ -42,7 +42,7 @@ fn same(
 /// # Errors
 /// -32020.
 pub fn version_agrees(fields: &Fields<'_>, body: &str) -> Result<(), RpcError> {
-    if let Some(name @ ("MCP-Protocol-Version" | "Mcp-Method" | "Mcp-Name")) = fields.twice {
+    if let Some(name) = fields.twice(&["MCP-Protocol-Version", "Mcp-Method", "Mcp-Name"]) {
         return Err(mismatch(format!("the header `{name}` stands twice")));
     }
     same("MCP-Protocol-Version", fields.version, body, false)

@@ -28,12 +28,12 @@ pub fn gate(
 ) -> Result<Allowed, Response<ReplyBody>> {
     let bad = |message: &str| fault(StatusCode::BAD_REQUEST, code::INVALID_REQUEST, message);
     // Two readers of such a request could see two bodies (RFC 9112, section 6.1).
-    if fields.content_length.is_some() && head.headers.contains_key(header::TRANSFER_ENCODING) {
+    if fields.content_length.is_some() && fields.transfer_encoding.is_some() {
         return Err(closing(bad(
             "`Content-Length` and `Transfer-Encoding` exclude each other",
         )));
     }
-    if let Some(name @ ("Host" | "Origin" | "Content-Length" | "Content-Type")) = fields.twice {
+    if let Some(name) = fields.twice(&["Host", "Origin", "Content-Length", "Content-Type"]) {
         return Err(closing(bad(&format!("`{name}` stands twice"))));
     }
     let host = host_of(head, fields).map_err(|message| closing(bad(message)))?;

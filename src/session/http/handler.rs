@@ -48,16 +48,18 @@ impl Service<Request<Incoming>> for Handler {
             }
             // RFC 9112, section 6.1: a length that is told in chunks ends the connection's trust in
             // where the next request begins.
-            let chunked = head.version == Version::HTTP_11
-                && head.headers.contains_key(header::TRANSFER_ENCODING);
-            let (first, origin) = begin(&conn, &mut head, busy);
+            let fields = Fields::read(&head.headers);
+            let chunked = head.version == Version::HTTP_11 && fields.transfer_encoding.is_some();
+            let (first, origin) = begin(&conn, &head, &fields, busy);
             let answered = match first {
                 First::Answer(answer) => answer,
+                First::Upgrade(busy) => Ok(websocket::open(&conn, &mut head, busy)),
                 First::Message(accepts, busy) => {
                     let (limit, timeout) =
                         (conn.limits.max_message_bytes, conn.options.body_timeout);
                     let step = match collect(body, limit, &busy, timeout).await {
-                        Ok(frame) => match post::post(&conn, &head, accepts, &frame, busy) {
+                        Ok(frame) => match post::post(&conn, &head, &fields, accepts, &frame, busy)
+                        {
                             Taken::Step(step) => step,
                             Taken::Commit(waits) => {
                                 let written = conn.service.audit.commit(waits.ticket()).await;
@@ -90,15 +92,16 @@ impl Service<Request<Incoming>> for Handler {
 /// What a request comes to by its head alone.
 enum First {
     Answer(Answered),
+    /// A WebSocket is asked for.
+    Upgrade(Busy),
     /// There is a message to be read.
     Message(Accepts, Busy),
 }
 
 /// Looks at the head; with the `Origin` that was let in.
-fn begin(conn: &Arc<Conn>, head: &mut Parts, busy: Busy) -> (First, Allowed) {
+fn begin(conn: &Arc<Conn>, head: &Parts, fields: &Fields<'_>, busy: Busy) -> (First, Allowed) {
     let answer = |response| First::Answer(Ok(response));
-    let fields = Fields::read(&head.headers);
-    let origin = match gate(&conn.options, head, &fields) {
+    let origin = match gate(&conn.options, head, fields) {
         Ok(origin) => origin,
         Err(refusal) => return (answer(refusal), None),
     };
@@ -115,15 +118,15 @@ fn begin(conn: &Arc<Conn>, head: &mut Parts, busy: Busy) -> (First, Allowed) {
         return (answer(response), origin);
     }
     if websocket::is_asked_for(head) {
-        return (answer(websocket::open(conn, head, busy)), None);
+        return (First::Upgrade(busy), None);
     }
     let first = match head.method {
-        Method::POST => match post::expects(head, &fields) {
+        Method::POST => match post::expects(head, fields) {
             Ok(accepts) => First::Message(accepts, busy),
             Err(refusal) => answer(refusal),
         },
-        Method::GET => First::Answer(get(conn, head, &fields, busy)),
-        Method::DELETE => answer(delete(conn, &fields)),
+        Method::GET => First::Answer(get(conn, head, fields, busy)),
+        Method::DELETE => answer(delete(conn, fields)),
         Method::OPTIONS => {
             let mut response = empty(StatusCode::NO_CONTENT);
             response
@@ -167,7 +170,7 @@ fn session(
     let Some(id) = fields.session else {
         return Err(bad("`Mcp-Session-Id` is missing"));
     };
-    if fields.twice == Some("Mcp-Session-Id") {
+    if fields.twice(&["Mcp-Session-Id"]).is_some() {
         return Err(bad("`Mcp-Session-Id` stands twice"));
     }
     let service = &conn.service;

@@ -91,12 +91,11 @@ pub fn expects(head: &Parts, fields: &Fields<'_>) -> Result<Accepts, Response<Re
 pub fn post<'a>(
     conn: &'a Arc<Conn>,
     head: &Parts,
+    fields: &Fields<'_>,
     accepts: Accepts,
     frame: &Bytes,
     busy: Busy,
 ) -> Taken<'a> {
-    // Read again, because `handler.rs` lends the head for writing in between; not measured.
-    let fields = &Fields::read(&head.headers);
     let request = Request {
         conn,
         headers: &head.headers,
@@ -185,7 +184,7 @@ impl<'a> Request<'a, '_> {
         let found = id
             .to_str()
             .ok()
-            .filter(|_| self.fields.twice != Some("Mcp-Session-Id"))
+            .filter(|_| self.fields.twice(&["Mcp-Session-Id"]).is_none())
             .and_then(|id| service.sessions.find(service, self.conn.peer.name(), id));
         Some(found)
     }
@@ -196,7 +195,7 @@ impl<'a> Request<'a, '_> {
             return Ok(None);
         };
         let text = version.to_str().unwrap_or_default();
-        let once = self.fields.twice != Some("MCP-Protocol-Version");
+        let once = self.fields.twice(&["MCP-Protocol-Version"]).is_none();
         match Revision::named(text).filter(|_| once) {
             Some(revision) => Ok(Some(revision)),
             None => Err(unsupported_version(text)),

@@ -32,8 +32,10 @@ pub fn is_asked_for(head: &Parts) -> bool {
         return head.method == Method::CONNECT
             && protocol.is_some_and(|protocol| protocol.as_str() == "websocket");
     }
-    let upgrade = tokens(&head.headers, header::UPGRADE.as_str());
-    head.method == Method::GET && upgrade.into_iter().any(|token| token == "websocket")
+    head.method == Method::GET
+        && tokens(&head.headers, header::UPGRADE.as_str())
+            .into_iter()
+            .any(|token| token == "websocket")
 }
 
 /// Answers the opening handshake; on HTTP/2 the session begins at once, on HTTP/1.1 when the

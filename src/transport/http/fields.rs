@@ -24,11 +24,25 @@ pub struct Fields<'a> {
     pub session: Option<&'a HeaderValue>,
     /// `Last-Event-ID`.
     pub last_event: Option<&'a HeaderValue>,
-    /// `Upgrade`.
-    pub upgrade: Option<&'a HeaderValue>,
-    /// The first field that stands twice and must not.
-    pub twice: Option<&'static str>,
+    /// `Transfer-Encoding`.
+    pub transfer_encoding: Option<&'a HeaderValue>,
+    /// Which of [`NAMES`] stand twice, a bit for each.
+    twice: u16,
 }
+
+/// The fields that are looked for, as they are written.
+const NAMES: [&str; 10] = [
+    "Content-Type",
+    "Content-Length",
+    "Origin",
+    "Host",
+    "MCP-Protocol-Version",
+    "Mcp-Method",
+    "Mcp-Name",
+    "Mcp-Session-Id",
+    "Last-Event-ID",
+    "Transfer-Encoding",
+];
 
 /// What a client takes as an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,24 +59,36 @@ impl<'a> Fields<'a> {
     pub fn read(headers: &'a HeaderMap) -> Self {
         let mut fields = Self::default();
         for (name, value) in headers {
-            let (slot, known) = match name.as_str() {
-                "content-type" => (&mut fields.content_type, "Content-Type"),
-                "content-length" => (&mut fields.content_length, "Content-Length"),
-                "origin" => (&mut fields.origin, "Origin"),
-                "host" => (&mut fields.host, "Host"),
-                "mcp-protocol-version" => (&mut fields.version, "MCP-Protocol-Version"),
-                "mcp-method" => (&mut fields.method, "Mcp-Method"),
-                "mcp-name" => (&mut fields.name, "Mcp-Name"),
-                "mcp-session-id" => (&mut fields.session, "Mcp-Session-Id"),
-                "last-event-id" => (&mut fields.last_event, "Last-Event-ID"),
-                "upgrade" => (&mut fields.upgrade, "Upgrade"),
+            let (at, slot) = match name.as_str() {
+                "content-type" => (0, &mut fields.content_type),
+                "content-length" => (1, &mut fields.content_length),
+                "origin" => (2, &mut fields.origin),
+                "host" => (3, &mut fields.host),
+                "mcp-protocol-version" => (4, &mut fields.version),
+                "mcp-method" => (5, &mut fields.method),
+                "mcp-name" => (6, &mut fields.name),
+                "mcp-session-id" => (7, &mut fields.session),
+                "last-event-id" => (8, &mut fields.last_event),
+                "transfer-encoding" => (9, &mut fields.transfer_encoding),
                 _ => continue,
             };
-            if slot.replace(value).is_some() {
-                fields.twice.get_or_insert(known);
-            }
+            fields.twice |= u16::from(slot.replace(value).is_some()) << at;
         }
         fields
+    }
+
+    /// The first of these fields that stands twice. Each is asked for by who must know: one that may
+    /// stand twice must not hide another one that may not.
+    #[must_use]
+    pub fn twice(&self, names: &[&str]) -> Option<&'static str> {
+        if self.twice == 0 {
+            return None;
+        }
+        let twice = |at: usize| self.twice & 1 << at != 0;
+        let mut known = NAMES.iter().enumerate();
+        known
+            .find(|(at, name)| twice(*at) && names.contains(name))
+            .map(|(_, name)| *name)
     }
 }
 
@@ -132,6 +158,8 @@ pub fn is_media_type(value: &HeaderValue, wanted: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use hyper::header::HeaderName;
+
     use super::*;
 
     fn map(fields: &[(&'static str, &'static str)]) -> HeaderMap {
@@ -173,10 +201,21 @@ mod tests {
         let fields = Fields::read(&once);
         assert_eq!(
             (fields.twice, fields.name.unwrap().as_bytes()),
-            (None, &b"a"[..])
+            (0, &b"a"[..])
         );
-        let twice = map(&[("mcp-name", "a"), ("mcp-name", "a")]);
-        assert_eq!(Fields::read(&twice).twice, Some("Mcp-Name"));
+        // Another one before it does not hide it.
+        for name in NAMES {
+            for other in ["last-event-id", "content-type"] {
+                let mut map = HeaderMap::new();
+                for field in [other, other, name, name] {
+                    let field = HeaderName::from_bytes(field.as_bytes()).unwrap();
+                    map.append(field, HeaderValue::from_static("a"));
+                }
+                let fields = Fields::read(&map);
+                assert_eq!(fields.twice(&["X", name]), Some(name));
+                assert_eq!(fields.twice(&["X"]), None);
+            }
+        }
     }
 
     #[test]
