@@ -20,25 +20,30 @@ pub(crate) struct Apart {
 }
 
 impl Apart {
-    /// The first and the last processor that this process may use; `None` where there is only one.
-    pub(crate) fn new() -> Result<Option<Self>, Box<dyn Error>> {
+    /// The first and the last processor that this process may use.
+    pub(crate) fn new() -> Result<Self, Box<dyn Error>> {
         let all = sched_getaffinity(None)?;
         let may: Vec<usize> = (0..CpuSet::MAX_CPU)
             .filter(|cpu| all.is_set(*cpu))
             .collect();
         let (Some(first), Some(last)) = (may.first(), may.last()) else {
-            return Ok(None);
+            return Err("this process may use no processor".into());
         };
         let only = |cpu: usize| {
             let mut set = CpuSet::new();
             set.set(cpu);
             set
         };
-        Ok((first != last).then(|| Self {
+        Ok(Self {
             all,
             server: only(*first),
             load: only(*last),
-        }))
+        })
+    }
+
+    /// Whether those are two.
+    pub(crate) fn are_apart(&self) -> bool {
+        self.server != self.load
     }
 
     /// Runs this on the server's processor; the processes that it starts stay there.

@@ -13,6 +13,7 @@
 )]
 
 mod apart;
+mod calls;
 mod est;
 mod floor;
 mod floor_web;

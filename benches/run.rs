@@ -11,7 +11,7 @@ use crate::apart::Apart;
 use crate::est::{self, Coming};
 use crate::floor::Speech;
 use crate::issuer;
-use crate::load::{self, CallCost, Crowd, Expect, HandshakeCost, Line, Outcome};
+use crate::load::{self, Crowd, Expect, HandshakeCost, Line, Outcome};
 use crate::ours::Ours;
 use crate::pki::{self, Pki};
 use crate::process::Server;
@@ -21,7 +21,6 @@ use crate::web_rows;
 
 /// How many client certificates take turns.
 const CLIENTS: usize = 64;
-const LARGE: usize = 64 * 1024;
 
 #[derive(clap::Args, Debug, Clone)]
 pub(crate) struct RunArgs {
@@ -51,13 +50,13 @@ pub(crate) struct RunArgs {
 pub(crate) struct Bench {
     pub(crate) args: RunArgs,
     pub(crate) window: Duration,
-    turns: usize,
+    pub(crate) turns: usize,
     pub(crate) pki: Pki,
-    ours: Option<Ours>,
+    pub(crate) ours: Option<Ours>,
     pub(crate) runtime: tokio::runtime::Runtime,
     /// What calls are made on: one thread.
-    load: tokio::runtime::Runtime,
-    apart: Option<Apart>,
+    pub(crate) load: tokio::runtime::Runtime,
+    pub(crate) apart: Apart,
     pub(crate) report: Report,
 }
 
@@ -108,15 +107,14 @@ pub(crate) fn main(args: &RunArgs) -> Result<bool, Box<dyn Error>> {
         report: Report::default(),
     };
     bench.limit_crowd()?;
-    if bench.apart.is_none() {
+    if !bench.apart.are_apart() {
         let note = "one processor only: servers share it with their load, and pay for waking it";
         bench.report.notes.push(note.to_owned());
     }
-    bench.calls("calls-1", 1, Target::Ratio(1.5))?;
-    bench.calls("calls-16", 16, Target::Above(3.5))?;
+    bench.lines(("calls-1", "calls-1-same-bytes"), 1, Target::Ratio(1.5))?;
+    bench.lines(("calls-16", "calls-16-same-bytes"), 16, Target::Above(3.5))?;
     web_rows::run(&mut bench)?;
-    bench.large("large-arguments", LARGE, 1)?;
-    bench.large("large-results", 1, LARGE)?;
+    bench.large_both()?;
     bench.handshakes("handshakes-full", false)?;
     bench.handshakes("handshakes-resumed", true)?;
     bench.first_result()?;
@@ -129,7 +127,7 @@ pub(crate) fn main(args: &RunArgs) -> Result<bool, Box<dyn Error>> {
     bench.finish()
 }
 
-fn micros(span: Duration) -> f64 {
+pub(crate) fn micros(span: Duration) -> f64 {
     span.as_secs_f64() * 1e6
 }
 
@@ -224,21 +222,6 @@ impl Bench {
         })
     }
 
-    /// As [`Self::in_turns`] for calls, with a load that has its own processor and does not sleep.
-    pub(crate) fn calls_in_turns(
-        &self,
-        floor: &Server,
-        ours: Option<&Server>,
-        calls: impl AsyncFn(&Server, Expect) -> Outcome<CallCost>,
-    ) -> Result<Turns<CallCost>, Box<dyn Error>> {
-        self.by_turns(floor, ours, |server, expect| {
-            let run = || here(self.load.block_on(calls(server, expect)));
-            self.apart
-                .as_ref()
-                .map_or_else(run, |apart| apart.as_load(run))
-        })
-    }
-
     fn by_turns<T>(
         &self,
         floor: &Server,
@@ -258,147 +241,8 @@ impl Bench {
         Ok(turns)
     }
 
-    /// Servers that are started in here have one processor, which is not the load's.
-    pub(crate) fn apart<T>(
-        &self,
-        start: impl FnOnce() -> Result<T, Box<dyn Error>>,
-    ) -> Result<T, Box<dyn Error>> {
-        match &self.apart {
-            Some(apart) => apart.as_server(start),
-            None => start(),
-        }
-    }
-
     pub(crate) fn serve(&self) -> Result<Option<Server>, Box<dyn Error>> {
         self.ours.as_ref().map(Ours::serve).transpose()
-    }
-
-    pub(crate) fn call_row(
-        &mut self,
-        key: &'static str,
-        measure: String,
-        target: Target,
-        costs: &Turns<CallCost>,
-    ) {
-        let (floor, ours) = costs.medians(|cost| micros(cost.cpu));
-        let side = |costs: &[CallCost]| -> Value {
-            json!({
-                "cpu_us": costs.iter().map(|c| micros(c.cpu)).collect::<Vec<_>>(),
-                "calls_per_second": median(costs.iter().map(|c| c.per_second).collect()),
-                "request_bytes": costs.first().map(|c| c.request_bytes),
-                "answer_bytes": costs.first().map(|c| c.answer_bytes),
-            })
-        };
-        let detail = json!({ "floor": side(&costs.floor), "ours": side(&costs.ours) });
-        self.report.rows.push(Row {
-            key,
-            measure,
-            unit: "µs CPU/call",
-            floor,
-            ours,
-            target,
-            detail,
-        });
-    }
-
-    fn calls(
-        &mut self,
-        key: &'static str,
-        in_flight: usize,
-        target: Target,
-    ) -> Result<(), Box<dyn Error>> {
-        if !self.wanted(key) {
-            return Ok(());
-        }
-        let line = Line::call("self__whoami", "{}");
-        let (floor, ours) = self.apart(|| Ok((self.floor(false, None)?, self.serve()?)))?;
-        let measure = async |server: &Server, expect: Expect| {
-            load::calls(
-                server,
-                &self.pki,
-                &line,
-                expect,
-                (16, in_flight),
-                self.window,
-            )
-            .await
-        };
-        let costs = self.calls_in_turns(&floor, ours.as_ref(), measure)?;
-        // Not judged: a floor that gives as many bytes as the tool does, where an echo gives fewer.
-        let given = costs
-            .ours
-            .first()
-            .and_then(|cost| usize::try_from(cost.answer_bytes).ok());
-        let equal = match given {
-            Some(bytes) => {
-                let floor = self.apart(|| self.floor(false, Some(bytes)))?;
-                Some(self.calls_in_turns(&floor, None, measure)?)
-            }
-            None => None,
-        };
-        let shape = format!("tools/call, 16 connections, {in_flight} in flight each");
-        self.call_row(key, shape, target, &costs);
-        if let Some(mut equal) = equal {
-            equal.ours = costs.ours;
-            let (key, measure) = if in_flight == 1 {
-                (
-                    "calls-1-same-bytes",
-                    "the same, floor answering as many bytes",
-                )
-            } else {
-                (
-                    "calls-16-same-bytes",
-                    "the same, floor answering as many bytes",
-                )
-            };
-            self.call_row(key, measure.to_owned(), Target::None, &equal);
-        }
-        Ok(())
-    }
-
-    /// A tool that takes and gives as many bytes as it is told, against a floor that does the same.
-    fn large(
-        &mut self,
-        key: &'static str,
-        arguments: usize,
-        result: usize,
-    ) -> Result<(), Box<dyn Error>> {
-        if !self.wanted(key) {
-            return Ok(());
-        }
-        let text = "x".repeat(arguments);
-        let line = Line::call(
-            "bench__move",
-            &format!(r#"{{"give":{result},"take":"{text}"}}"#),
-        );
-        let Some(ours) = &self.ours else {
-            return Ok(());
-        };
-        let ours = self.apart(|| ours.serve_moving())?;
-        let answer = here(self.runtime.block_on(async {
-            let config = self
-                .pki
-                .client(0, false)
-                .map_err(|error| error.to_string())?;
-            let mut stream = load::connect(ours.address, &config).await?;
-            load::once(&mut stream, &line, 100_000, Expect::Result).await
-        }))?;
-        let floor = self.apart(|| self.floor(false, Some(answer)))?;
-        let costs = self.calls_in_turns(&floor, Some(&ours), async |server, expect| {
-            load::calls(server, &self.pki, &line, expect, (16, 1), self.window).await
-        })?;
-        let what = if arguments > result {
-            "arguments"
-        } else {
-            "results"
-        };
-        self.call_row(
-            key,
-            format!("tools/call with 64 KiB {what}"),
-            Target::Ratio(1.4),
-            &costs,
-        );
-        Ok(())
     }
 
     fn handshakes(&mut self, key: &'static str, resume: bool) -> Result<(), Box<dyn Error>> {

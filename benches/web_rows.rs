@@ -4,6 +4,7 @@ use std::error::Error;
 
 use serde_json::json;
 
+use crate::calls::Against;
 use crate::floor::Speech;
 use crate::report::{Row, Target};
 use crate::run::{Bench, here};
@@ -82,50 +83,28 @@ fn one(bench: &mut Bench, calls: &Calls) -> Result<(), Box<dyn Error>> {
         return Ok(());
     }
     let speech = calls.way.speech();
-    let (floor, ours) =
-        bench.apart(|| Ok((bench.floor_of(speech, false, None)?, bench.serve()?)))?;
-    let measure = async |server: &_, expect| {
-        web::calls(
-            server,
-            &bench.pki,
-            calls.way,
-            expect,
-            calls.shape,
-            bench.window,
-        )
-        .await
-    };
-    let costs = bench.calls_in_turns(&floor, ours.as_ref(), measure)?;
-    let given = costs
-        .ours
-        .first()
-        .and_then(|cost| usize::try_from(cost.answer_bytes).ok());
-    let equal = match given {
-        Some(bytes) => {
-            let floor = bench.apart(|| bench.floor_of(speech, false, Some(bytes)))?;
-            Some(bench.calls_in_turns(&floor, None, measure)?)
-        }
-        None => None,
-    };
-    let stock = match calls.way {
-        Way::WebSocket => {
-            let floor = bench.apart(|| bench.floor_of(Speech::WebsocketStock, false, None))?;
-            Some(bench.calls_in_turns(&floor, None, measure)?)
-        }
-        _ => None,
-    };
-    bench.call_row(calls.key, calls.measure.to_owned(), calls.target, &costs);
-    if let Some(mut stock) = stock {
-        stock.ours.clone_from(&costs.ours);
-        let measure = "the same, floor with tokio-tungstenite as it comes".to_owned();
-        bench.call_row("ws-calls-1-stock", measure, Target::None, &stock);
+    let mut against = vec![Against {
+        key: calls.key,
+        measure: calls.measure.to_owned(),
+        target: calls.target,
+        speech,
+        as_many: false,
+    }];
+    if calls.way == Way::WebSocket {
+        against.push(Against {
+            key: "ws-calls-1-stock",
+            measure: "the same, floor with tokio-tungstenite as it comes".to_owned(),
+            target: Target::None,
+            speech: Speech::WebsocketStock,
+            as_many: false,
+        });
     }
-    if let Some(mut equal) = equal {
-        equal.ours = costs.ours;
-        let measure = "the same, floor answering as many bytes".to_owned();
-        bench.call_row(calls.same, measure, Target::None, &equal);
-    }
-    Ok(())
+    against.push(Against::as_many(calls.same, speech));
+    let ours = bench.apart.as_server(|| bench.serve())?;
+    let (pki, way, shape) = (bench.pki.clone(), calls.way, calls.shape);
+    bench.calls(ours, against, async |server, expect, window| {
+        web::calls(server, &pki, way, expect, shape, window).await
+    })
 }
 
 fn memory(

@@ -35,6 +35,8 @@ async fn the_upgrade_agrees_on_the_subprotocol_and_on_no_extension() {
             false,
         ),
         ("Origin: https://good.example\r\n", false),
+        // With a body, an empty one.
+        ("Transfer-Encoding: chunked\r\n\r\n0\r\n", false),
     ];
     for (fields, agreed) in cases {
         let mut stream = ws::https(&site, &served, &operator).await;
@@ -48,6 +50,11 @@ async fn the_upgrade_agrees_on_the_subprotocol_and_on_no_extension() {
             "{fields} {head}"
         );
         assert!(!lower.contains("sec-websocket-extensions"), "{head}");
+        let connection = lower.matches("connection: ").count();
+        assert!(
+            lower.contains("connection: upgrade\r\n") && connection == 1,
+            "{fields} {head}"
+        );
     }
     for (fields, status) in [
         ("Origin: https://evil.example\r\n", "403"),
