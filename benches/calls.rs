@@ -20,8 +20,6 @@ use crate::run::{Bench, here, micros};
 /// A turn of anything else is so many turns of calls, each with so much less time.
 const SHORT: u32 = 6;
 const LARGE: usize = 64 * 1024;
-/// What the row beside another one has in place of an echo.
-pub(crate) const AS_MANY: &str = "the same, floor answering as many bytes";
 
 /// A floor that calls are held against, and the row for it.
 pub(crate) struct Against {
@@ -38,7 +36,7 @@ impl Against {
     pub(crate) fn as_many(key: &'static str, speech: Speech) -> Self {
         Self {
             key,
-            measure: AS_MANY.to_owned(),
+            measure: "the same, floor answering as many bytes".to_owned(),
             target: Target::None,
             speech,
             as_many: true,
@@ -76,7 +74,7 @@ impl Bench {
     }
 
     /// A tool that takes and gives as many bytes as it is told, against a floor that does the same.
-    pub(crate) fn large(
+    fn large(
         &mut self,
         key: &'static str,
         (arguments, result): (usize, usize),

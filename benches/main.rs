@@ -4,7 +4,7 @@
 //! `run` starts), `served` (Countersign as a library, with a tool that moves as many bytes as it is
 //! told to), `registry` and `crowd` (parts that need a process of their own) and `soak` (the load for
 //! a long time). Floor and server are measured in turns within one run, so that a machine that
-//! changes its speed changes it for both; of the turns the median counts.
+//! changes its speed changes it for both; of the turns the median counts, of calls the lower quartile.
 #![allow(
     clippy::disallowed_methods,
     clippy::print_stdout,

@@ -72,9 +72,11 @@ impl Begun {
     }
 }
 
-/// What a session of an older revision adds to a call.
+/// What a call comes with besides itself: of the answer, and of a session of an older revision.
 #[derive(Default)]
 pub struct Extra {
+    /// Whether the client takes a stream, on which notes can go.
+    pub events: bool,
     pub capabilities: Option<Bytes>,
     pub level: Option<Severity>,
     /// The server's own requests, where the client can be asked and takes a stream.
@@ -154,8 +156,7 @@ pub async fn decide(
     decided.recorded(party, caller, written, party.now())
 }
 
-/// Takes a recorded call to its provider. `events`: whether the client takes a stream, on which
-/// notes can go.
+/// Takes a recorded call to its provider.
 pub fn begin(
     party: &Party,
     caller: Arc<Caller>,
@@ -163,7 +164,6 @@ pub fn begin(
     asked: Asked,
     since: Instant,
     extra: Extra,
-    events: bool,
 ) -> (Begun, Dispatched) {
     let call = recorded.get().call();
     let modern = asked.revision.is_modern();
@@ -177,7 +177,7 @@ pub fn begin(
     context.cancel = Cancel::new();
     context.client_capabilities = extra.capabilities;
     // A call of an older revision may let its stream go, whether or not it has anything to tell.
-    let wants_notes = events && (token.is_some() || level.is_some() || !modern);
+    let wants_notes = extra.events && (token.is_some() || level.is_some() || !modern);
     let outbox = (wants_notes || extra.open.is_some()).then(Arc::<Outbox>::default);
     let notes = outbox.as_ref().filter(|_| wants_notes).map(|outbox| {
         let notes = Arc::new(CallNotes::new(Arc::clone(outbox), token, level));

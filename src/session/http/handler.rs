@@ -46,9 +46,9 @@ impl Service<Request<Incoming>> for Handler {
             if conn.pace.is_full() {
                 Box::pin(conn.pace.room()).await;
             }
+            let fields = Fields::read(&head.headers);
             // RFC 9112, section 6.1: a length that is told in chunks ends the connection's trust in
             // where the next request begins.
-            let fields = Fields::read(&head.headers);
             let chunked = head.version == Version::HTTP_11 && fields.transfer_encoding.is_some();
             let (first, origin) = begin(&conn, &head, &fields, busy);
             let answered = match first {

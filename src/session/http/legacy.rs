@@ -44,15 +44,7 @@ pub async fn initialize(
         Ok(recorded) => recorded,
         Err(reply) => return Ok(json(StatusCode::OK, asked.write(conn, &reply).into())),
     };
-    let (begun, dispatched) = begin(
-        conn,
-        caller,
-        recorded,
-        asked,
-        conn.now(),
-        Extra::default(),
-        false,
-    );
+    let (begun, dispatched) = begin(conn, caller, recorded, asked, conn.now(), Extra::default());
     let Dispatched::Effect(reply, Effect::Pin(revision, capabilities)) = dispatched else {
         return Ok(fault(
             StatusCode::INTERNAL_SERVER_ERROR,
@@ -119,19 +111,12 @@ pub async fn request(
         Err(reply) => return Ok(refused(&reply)),
     };
     let extra = Extra {
+        events: accepts.events,
         capabilities: held.capabilities.clone(),
         level,
         open: held.open.clone().filter(|_| accepts.events),
     };
-    let (begun, dispatched) = begin(
-        conn,
-        caller,
-        recorded,
-        asked,
-        conn.now(),
-        extra,
-        accepts.events,
-    );
+    let (begun, dispatched) = begin(conn, caller, recorded, asked, conn.now(), extra);
     let reply = match dispatched {
         Dispatched::Now(reply) => reply,
         Dispatched::Effect(reply, effect) => apply(conn, &held, effect, reply, &begun),

@@ -425,15 +425,11 @@ impl<'a> Committing<'a> {
                 &error,
             ));
         }
-        let (begun, dispatched) = begin(
-            conn,
-            caller,
-            recorded,
-            asked,
-            now,
-            Extra::default(),
-            accepts.events,
-        );
+        let extra = Extra {
+            events: accepts.events,
+            ..Extra::default()
+        };
+        let (begun, dispatched) = begin(conn, caller, recorded, asked, now, extra);
         let fly = |begun, future, busy, place| {
             let flight = Flight::new(Arc::clone(conn), begun, future, busy, place);
             Step::later(async move { Ok(flight.answer(accepts).await) })

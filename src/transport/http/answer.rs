@@ -63,17 +63,17 @@ static EVENTS: LazyLock<HeaderMap> = LazyLock::new(|| {
     map
 });
 
-fn response(status: StatusCode, headers: &HeaderMap, body: ReplyBody) -> Response<ReplyBody> {
+fn response(status: StatusCode, headers: HeaderMap, body: ReplyBody) -> Response<ReplyBody> {
     let mut response = Response::new(body);
     *response.status_mut() = status;
-    *response.headers_mut() = headers.clone();
+    *response.headers_mut() = headers;
     response
 }
 
 /// Without a body.
 #[must_use]
 pub fn empty(status: StatusCode) -> Response<ReplyBody> {
-    response(status, &BARE, ReplyBody::whole(None))
+    response(status, BARE.clone(), ReplyBody::whole(None))
 }
 
 /// The most fields that a map may have room for to be used again, so that a request with many does
@@ -96,16 +96,13 @@ fn again(mut map: HeaderMap, headers: &HeaderMap) -> HeaderMap {
 /// of the connection, so one goes round and none is made.
 #[must_use]
 pub fn json_again(map: HeaderMap, status: StatusCode, body: Bytes) -> Response<ReplyBody> {
-    let mut response = Response::new(ReplyBody::whole(Some(body)));
-    *response.status_mut() = status;
-    *response.headers_mut() = again(map, &JSON);
-    response
+    response(status, again(map, &JSON), ReplyBody::whole(Some(body)))
 }
 
 /// One JSON text.
 #[must_use]
 pub fn json(status: StatusCode, body: Bytes) -> Response<ReplyBody> {
-    response(status, &JSON, ReplyBody::whole(Some(body)))
+    json_again(HeaderMap::new(), status, body)
 }
 
 /// A few words.
@@ -113,7 +110,7 @@ pub fn json(status: StatusCode, body: Bytes) -> Response<ReplyBody> {
 pub fn text(status: StatusCode, body: &'static str) -> Response<ReplyBody> {
     response(
         status,
-        &TEXT,
+        TEXT.clone(),
         ReplyBody::whole(Some(Bytes::from_static(body.as_bytes()))),
     )
 }
@@ -122,7 +119,7 @@ pub fn text(status: StatusCode, body: &'static str) -> Response<ReplyBody> {
 #[must_use]
 pub fn event_stream(events: impl Stream<Item = Bytes> + Send + 'static) -> Response<ReplyBody> {
     let events: BoxStream<'static, Bytes> = events.boxed();
-    response(StatusCode::OK, &EVENTS, ReplyBody::events(events))
+    response(StatusCode::OK, EVENTS.clone(), ReplyBody::events(events))
 }
 
 /// A refusal, with a JSON-RPC error without an id for clients that look into the body.
