@@ -67,3 +67,87 @@ pub fn monotonic() -> Instant {
     )]
     Instant::now()
 }
+
+/// How old a look at the system's clock may be for [`TimeOfDay`] to reckon from it.
+const LOOK_AGAIN: Duration = Duration::from_millis(1);
+
+/// Reckons the time of day of moments that the monotonic clock told, so that who has the moment need
+/// not ask the system for its time as well. A clock that is set or slewed is followed: the system's is
+/// looked at again after [`LOOK_AGAIN`].
+#[derive(Debug, Default)]
+pub struct TimeOfDay {
+    seen: Option<Seen>,
+}
+
+/// A look at both clocks, and the last moment that was asked for since.
+#[derive(Clone, Copy, Debug)]
+struct Seen {
+    moment: Instant,
+    time: Duration,
+    last: Instant,
+}
+
+impl TimeOfDay {
+    /// The span since the Unix epoch at `moment`, which was now. Moments of several threads may come out
+    /// of order: one that lies before another that was asked for already counts as that one, so that only
+    /// the system's clock itself can make a later answer the smaller one.
+    pub fn at(&mut self, moment: Instant) -> Duration {
+        match &mut self.seen {
+            Some(seen) if moment.saturating_duration_since(seen.moment) < LOOK_AGAIN => {
+                seen.last = seen.last.max(moment);
+                seen.time + seen.last.saturating_duration_since(seen.moment)
+            }
+            _ => {
+                let (now, time) = (monotonic(), since_epoch());
+                self.seen = Some(Seen {
+                    moment: now,
+                    time,
+                    last: now,
+                });
+                time
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_time_of_day_is_the_systems_and_stays_in_order() {
+        let mut times = TimeOfDay::default();
+        let mut before = Duration::ZERO;
+        for _ in 0..1_000 {
+            let (early, moment, late) = (since_epoch(), monotonic(), since_epoch());
+            let time = times.at(moment);
+            // A microsecond each way for the two clocks, which are read one after the other.
+            let slack = Duration::from_micros(200);
+            assert!(time + slack >= early, "{time:?} {early:?}");
+            assert!(time <= late + slack, "{time:?} {late:?}");
+            assert!(time >= before);
+            before = time;
+        }
+        // A moment that another thread took earlier and asks for later.
+        let moment = monotonic();
+        let time = times.at(moment);
+        assert!(times.at(moment.checked_sub(Duration::from_micros(50)).unwrap()) >= time);
+    }
+
+    #[test]
+    fn a_clock_that_was_set_is_followed() {
+        let moment = monotonic();
+        let wrong = Duration::from_secs(7);
+        let mut times = TimeOfDay {
+            seen: Some(Seen {
+                moment,
+                time: wrong,
+                last: moment,
+            }),
+        };
+        assert_eq!(times.at(moment), wrong);
+        let later = moment + Duration::from_micros(900);
+        assert_eq!(times.at(later), wrong + Duration::from_micros(900));
+        assert!(times.at(moment + LOOK_AGAIN) > Duration::from_secs(1_000_000));
+    }
+}

@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use std::fs::File;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::clock;
 
@@ -45,6 +45,9 @@ pub(super) struct Committer {
     /// for the lock to see that.
     run: AtomicU64,
     written: AtomicU64,
+    /// When that was, in nanoseconds since the log was opened: looked up once for all of a group.
+    written_at: AtomicU64,
+    opened: Instant,
     healthy: AtomicBool,
     sync_failed: AtomicBool,
     pub(super) sync_due: AtomicBool,
@@ -71,6 +74,8 @@ impl Committer {
             written: AtomicU64::new(gather.written_seq()),
             gather: Mutex::new(gather),
             writer: Mutex::new(writer),
+            written_at: AtomicU64::new(0),
+            opened: clock::monotonic(),
             healthy: AtomicBool::new(true),
             sync_failed: AtomicBool::new(false),
             sync_due: AtomicBool::new(false),
@@ -107,6 +112,11 @@ impl Committer {
         self.gather().fate(ticket)
     }
 
+    /// When the last group was written.
+    pub(super) fn written_at(&self) -> Instant {
+        self.opened + Duration::from_nanos(self.written_at.load(Ordering::Acquire))
+    }
+
     /// Tells [`Self::fate`]; while the lock is held.
     fn publish(&self, gather: &Gather) {
         self.run.store(gather.run(), Ordering::Release);
@@ -114,12 +124,13 @@ impl Committer {
     }
 
     pub(super) fn append(&self, standing: Standing, body: impl FnOnce(&mut Vec<u8>)) -> Ticket {
-        self.append_counted(standing, |_| (), body)
+        self.append_at(clock::monotonic(), standing, |_| (), body)
     }
 
-    /// The same for what is counted.
-    pub(super) fn append_counted(
+    /// The same for what is counted, of a moment that was now.
+    pub(super) fn append_at(
         &self,
+        moment: Instant,
         standing: Standing,
         count: impl FnOnce(&mut Counts),
         body: impl FnOnce(&mut Vec<u8>),
@@ -129,8 +140,8 @@ impl Committer {
             body(scratch);
             let mut gather = self.gather();
             count(&mut gather.counts);
-            // Asked under the lock, so that times stand in the order of the records.
-            let now = clock::since_epoch();
+            // Under the lock, so that times stand in the order of the records.
+            let now = gather.times.at(moment);
             let ticket = gather.append(standing, now, |out| out.extend_from_slice(scratch));
             let full = gather.is_full();
             let arm = !std::mem::replace(&mut gather.awaited, true);
@@ -187,6 +198,9 @@ impl Committer {
         }
         match writer.write() {
             Ok(()) => {
+                let now = clock::monotonic().duration_since(self.opened);
+                let nanos = u64::try_from(now.as_nanos()).unwrap_or(u64::MAX);
+                self.written_at.store(nanos, Ordering::Release);
                 let mut gather = self.gather();
                 let ended = gather.wrote(&writer.group, clock::since_epoch);
                 self.publish(&gather);

@@ -10,6 +10,8 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use crate::clock::TimeOfDay;
+
 use super::chain::{self, Head, Link};
 use super::counts::Counts;
 use super::encode::{Stamp, field, number};
@@ -178,6 +180,8 @@ pub(super) struct Gather {
     rotate_bytes: u64,
     rotate_at: u64,
     stamp: Stamp,
+    /// For who appends; nothing here asks for the time.
+    pub(super) times: TimeOfDay,
     pub(super) outage: Option<Outage>,
     /// Whether somebody will come and write what gathers.
     pub(super) awaited: bool,
@@ -206,6 +210,7 @@ impl Gather {
             rotate_bytes,
             rotate_at: rotate_bytes,
             stamp: Stamp::new(),
+            times: TimeOfDay::default(),
             outage: None,
             awaited: false,
             counts: Counts::default(),

@@ -14,10 +14,11 @@
 use std::fs::File;
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::runtime::{Handle, RuntimeFlavor};
 
+use crate::clock;
 use crate::policy::{Ask, Denied, Permitted};
 
 use super::committer::{Committer, RETRY_AFTER};
@@ -48,17 +49,27 @@ pub struct Pending<T> {
 pub struct Recorded<T> {
     inner: T,
     ticket: Ticket,
+    at: Instant,
 }
 
 /// Proof that the log is written up to some place.
 #[derive(Clone, Copy, Debug)]
-pub struct Written(Ticket);
+pub struct Written {
+    upto: Ticket,
+    at: Instant,
+}
 
 impl Written {
     /// The place.
     #[must_use]
     pub const fn upto(&self) -> Ticket {
-        self.0
+        self.upto
+    }
+
+    /// When the last group was written that the place may be of: a moment ago.
+    #[must_use]
+    pub const fn at(&self) -> Instant {
+        self.at
     }
 }
 
@@ -81,6 +92,12 @@ impl<T> Recorded<T> {
     #[must_use]
     pub const fn get(&self) -> &T {
         &self.inner
+    }
+
+    /// When it was known to be: the beginning of what follows.
+    #[must_use]
+    pub const fn at(&self) -> Instant {
+        self.at
     }
 
     /// Gives up the proof, and with it the ticket for the outcome.
@@ -184,24 +201,34 @@ impl AuditLog {
         };
         // Hashed before the lock is taken: it may be long.
         let arguments = Arguments::of(call.arguments(), self.0.arguments);
-        self.0.append_counted(standing, count, |out| {
-            decision::write(out, facts, call, verdict, &arguments)
-        })
+        self.0
+            .append_at(clock::monotonic(), standing, count, |out| {
+                decision::write(out, facts, call, verdict, &arguments)
+            })
     }
 
-    /// Appends how a call ended. Written with the next group or within [`OUTCOME_DELAY`](super::OUTCOME_DELAY).
+    /// Appends how a call ended that began to run at `since`, or that did not run. Written with the next
+    /// group or within [`OUTCOME_DELAY`](super::OUTCOME_DELAY). Returns the moment that counts as its end.
+    #[expect(
+        clippy::must_use_candidate,
+        reason = "the record is what it is called for"
+    )]
     pub fn outcome(
         &self,
         facts: &ConnectionFacts,
         ticket: Ticket,
         outcome: Outcome,
-        took: Duration,
-    ) {
-        self.0.append_counted(
+        since: Option<Instant>,
+    ) -> Instant {
+        let now = clock::monotonic();
+        let took = since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
+        self.0.append_at(
+            now,
             Standing::Outcome,
             |counts| counts.ended(outcome),
             |out| outcome.write(out, facts.connection(), ticket.seq(), took),
         );
+        now
     }
 
     /// Ready when everything up to `upto` is with the operating system. Gathers what other tasks
@@ -218,7 +245,10 @@ impl AuditLog {
             behind_the_others().await;
             loop {
                 match self.0.fate(upto) {
-                    Fate::Written => return Ok(Written(upto)),
+                    Fate::Written => {
+                        let at = self.0.written_at();
+                        return Ok(Written { upto, at });
+                    }
                     Fate::Withdrawn => return Err(self.0.refusal()),
                     Fate::Gathering => {}
                 }
@@ -240,8 +270,9 @@ impl AuditLog {
     ) -> Result<Recorded<T>, AuditError> {
         let Pending { inner, ticket } = pending;
         // A proof from before or after an outage says nothing of this ticket; the log knows.
-        if written.0.covers(ticket) || self.0.fate(ticket) == Fate::Written {
-            return Ok(Recorded { inner, ticket });
+        if written.upto.covers(ticket) || self.0.fate(ticket) == Fate::Written {
+            let at = written.at;
+            return Ok(Recorded { inner, ticket, at });
         }
         Err(AuditError::NotWritten)
     }

@@ -368,12 +368,11 @@ impl<W: Wire> Session<'_, W> {
     /// Ends what is left and says goodbye.
     async fn finish(&mut self, end: &End) {
         for running in self.calls.abandon() {
-            let took = clock::monotonic().duration_since(running.since);
             self.service.audit.outcome(
                 &self.facts,
                 running.ticket,
                 Outcome::ConnectionClosed,
-                took,
+                Some(running.since),
             );
         }
         if let Some(subscriptions) = &mut self.subscriptions {

@@ -1,7 +1,7 @@
 //! One request from the decision to the provider: decided, recorded, dispatched.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
 
@@ -54,21 +54,21 @@ pub struct Begun {
 }
 
 impl Begun {
-    /// Records how it ended.
-    pub fn over(&self, party: &Party, reply: &Reply) {
-        self.ended(party, outcome(reply));
+    /// Records how it ended, and when that was.
+    pub fn over(&self, party: &Party, reply: &Reply) -> Instant {
+        self.ended(party, outcome(reply))
     }
 
     /// Records an end without a reply.
-    pub fn ended(&self, party: &Party, how: Outcome) {
+    pub fn ended(&self, party: &Party, how: Outcome) -> Instant {
         if let Some(notes) = &self.notes {
             notes.finish();
         }
-        let took = party.now().duration_since(self.since);
+        let since = Some(self.since);
         party
             .service
             .audit
-            .outcome(&party.facts, self.ticket, how, took);
+            .outcome(&party.facts, self.ticket, how, since)
     }
 }
 
@@ -116,7 +116,6 @@ impl Decided {
         party: &Party,
         caller: &Caller,
         written: Result<Written, AuditError>,
-        now: Instant,
     ) -> Result<Recorded<Permitted<Box<Call>>>, Reply> {
         let (service, method, ticket) = (&party.service, self.method, self.ticket());
         let audit_is_out = || Cause::Audit.reply(method);
@@ -127,12 +126,10 @@ impl Decided {
                 return Err(denial(&denied, caller.grounds.denials()));
             }
         };
-        let stale = service.registry_is_stale(now);
+        let stale = service.registry_is_stale(written.at());
         if let Some(cause) = cause(&party.identity, method, stale) {
             let limited = Outcome::RateLimited;
-            service
-                .audit
-                .outcome(&party.facts, ticket, limited, Duration::ZERO);
+            service.audit.outcome(&party.facts, ticket, limited, None);
             return Err(cause.reply(method));
         }
         service
@@ -153,7 +150,7 @@ pub async fn decide(
 ) -> Result<Recorded<Permitted<Box<Call>>>, Reply> {
     let decided = Decided::on(party, caller, call);
     let written = party.service.audit.commit(decided.ticket()).await;
-    decided.recorded(party, caller, written, party.now())
+    decided.recorded(party, caller, written)
 }
 
 /// Takes a recorded call to its provider.
@@ -162,9 +159,9 @@ pub fn begin(
     caller: Arc<Caller>,
     recorded: Recorded<Permitted<Box<Call>>>,
     asked: Asked,
-    since: Instant,
     extra: Extra,
 ) -> (Begun, Dispatched) {
+    let since = recorded.at();
     let call = recorded.get().call();
     let modern = asked.revision.is_modern();
     let level = if modern {

@@ -2,14 +2,13 @@
 
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
 
 use hyper::upgrade::OnUpgrade;
 use tokio::sync::Notify;
 
 use crate::audit::ConnectionFacts;
 use crate::backend::Caller;
-use crate::clock::{self, UnixTime};
+use crate::clock::UnixTime;
 use crate::listener::Live;
 use crate::peer::Peer;
 use crate::tls::Refusal;
@@ -109,11 +108,6 @@ impl Party {
     /// When the certificate or the pin ends.
     pub fn until(&self) -> UnixTime {
         self.basis().until
-    }
-
-    /// Now, for durations.
-    pub fn now(&self) -> Instant {
-        clock::monotonic()
     }
 }
 

@@ -44,7 +44,7 @@ pub async fn initialize(
         Ok(recorded) => recorded,
         Err(reply) => return Ok(json(StatusCode::OK, asked.write(conn, &reply).into())),
     };
-    let (begun, dispatched) = begin(conn, caller, recorded, asked, conn.now(), Extra::default());
+    let (begun, dispatched) = begin(conn, caller, recorded, asked, Extra::default());
     let Dispatched::Effect(reply, Effect::Pin(revision, capabilities)) = dispatched else {
         return Ok(fault(
             StatusCode::INTERNAL_SERVER_ERROR,
@@ -116,7 +116,7 @@ pub async fn request(
         level,
         open: held.open.clone().filter(|_| accepts.events),
     };
-    let (begun, dispatched) = begin(conn, caller, recorded, asked, conn.now(), extra);
+    let (begun, dispatched) = begin(conn, caller, recorded, asked, extra);
     let reply = match dispatched {
         Dispatched::Now(reply) => reply,
         Dispatched::Effect(reply, effect) => apply(conn, &held, effect, reply, &begun),

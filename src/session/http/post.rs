@@ -2,7 +2,6 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::header::HeaderMap;
@@ -407,8 +406,7 @@ impl<'a> Committing<'a> {
             busy,
         } = self;
         let answer = |response| Step::Answer(Ok(response));
-        let now = conn.now();
-        let recorded = match decided.recorded(conn, &caller, written, now) {
+        let recorded = match decided.recorded(conn, &caller, written) {
             Ok(recorded) => recorded,
             Err(reply) => return answer(refusal(conn, &asked, &reply)),
         };
@@ -418,7 +416,7 @@ impl<'a> Committing<'a> {
             let outcome = Outcome::ProtocolError(error.code);
             conn.service
                 .audit
-                .outcome(&conn.facts, ticket, outcome, Duration::ZERO);
+                .outcome(&conn.facts, ticket, outcome, None);
             return answer(rpc_error(
                 status_of_code(error.code),
                 Some(&asked.id),
@@ -429,7 +427,7 @@ impl<'a> Committing<'a> {
             events: accepts.events,
             ..Extra::default()
         };
-        let (begun, dispatched) = begin(conn, caller, recorded, asked, now, extra);
+        let (begun, dispatched) = begin(conn, caller, recorded, asked, extra);
         let fly = |begun, future, busy, place| {
             let flight = Flight::new(Arc::clone(conn), begun, future, busy, place);
             Step::later(async move { Ok(flight.answer(accepts).await) })
@@ -452,7 +450,7 @@ impl<'a> Committing<'a> {
         if has_notes && let Some(place) = conn.identity.place() {
             return fly(begun, Box::pin(std::future::ready(reply)), busy, place);
         }
-        begun.over(conn, &reply);
+        busy.over_at(begun.over(conn, &reply));
         conn.answered();
         answer(whole_again(map, conn, &begun, &reply, accepts))
     }

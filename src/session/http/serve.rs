@@ -194,7 +194,7 @@ where
 /// When the connection is to be looked at next.
 fn next_look(conn: &Conn, patience: &Patience) -> Instant {
     let left = conn.until().since(clock::unix_now()).min(LOOK_AGAIN);
-    let look = conn.now() + left;
+    let look = clock::monotonic() + left;
     conn.pace
         .deadline(patience)
         .map_or(look, |(at, _)| at.min(look))
@@ -206,7 +206,7 @@ fn late(conn: &Conn, patience: &Patience) -> Option<End> {
         return Some(End::Told(Close::Expired));
     }
     let (at, late) = conn.pace.deadline(patience)?;
-    if at > conn.now() {
+    if at > clock::monotonic() {
         return None;
     }
     match late {

@@ -3,13 +3,12 @@
 
 use std::iter;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
 
 use crate::audit::{Outcome, Ticket};
 use crate::backend::{Cancel, Context, Notes};
-use crate::clock;
 use crate::dispatch::{Dispatched, Effect, Listening, Reply};
 use crate::mcp::{Call, Method, Revision};
 use crate::transport::Wire;
@@ -43,7 +42,7 @@ impl<W: Wire> Session<'_, W> {
                 reply,
             );
         }
-        let mut now = clock::monotonic();
+        let mut now = written.at();
         self.hear(now);
         let stale = self.service.registry_is_stale(now);
         let mut permitted = batch.permitted.into_iter();
@@ -56,7 +55,7 @@ impl<W: Wire> Session<'_, W> {
                     let outcome = Outcome::ConnectionClosed;
                     self.service
                         .audit
-                        .outcome(&self.facts, ticket, outcome, Duration::ZERO);
+                        .outcome(&self.facts, ticket, outcome, None);
                 }
                 return Err(end);
             }
@@ -67,12 +66,9 @@ impl<W: Wire> Session<'_, W> {
             let ticket = pending.ticket();
             if let Some(cause) = cause(&self.identity, method, stale) {
                 let reply = cause.reply(method);
-                self.service.audit.outcome(
-                    &self.facts,
-                    ticket,
-                    Outcome::RateLimited,
-                    Duration::ZERO,
-                );
+                self.service
+                    .audit
+                    .outcome(&self.facts, ticket, Outcome::RateLimited, None);
                 self.answer(&id, method, revision, reply);
                 continue;
             }
@@ -175,12 +171,10 @@ impl<W: Wire> Session<'_, W> {
             notes.finish();
             self.put_notes();
         }
-        let after = clock::monotonic();
-        let took = after.duration_since(*now);
-        *now = after;
-        self.service
+        *now = self
+            .service
             .audit
-            .outcome(&self.facts, begun.ticket, outcome(&reply), took);
+            .outcome(&self.facts, begun.ticket, outcome(&reply), Some(*now));
         self.answer(&begun.id, begun.method, begun.revision, reply);
         self.spare = begun.cancel.unused();
     }
@@ -222,7 +216,7 @@ impl<W: Wire> Session<'_, W> {
         self.wire.put(|out| out.extend_from_slice(&acknowledged));
         self.service
             .audit
-            .outcome(&self.facts, begun.ticket, Outcome::Ok, Duration::ZERO);
+            .outcome(&self.facts, begun.ticket, Outcome::Ok, None);
     }
 
     fn has_room_for(&mut self, more: usize) -> bool {
@@ -260,16 +254,13 @@ impl<W: Wire> Session<'_, W> {
 
     pub(super) fn finished(&mut self, running: &Running, reply: Option<Reply>) {
         self.put_notes();
-        let took = clock::monotonic().duration_since(running.since);
-        let Some(reply) = reply else {
-            self.service
-                .audit
-                .outcome(&self.facts, running.ticket, Outcome::Cancelled, took);
-            return;
-        };
+        let how = reply.as_ref().map_or(Outcome::Cancelled, outcome);
         self.service
             .audit
-            .outcome(&self.facts, running.ticket, outcome(&reply), took);
+            .outcome(&self.facts, running.ticket, how, Some(running.since));
+        let Some(reply) = reply else {
+            return;
+        };
         self.answer(&running.id, running.method, running.revision, reply);
     }
 }

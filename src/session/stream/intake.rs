@@ -1,6 +1,7 @@
 //! What comes in: messages are read, understood and decided on, in groups.
 
 use bytes::Bytes;
+use smallvec::SmallVec;
 
 use crate::audit::{Pending, Ticket};
 use crate::jsonrpc::{
@@ -20,7 +21,8 @@ const BATCH: usize = 64;
 /// Requests that were decided on and wait for their records to be written.
 #[derive(Default)]
 pub(super) struct Batch {
-    pub permitted: Vec<Pending<Permitted<Box<Call>>>>,
+    /// Most groups are of one, which needs no memory of its own.
+    pub permitted: SmallVec<[Pending<Permitted<Box<Call>>>; 1]>,
     pub denied: Vec<Denied<Box<Call>>>,
     pub last: Option<Ticket>,
 }

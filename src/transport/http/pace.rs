@@ -125,7 +125,11 @@ impl Pace {
     }
 
     fn now(&self) -> u64 {
-        let micros = clock::monotonic().duration_since(self.began).as_micros();
+        self.at(clock::monotonic())
+    }
+
+    fn at(&self, moment: Instant) -> u64 {
+        let micros = moment.saturating_duration_since(self.began).as_micros();
         u64::try_from(micros).unwrap_or(u64::MAX - 1) + 1
     }
 
@@ -135,7 +139,10 @@ impl Pace {
         self.busy.fetch_add(1, Ordering::Relaxed);
         self.asked.store(true, Ordering::Relaxed);
         self.head.store(NEVER, Ordering::Relaxed);
-        Busy(Arc::clone(self))
+        Busy {
+            pace: Arc::clone(self),
+            over: None,
+        }
     }
 
     /// Whether a request's head was ever whole.
@@ -288,26 +295,35 @@ impl Drop for Unsent {
 
 /// One request that is being answered.
 #[derive(Debug)]
-pub struct Busy(Arc<Pace>);
+pub struct Busy {
+    pace: Arc<Pace>,
+    /// When it was answered, if somebody knows.
+    over: Option<Instant>,
+}
 
 impl Busy {
+    /// It was answered at this moment: saves a look at the clock.
+    pub fn over_at(mut self, now: Instant) {
+        self.over = Some(now);
+    }
+
     /// Its body is under way. Whether the connection keeps the time for it: on HTTP/2, where bodies
     /// come side by side, it does not.
     #[must_use]
     pub fn body_begins(&self) -> bool {
-        if self.0.heads {
-            self.0.slow.store(false, Ordering::Relaxed);
-            self.0
+        if self.pace.heads {
+            self.pace.slow.store(false, Ordering::Relaxed);
+            self.pace
                 .body
-                .store(self.0.heard.load(Ordering::Relaxed), Ordering::Relaxed);
+                .store(self.pace.heard.load(Ordering::Relaxed), Ordering::Relaxed);
         }
-        self.0.heads
+        self.pace.heads
     }
 
     /// Whether the connection says that the body is too late; else it wakes the reader when it is.
     pub fn poll_slow(&self, cx: &mut Context<'_>) -> Poll<()> {
-        self.0.reader.register(cx.waker());
-        if self.0.slow.load(Ordering::Acquire) {
+        self.pace.reader.register(cx.waker());
+        if self.pace.slow.load(Ordering::Acquire) {
             Poll::Ready(())
         } else {
             Poll::Pending
@@ -316,24 +332,24 @@ impl Busy {
 
     /// Its body is whole: further bytes belong to the next request.
     pub fn body_done(&self) {
-        self.0.body.store(NEVER, Ordering::Relaxed);
-        self.0.ahead.store(false, Ordering::Relaxed);
-        if self.0.heads {
-            self.0.look.store(look::SOON, Ordering::Relaxed);
+        self.pace.body.store(NEVER, Ordering::Relaxed);
+        self.pace.ahead.store(false, Ordering::Relaxed);
+        if self.pace.heads {
+            self.pace.look.store(look::SOON, Ordering::Relaxed);
         }
     }
 }
 
 impl Drop for Busy {
     fn drop(&mut self) {
-        let pace = &self.0;
+        let pace = &self.pace;
         pace.body.store(NEVER, Ordering::Relaxed);
         if !pace.has_left() {
             pace.look.store(look::NOT, Ordering::Relaxed);
         }
         let ahead = pace.ahead.swap(false, Ordering::Relaxed);
         if pace.busy.fetch_sub(1, Ordering::Relaxed) == 1 {
-            let now = pace.now();
+            let now = self.over.map_or_else(|| pace.now(), |over| pace.at(over));
             pace.heard.store(now, Ordering::Relaxed);
             if pace.heads && ahead {
                 pace.head.store(now, Ordering::Relaxed);

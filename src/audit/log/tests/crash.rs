@@ -33,7 +33,7 @@ async fn the_writer() {
         match call(&log, &facts, id).await {
             Ok(ticket) => {
                 println!("committed {}", ticket.seq());
-                log.outcome(&facts, ticket, Outcome::Ok, Duration::ZERO);
+                log.outcome(&facts, ticket, Outcome::Ok, None);
             }
             Err(error) => {
                 println!("refused {error}");

@@ -40,7 +40,7 @@ async fn a_full_disk_refuses_calls_keeps_outcomes_and_ends_by_itself() {
     let running = call(&log, &facts, 1).await.unwrap();
     for room in [0, 1, 700, 1100] {
         disk.state().room = Some(room);
-        log.outcome(&facts, running, Outcome::Ok, Duration::ZERO);
+        log.outcome(&facts, running, Outcome::Ok, None);
         let error = call(&log, &facts, 2).await.unwrap_err();
         assert!(matches!(error, AuditError::Unwritable { .. }), "{error}");
         assert!(!log.healthy());
@@ -56,7 +56,7 @@ async fn a_full_disk_refuses_calls_keeps_outcomes_and_ends_by_itself() {
     assert!(log.close().is_err());
     disk.state().room = None;
     let ticket = call(&log, &facts, 4).await.unwrap();
-    log.outcome(&facts, ticket, Outcome::Ok, Duration::ZERO);
+    log.outcome(&facts, ticket, Outcome::Ok, None);
     log.close().unwrap();
     assert!(log.healthy());
     let all = disk.intact();
@@ -89,7 +89,7 @@ async fn kept_outcomes_go_out_without_another_call() {
     let facts = facts(1);
     let running = call(&log, &facts, 1).await.unwrap();
     disk.state().room = Some(10);
-    log.outcome(&facts, running, Outcome::Ok, Duration::ZERO);
+    log.outcome(&facts, running, Outcome::Ok, None);
     let waits = async {
         while log.healthy() {
             tokio::task::yield_now().await;
@@ -221,7 +221,7 @@ async fn an_outage_has_bounded_memory_and_counts_what_does_not_fit() {
         log.denied(&facts, &deny(&long, id));
     }
     // Denials cannot displace how a call that ran has ended.
-    log.outcome(&facts, running, Outcome::Ok, Duration::ZERO);
+    log.outcome(&facts, running, Outcome::Ok, None);
     assert!(log.close().is_err());
     disk.state().room = None;
     log.close().unwrap();
@@ -245,7 +245,7 @@ async fn a_disk_that_comes_and_goes_loses_nothing_that_ran() {
             let mut ran = Vec::new();
             for n in 0..200 {
                 if let Ok(ticket) = call(&log, &facts, task * 1000 + n).await {
-                    log.outcome(&facts, ticket, Outcome::Ok, Duration::ZERO);
+                    log.outcome(&facts, ticket, Outcome::Ok, None);
                     ran.push((task * 1000 + n, ticket.seq()));
                 }
                 tokio::task::yield_now().await;
