@@ -5,16 +5,17 @@ use std::collections::hash_map::Entry as Slot;
 use std::collections::{HashMap, HashSet};
 use std::convert::Infallible;
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::{Notify, OwnedSemaphorePermit};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio_rustls::server::TlsStream;
 
 use crate::identity::{Fingerprint, Name};
 use crate::peer::Peer;
 use crate::tls::Socket;
 
+use super::bell::Bell;
 use super::parting::Stream;
 use super::waking::Waking;
 
@@ -71,9 +72,7 @@ pub(super) struct Entry {
     told: AtomicU8,
     /// Whether what is left of the connection is left to the crowd's thread.
     crowd: AtomicBool,
-    bell: Notify,
-    /// How often it rang.
-    rings: AtomicU32,
+    bell: Bell,
 }
 
 impl Entry {
@@ -83,9 +82,7 @@ impl Entry {
     }
 
     pub(super) fn wake(&self) {
-        // First: who is woken looks here whether it must ask.
-        self.rings.fetch_add(1, Ordering::Release);
-        self.bell.notify_waiters();
+        self.bell.ring_for_all();
     }
 
     /// Before it is woken.
@@ -104,7 +101,7 @@ impl Entry {
     /// Ready with the first reason that is at least as stern as `least`.
     async fn wait(&self, least: Close) -> Close {
         loop {
-            let mut rung = std::pin::pin!(self.bell.notified());
+            let mut rung = std::pin::pin!(self.bell.rung());
             // Listens before it looks: what is said in between is not missed.
             rung.as_mut().enable();
             if let Some(why) = self.reason().filter(|why| *why >= least) {
@@ -156,7 +153,7 @@ impl Live {
 
     /// How often somebody was woken who waits for the end, whether or not it was told something new.
     pub(super) fn rings(&self) -> u32 {
-        self.entry.rings.load(Ordering::Acquire)
+        self.entry.bell.rings()
     }
 
     /// Without waiting.
@@ -307,8 +304,7 @@ impl Book {
                 0
             }),
             crowd: AtomicBool::new(false),
-            bell: Notify::new(),
-            rings: AtomicU32::new(0),
+            bell: Bell::default(),
         });
         self.entries.insert(entry.id, entry.clone());
         for print in path(peer) {

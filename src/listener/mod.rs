@@ -2,6 +2,7 @@
 //! Knows nothing of what is said on a connection.
 
 mod accept;
+mod bell;
 mod crew;
 mod guest;
 mod live;
@@ -10,8 +11,9 @@ mod told;
 mod waking;
 
 pub use accept::{Door, ListenError, Listener, ListenerOptions};
+pub use bell::{Bell, Vigil};
 pub use crew::Crew;
 pub use guest::Guest;
 pub use live::{Close, Live, LiveIndex};
 pub use parting::Stream;
-pub use told::{Told, Vigil};
+pub use told::Told;

@@ -4,12 +4,11 @@ use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use hyper::upgrade::OnUpgrade;
-use tokio::sync::Notify;
 
 use crate::audit::ConnectionFacts;
 use crate::backend::Caller;
 use crate::clock::UnixTime;
-use crate::listener::Live;
+use crate::listener::{Bell, Live};
 use crate::peer::Peer;
 use crate::tls::Refusal;
 use crate::transport::http::{Gone, Pace};
@@ -42,9 +41,7 @@ pub struct Conn {
     pub live: Live,
     pub pace: Arc<Pace>,
     end: Mutex<Option<End>>,
-    bell: Notify,
-    /// How often it rang.
-    rings: AtomicU32,
+    bell: Bell,
     abandoned: AtomicU32,
     upgrade: Mutex<Option<OnUpgrade>>,
     websockets: AtomicUsize,
@@ -143,8 +140,7 @@ impl Conn {
             live,
             pace,
             end: Mutex::new(None),
-            bell: Notify::new(),
-            rings: AtomicU32::new(0),
+            bell: Bell::default(),
             abandoned: AtomicU32::new(0),
             upgrade: Mutex::new(None),
             websockets: AtomicUsize::new(0),
@@ -168,14 +164,12 @@ impl Conn {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .get_or_insert(end);
-        // First: who is woken looks here whether it must ask.
-        self.rings.fetch_add(1, Ordering::Release);
-        self.bell.notify_one();
+        self.bell.ring_for_one();
     }
 
     /// How often a request had the connection closed.
     pub fn rings(&self) -> u32 {
-        self.rings.load(Ordering::Acquire)
+        self.bell.rings()
     }
 
     /// Ready when a request has the connection closed.
@@ -189,7 +183,7 @@ impl Conn {
             if let Some(end) = end {
                 return end;
             }
-            self.bell.notified().await;
+            self.bell.rung().await;
         }
     }
 
