@@ -3,6 +3,7 @@
 //! A provider decides nothing about permissions: what reaches it was allowed and recorded. It can
 //! ask who is calling, and it may refuse more, never allow more.
 
+use std::cell::Cell;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -236,19 +237,26 @@ struct CancelInner {
     notify: Notify,
 }
 
+thread_local! {
+    /// Served a call of this thread and nobody has it any more: most calls are over before anybody could
+    /// have cancelled them.
+    static SPARE: Cell<Option<Arc<CancelInner>>> = const { Cell::new(None) };
+}
+
 impl Cancel {
     /// One that can be cancelled ([`Default`] makes one that never is, without an allocation).
     #[must_use]
     pub fn new() -> Self {
-        Self(Some(Arc::default()))
+        Self(Some(SPARE.take().unwrap_or_default()))
     }
 
-    /// Itself, where nobody else holds it and nobody has cancelled: it can serve another call.
-    #[must_use]
-    pub fn unused(self) -> Option<Self> {
-        let inner = self.0.as_ref()?;
-        let unused = Arc::strong_count(inner) == 1 && !inner.cancelled.load(Ordering::Acquire);
-        unused.then_some(self)
+    /// Its call is over: it serves another one where nobody else holds it and nobody has cancelled.
+    pub fn over(self) {
+        if let Some(mut inner) = self.0
+            && Arc::get_mut(&mut inner).is_some_and(|inner| !*inner.cancelled.get_mut())
+        {
+            SPARE.set(Some(inner));
+        }
     }
 
     /// Cancels; again does nothing.
@@ -414,13 +422,34 @@ mod tests {
         waiter.await.unwrap();
         assert!(cancel.is_cancelled());
         cancel.cancelled().await;
-        assert!(cancel.unused().is_none());
-        let fresh = Cancel::new();
-        let held = fresh.clone();
-        assert!(fresh.unused().is_none());
-        assert!(held.unused().is_some());
         let never = Cancel::default();
         never.cancel();
         assert!(!never.is_cancelled());
+    }
+
+    #[test]
+    fn a_cancel_serves_another_call_only_where_nobody_can_know_it() {
+        let inner = |cancel: &Cancel| cancel.0.as_ref().map(Arc::as_ptr);
+        let first = Cancel::new();
+        let known = inner(&first);
+        first.over();
+        let again = Cancel::new();
+        assert_eq!(inner(&again), known);
+
+        let held = again.clone();
+        again.over();
+        let other = Cancel::new();
+        assert_ne!(inner(&other), known);
+        held.cancel();
+        assert!(!other.is_cancelled());
+
+        held.over();
+        other.cancel();
+        other.over();
+        assert!(!Cancel::new().is_cancelled());
+        Cancel::default().over();
+        let fresh = Cancel::new();
+        fresh.cancel();
+        assert!(fresh.is_cancelled());
     }
 }

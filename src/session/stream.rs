@@ -17,7 +17,7 @@ use futures_util::FutureExt;
 use tokio::time::Sleep;
 
 use crate::audit::{ConnectionFacts, Outcome};
-use crate::backend::{Cancel, Happening};
+use crate::backend::Happening;
 use crate::clock;
 use crate::dispatch::Reply;
 use crate::listener::{Close, Live, Told};
@@ -88,7 +88,6 @@ pub(super) async fn serve_on<W: Wire>(
         capabilities: None,
         open: None,
         level: None,
-        spare: None,
         calls: Calls::default(),
         backlog: VecDeque::new(),
         outbox: None,
@@ -118,8 +117,6 @@ struct Session<'a, W> {
     open: Option<Arc<Open>>,
     /// `logging/setLevel` of a legacy client.
     level: Option<Severity>,
-    /// A cancel that nobody else holds any more, for the next call.
-    spare: Option<Cancel>,
     calls: Calls,
     /// Requests that wait for a place among the calls.
     backlog: VecDeque<Bytes>,

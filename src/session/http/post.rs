@@ -452,7 +452,9 @@ impl<'a> Committing<'a> {
         }
         busy.over_at(begun.over(conn, &reply));
         conn.answered();
-        answer(whole_again(map, conn, &begun, &reply, accepts))
+        let whole = whole_again(map, conn, &begun, &reply, accepts);
+        begun.cancel.over();
+        answer(whole)
     }
 }
 

@@ -109,11 +109,8 @@ impl<W: Wire> Session<'_, W> {
     /// What the provider is given. A call that wants notes gets a sink for them.
     fn context(&mut self, call: &Call) -> (Context, Option<Arc<CallNotes>>) {
         let mut context = Context::new(Arc::clone(&self.basis.caller));
-        context.cancel = match self.spare.take() {
-            Some(spare) => spare,
-            // Not the default, which is never cancelled.
-            None => Cancel::new(),
-        };
+        // Not the default, which is never cancelled.
+        context.cancel = Cancel::new();
         let level = if call.revision.is_modern() {
             call.meta.log_level
         } else {
@@ -176,7 +173,7 @@ impl<W: Wire> Session<'_, W> {
             .audit
             .outcome(&self.facts, begun.ticket, outcome(&reply), Some(*now));
         self.answer(&begun.id, begun.method, begun.revision, reply);
-        self.spare = begun.cancel.unused();
+        begun.cancel.over();
     }
 
     fn apply(&mut self, effect: Effect, method: Method, reply: Reply) -> Reply {
