@@ -198,11 +198,12 @@ impl Committer {
         }
         match writer.write() {
             Ok(()) => {
-                let now = clock::monotonic().duration_since(self.opened);
-                let nanos = u64::try_from(now.as_nanos()).unwrap_or(u64::MAX);
+                let now = clock::monotonic();
+                let nanos = now.duration_since(self.opened).as_nanos();
+                let nanos = u64::try_from(nanos).unwrap_or(u64::MAX);
                 self.written_at.store(nanos, Ordering::Release);
                 let mut gather = self.gather();
-                let ended = gather.wrote(&writer.group, clock::since_epoch);
+                let ended = gather.wrote(&writer.group, now);
                 self.publish(&gather);
                 drop(gather);
                 writer.retry_at = None;

@@ -1,14 +1,14 @@
 //! The group that is gathering: records are chained here, in memory, and nowhere else.
 //!
-//! No I/O, no clock, no lock: the log drives it. What it settles is what happens to each record
-//! when its group cannot be written. A record that lets something happen (a *claim*: an allowed
+//! No I/O, no lock: the log drives it, and says what moment it is. What it settles is what happens to
+//! each record when its group cannot be written. A record that lets something happen (a *claim*: an allowed
 //! call, an admission) is withdrawn, and whoever waits for it is told so. A record of what happened
 //! already (a *fact*: an outcome, a denial, a closed connection) stays, gets a new place behind the
 //! last written record, and goes out when the log can be written again.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::clock::TimeOfDay;
 
@@ -180,7 +180,7 @@ pub(super) struct Gather {
     rotate_bytes: u64,
     rotate_at: u64,
     stamp: Stamp,
-    /// For who appends; nothing here asks for the time.
+    /// Of the records, under one lock with them, so that they stand in order.
     pub(super) times: TimeOfDay,
     pub(super) outage: Option<Outage>,
     /// Whether somebody will come and write what gathers.
@@ -329,13 +329,8 @@ impl Gather {
         std::mem::swap(&mut self.group, spare);
     }
 
-    /// The operating system has all of `group`. Returns the outage that this ends; only then the time
-    /// is asked for.
-    pub(super) fn wrote(
-        &mut self,
-        group: &Group,
-        now: impl FnOnce() -> Duration,
-    ) -> Option<Outage> {
+    /// The operating system has all of `group`, as of this moment. Returns the outage that this ends.
+    pub(super) fn wrote(&mut self, group: &Group, moment: Instant) -> Option<Outage> {
         self.written = group.first + group.marks.len() as u64 - 1;
         self.written_link = group.end.unwrap_or(self.link);
         let before = if group.cuts.is_empty() {
@@ -346,7 +341,8 @@ impl Gather {
         let last = group.cuts.last().map_or(0, |cut| cut.bytes);
         self.on_disk = before + (group.bytes.len() - last) as u64;
         let outage = self.outage.take()?;
-        self.append(Standing::Fact, now(), |out| {
+        let now = self.times.at(moment);
+        self.append(Standing::Fact, now, |out| {
             field(out, "event", "log_recovered");
             field(out, "since", &outage.since);
             field(out, "cause", &outage.cause);
