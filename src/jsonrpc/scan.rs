@@ -141,9 +141,8 @@ pub fn scan_into<'a>(
         max_depth,
         bare: makeup.bare,
     };
-    reader.white();
     let mut members = Members::default();
-    match reader.peek() {
+    match reader.next() {
         Some(b'{') => reader.envelope(&mut members, outline).map_err(bare)?,
         Some(b'[') => {
             reader.value(1).map_err(bare)?;
@@ -238,18 +237,31 @@ struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
+    #[inline]
     fn peek(&self) -> Option<u8> {
         self.bytes.get(self.at).copied()
     }
 
-    fn fault(&self) -> Fault {
-        Fault::NotJson(self.at)
+    /// The next byte that is not white space.
+    #[inline]
+    fn next(&mut self) -> Option<u8> {
+        match self.peek() {
+            Some(byte) if byte > b' ' => Some(byte),
+            _ => self.behind_white(),
+        }
     }
 
-    fn white(&mut self) {
+    #[cold]
+    #[inline(never)]
+    fn behind_white(&mut self) -> Option<u8> {
         while let Some(b' ' | b'\t' | b'\n' | b'\r') = self.peek() {
             self.at += 1;
         }
+        self.peek()
+    }
+
+    fn fault(&self) -> Fault {
+        Fault::NotJson(self.at)
     }
 
     fn take(&mut self, byte: u8) -> Result<(), Fault> {
@@ -261,11 +273,9 @@ impl<'a> Reader<'a> {
     }
 
     fn end(&mut self) -> Result<(), Fault> {
-        self.white();
-        if self.at == self.bytes.len() {
-            Ok(())
-        } else {
-            Err(self.fault())
+        match self.next() {
+            None => Ok(()),
+            Some(_) => Err(self.fault()),
         }
     }
 
@@ -318,9 +328,15 @@ impl<'a> Reader<'a> {
     }
 
     /// One value at `depth`, as it stands there.
+    #[inline]
     fn slice(&mut self, depth: usize) -> Result<&'a [u8], Fault> {
         let from = self.at;
-        self.value(depth)?;
+        // Most are strings.
+        if self.peek() == Some(b'"') {
+            self.string()?;
+        } else {
+            self.value(depth)?;
+        }
         Ok(&self.bytes[from..self.at])
     }
 
@@ -334,23 +350,29 @@ impl<'a> Reader<'a> {
             return Err(Fault::TooDeep(self.max_depth));
         }
         self.take(b'{')?;
-        self.white();
-        if self.peek() == Some(b'}') {
+        let mut first = self.next();
+        if first == Some(b'}') {
             self.at += 1;
             return Ok(());
         }
         loop {
-            self.white();
+            if first != Some(b'"') {
+                return Err(self.fault());
+            }
             let from = self.at;
             let escaped = self.string()?;
             let raw = &self.bytes[from..self.at];
-            self.white();
-            self.take(b':')?;
-            self.white();
+            if self.next() != Some(b':') {
+                return Err(self.fault());
+            }
+            self.at += 1;
+            self.next();
             member(self, Key { raw, escaped })?;
-            self.white();
-            match self.peek() {
-                Some(b',') => self.at += 1,
+            match self.next() {
+                Some(b',') => {
+                    self.at += 1;
+                    first = self.next();
+                }
                 Some(b'}') => {
                     self.at += 1;
                     return Ok(());
@@ -365,16 +387,14 @@ impl<'a> Reader<'a> {
             return Err(Fault::TooDeep(self.max_depth));
         }
         self.take(b'[')?;
-        self.white();
-        if self.peek() == Some(b']') {
+        if self.next() == Some(b']') {
             self.at += 1;
             return Ok(());
         }
         loop {
-            self.white();
+            self.next();
             self.value(depth + 1)?;
-            self.white();
-            match self.peek() {
+            match self.next() {
                 Some(b',') => self.at += 1,
                 Some(b']') => {
                     self.at += 1;
@@ -442,17 +462,27 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    /// One string; whether there is an escape in it.
+    /// One string, of which the first quote was seen; whether there is an escape in it.
+    #[inline]
     fn string(&mut self) -> Result<bool, Fault> {
-        self.take(b'"')?;
-        if self.bare {
-            let Some(length) = quote(&self.bytes[self.at..]) else {
-                self.at = self.bytes.len();
-                return Err(self.fault());
-            };
-            self.at += length + 1;
-            return Ok(false);
+        self.at += 1;
+        if !self.bare {
+            return self.any_string();
         }
+        match quote(self.bytes, self.at) {
+            Some(end) => {
+                self.at = end + 1;
+                Ok(false)
+            }
+            None => {
+                self.at = self.bytes.len();
+                Err(self.fault())
+            }
+        }
+    }
+
+    #[inline(never)]
+    fn any_string(&mut self) -> Result<bool, Fault> {
         let mut escaped = false;
         loop {
             self.at += plain(&self.bytes[self.at..]);
