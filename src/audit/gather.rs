@@ -295,7 +295,7 @@ impl Gather {
         out.push(b'"');
         body(out);
         out.push(b'}');
-        self.link = chain::link(&out[start..]);
+        self.link = chain::link_at(out, start);
         out.push(b'\n');
         let len = out.len() - start;
         self.group.marks.push(Mark { len, standing });
