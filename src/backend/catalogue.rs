@@ -27,6 +27,9 @@ pub struct Catalogue {
     providers: Vec<(String, Arc<dyn Provider>)>,
     tools: Vec<ToolEntry>,
     tools_by_name: HashMap<String, usize>,
+    /// Whether any tool has some: most have none, and each call would look.
+    any_headers: bool,
+    any_requires: bool,
     prompts: Vec<Listed>,
     prompts_by_name: HashMap<String, usize>,
     templates: Vec<Listed>,
@@ -97,6 +100,8 @@ impl Catalogue {
             providers: Vec::new(),
             tools: Vec::new(),
             tools_by_name: HashMap::new(),
+            any_headers: false,
+            any_requires: false,
             prompts: Vec::new(),
             prompts_by_name: HashMap::new(),
             templates: Vec::new(),
@@ -135,17 +140,18 @@ impl Catalogue {
                 provider: index,
                 local: tool.name.into(),
             };
-            let requires = tool.requires.into();
+            self.any_requires |= !tool.requires.is_empty();
             let headers =
                 param_headers(tool.input.text()).map_err(|why| CatalogueError::Header {
                     tool: listed.key.clone(),
                     why,
                 })?;
+            self.any_headers |= !headers.is_empty();
             self.tools.push(ToolEntry {
                 listed,
                 input: tool.input,
                 headers: headers.into(),
-                requires,
+                requires: tool.requires.into(),
             });
         }
         for prompt in provider.prompts() {
@@ -201,6 +207,20 @@ impl Catalogue {
     #[must_use]
     pub fn tools(&self) -> &[ToolEntry] {
         &self.tools
+    }
+
+    /// Arguments of the tool of that full name that HTTP clients repeat in headers.
+    #[must_use]
+    pub fn headers(&self, name: &str) -> &[ParamHeader] {
+        let tool = self.any_headers.then(|| self.tool(name)).flatten();
+        tool.map_or(&[], |tool| &tool.headers)
+    }
+
+    /// Grants that the tool of that full name needs besides its own, where it needs any.
+    #[must_use]
+    pub fn requires(&self, name: &str) -> Option<&Arc<[(Kind, String)]>> {
+        let tool = self.any_requires.then(|| self.tool(name)).flatten()?;
+        (!tool.requires.is_empty()).then_some(&tool.requires)
     }
 
     /// The tool of that full name.

@@ -82,10 +82,9 @@ impl Router {
     /// Adds to a call what the thing that it names needs besides its own grant. Before deciding.
     pub fn complete_call(&self, call: &mut Call) {
         if let Detail::Tool { name, .. } = &call.detail
-            && let Some(tool) = self.catalogue.tool(name)
-            && !tool.requires.is_empty()
+            && let Some(requires) = self.catalogue.requires(name)
         {
-            call.also = Some(Arc::clone(&tool.requires));
+            call.also = Some(Arc::clone(requires));
         }
     }
 

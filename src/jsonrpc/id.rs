@@ -1,5 +1,7 @@
 //! Request ids, as raw tokens.
 
+use smallvec::SmallVec;
+
 /// The id of a request: a JSON string or an integer, kept as it was written (`7` is not `"7"`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct RequestId<'a>(&'a [u8]);
@@ -38,6 +40,34 @@ impl<'a> RequestId<'a> {
             && super::object::string_value(left).is_some_and(|value| {
                 super::object::string_value(right).is_some_and(|other| other == value)
             })
+    }
+}
+
+/// Bytes of an id that need no memory of their own: a UUID in quotes.
+const SHORT: usize = 40;
+
+/// An id that outlives its message, which it does not hold on to: a call may run for long.
+#[derive(Debug, PartialEq, Eq)]
+pub struct OwnedId(SmallVec<[u8; SHORT]>);
+
+impl From<&[u8]> for OwnedId {
+    /// A raw JSON token, quotes included.
+    fn from(raw: &[u8]) -> Self {
+        Self(SmallVec::from_slice(raw))
+    }
+}
+
+impl Clone for OwnedId {
+    fn clone(&self) -> Self {
+        Self::from(&**self)
+    }
+}
+
+impl std::ops::Deref for OwnedId {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.0
     }
 }
 

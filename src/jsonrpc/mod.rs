@@ -8,7 +8,7 @@ mod plain;
 mod reply;
 mod scan;
 
-pub use id::RequestId;
+pub use id::{OwnedId, RequestId};
 pub use object::{Fields, ObjectError, array_items, fields, slots, string_value};
 pub use outline::Outline;
 pub use plain::plain;

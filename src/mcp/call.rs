@@ -6,12 +6,12 @@ use std::borrow::Cow;
 use bytes::Bytes;
 
 use crate::grant::Kind;
-use crate::jsonrpc::{Outline, RpcError, array_items, code, string_value};
+use crate::jsonrpc::{Outline, OwnedId, RpcError, array_items, code, string_value};
 use crate::policy::{Action, Ask};
 
 use super::meta::{Meta, Severity};
 use super::method::Method;
-use super::params::{ParamsError, flag, object, pick, pick_noted, text};
+use super::params::{ParamsError, flag, object, pick, pick_noted, slice, text};
 use super::revision::{Era, Revision};
 use super::shape::unsupported_version;
 
@@ -19,7 +19,7 @@ use super::shape::unsupported_version;
 #[derive(Clone, Debug)]
 pub struct Call {
     /// The request id, a raw JSON token.
-    pub id: Bytes,
+    pub id: OwnedId,
     /// The row of the method table.
     pub method: Method,
     /// The method as it was written.
@@ -146,7 +146,7 @@ impl CallError {
     }
 }
 
-/// Understands a request. `frame` is the message that `id` and `params` are slices of, `outline` what
+/// Understands a request. `frame` is the message that `params` is a slice of, `outline` what
 /// the scan noted of it (an empty one will do); `pinned` the legacy revision that an `initialize`
 /// fixed for this connection or session.
 ///
@@ -166,7 +166,7 @@ pub fn read_call<'a>(
     let method = Method::named(name, revision.era());
     let detail = slots.detail(method, frame)?;
     Ok(Box::new(Call {
-        id: frame.slice_ref(id),
+        id: id.into(),
         method,
         name: method
             .name()
@@ -292,7 +292,7 @@ impl<'a> Slots<'a> {
             }),
             Method::ToolsCall => Detail::Tool {
                 name: text(self.name, "name")?,
-                arguments: object(self.arguments, "arguments")?.map(|raw| frame.slice_ref(raw)),
+                arguments: object(self.arguments, "arguments")?.map(|raw| slice(frame, raw)),
                 retry: self.retry(frame)?,
             },
             Method::ResourcesRead | Method::Subscribe | Method::Unsubscribe => {
@@ -458,16 +458,9 @@ mod tests {
     const MODERN: &str = r#""_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{}}"#;
 
     fn read(name: &str, params: &str, pinned: Option<Revision>) -> Result<Box<Call>, CallError> {
-        let frame = Bytes::from(format!("7{params}"));
+        let frame = Bytes::from(params.to_owned());
         let outline = Outline::default();
-        read_call(
-            &frame,
-            &frame[..1],
-            name,
-            Some(&frame[1..]),
-            &outline,
-            pinned,
-        )
+        read_call(&frame, b"7", name, Some(&frame), &outline, pinned)
     }
 
     #[test]

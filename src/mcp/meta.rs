@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use crate::jsonrpc::{Outline, RequestId, string_value};
 
-use super::params::{ParamsError, pick_noted};
+use super::params::{ParamsError, pick_noted, slice};
 use super::revision::Revision;
 
 /// RFC 5424 severities as MCP names them, least severe first.
@@ -115,7 +115,7 @@ impl Meta {
         }
         Ok(Self {
             version,
-            capabilities: capabilities.map(|raw| frame.slice_ref(raw)),
+            capabilities: capabilities.map(|raw| slice(frame, raw)),
             log_level,
             progress_token: token.map(|raw| frame.slice_ref(raw)),
         })

@@ -1,6 +1,8 @@
 //! The members of `params` that are looked at. A member that stands twice is refused, also in
 //! disguise: what is authorized must be what is executed.
 
+use bytes::Bytes;
+
 use crate::jsonrpc::{ObjectError, Outline, slots, string_value};
 
 /// What is wrong with the parameters; answered with -32602.
@@ -78,6 +80,14 @@ pub fn flag(raw: Option<&[u8]>, name: &'static str) -> Result<bool, ParamsError>
         None | Some(b"false") => Ok(false),
         Some(b"true") => Ok(true),
         Some(_) => Err(ParamsError::Shape(name, "true or false")),
+    }
+}
+
+/// A part of the message to be kept. An empty object, as most are, holds on to nothing.
+pub fn slice(frame: &Bytes, raw: &[u8]) -> Bytes {
+    match raw {
+        b"{}" => Bytes::from_static(b"{}"),
+        raw => frame.slice_ref(raw),
     }
 }
 

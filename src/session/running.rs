@@ -3,14 +3,13 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 
 use crate::audit::Ticket;
 use crate::backend::Cancel;
 use crate::dispatch::Reply;
-use crate::jsonrpc::RequestId;
+use crate::jsonrpc::{OwnedId, RequestId};
 use crate::mcp::{Method, Revision};
 
 use super::identities::Place;
@@ -20,7 +19,7 @@ use super::notes::CallNotes;
 #[derive(Debug)]
 pub struct Running {
     /// Raw id.
-    pub id: Bytes,
+    pub id: OwnedId,
     /// Where its decision stands in the audit log.
     pub ticket: Ticket,
     /// When it began.

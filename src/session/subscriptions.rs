@@ -1,13 +1,14 @@
 //! What one connection wants to hear of: the legacy subscriptions of the connection and the
 //! `subscriptions/listen` streams of the modern era. Every URI that goes out is authorized again.
 
-use bytes::Bytes;
 use tokio::sync::{broadcast, watch};
 
 use crate::backend::{Caller, Happening};
 use crate::dispatch::{Listening, Watch};
 use crate::grant::Kind;
-use crate::jsonrpc::{RequestId, begin_result, end_result, write_notification, write_string};
+use crate::jsonrpc::{
+    OwnedId, RequestId, begin_result, end_result, write_notification, write_string,
+};
 
 /// Everything that a connection subscribed to, and where the news comes from.
 #[derive(Debug)]
@@ -51,7 +52,7 @@ pub struct Wanted {
     /// Whether a legacy client finished its handshake: it hears of changed lists unasked.
     pub unasked: bool,
     legacy: Vec<Watch>,
-    listens: Vec<(Bytes, Listening)>,
+    listens: Vec<(OwnedId, Listening)>,
 }
 
 impl Wanted {
@@ -84,7 +85,7 @@ impl Wanted {
     }
 
     /// Opens a stream and returns its acknowledgement, the first message of the stream.
-    pub fn listen(&mut self, id: Bytes, listening: Listening) -> Vec<u8> {
+    pub fn listen(&mut self, id: OwnedId, listening: Listening) -> Vec<u8> {
         let acknowledged = acknowledge(&id, &listening);
         self.listens.push((id, listening));
         acknowledged
@@ -107,7 +108,7 @@ impl Wanted {
     }
 
     /// Closes every stream; the ids, for their final results.
-    pub fn end(&mut self) -> Vec<Bytes> {
+    pub fn end(&mut self) -> Vec<OwnedId> {
         self.legacy.clear();
         self.listens.drain(..).map(|(id, _)| id).collect()
     }

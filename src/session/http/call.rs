@@ -8,6 +8,7 @@ use bytes::Bytes;
 use crate::audit::{AuditError, Outcome, Recorded, Ticket, Written};
 use crate::backend::{Caller, Cancel, Context, Notes};
 use crate::dispatch::{Dispatched, Reply};
+use crate::jsonrpc::OwnedId;
 use crate::mcp::{Call, Method, Revision, Severity};
 use crate::policy::Permitted;
 
@@ -20,7 +21,7 @@ use super::conn::Party;
 /// What an answer needs to know of its request.
 #[derive(Clone, Debug)]
 pub struct Asked {
-    pub id: Bytes,
+    pub id: OwnedId,
     pub method: Method,
     pub revision: Revision,
 }

@@ -302,12 +302,9 @@ impl<'a> Request<'a, '_> {
         else {
             return Ok(());
         };
-        let tool = self.conn.service.router.catalogue().tool(name);
-        let Some(tool) = tool.filter(|tool| !tool.headers.is_empty()) else {
-            return Ok(());
-        };
+        let declared = self.conn.service.router.catalogue().headers(name);
         let header = |name: &str| self.headers.get_all(name).iter().collect();
-        params_agree(&tool.headers, header, arguments.as_deref())
+        params_agree(declared, header, arguments.as_deref())
     }
 
     fn notification(&self, method: &str, params: Option<&[u8]>) -> Response<ReplyBody> {

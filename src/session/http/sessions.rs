@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 use crate::backend::Cancel;
 use crate::clock;
 use crate::identity::Name;
-use crate::jsonrpc::RequestId;
+use crate::jsonrpc::{OwnedId, RequestId};
 use crate::mcp::{Revision, Severity};
 
 use super::super::asks::Open;
@@ -65,7 +65,7 @@ pub struct State {
     /// Streams by number: 0 belongs to no request.
     streams: Vec<Arc<Events>>,
     next_stream: u64,
-    calls: Vec<(Bytes, Cancel)>,
+    calls: Vec<(OwnedId, Cancel)>,
 }
 
 /// Holds a session open.
@@ -380,13 +380,13 @@ impl State {
     }
 
     /// A call runs.
-    pub fn add_call(&mut self, id: Bytes, cancel: Cancel) {
+    pub fn add_call(&mut self, id: OwnedId, cancel: Cancel) {
         self.calls.push((id, cancel));
     }
 
     /// A call is over.
     pub fn remove_call(&mut self, id: &[u8]) {
-        self.calls.retain(|(known, _)| known != id);
+        self.calls.retain(|(known, _)| **known != *id);
     }
 
     /// Calls that run.

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use crate::audit::{Outcome, Ticket};
 use crate::backend::{Cancel, Context, Notes};
 use crate::dispatch::{Dispatched, Effect, Listening, Reply};
+use crate::jsonrpc::OwnedId;
 use crate::mcp::{Call, Method, Revision};
 use crate::transport::Wire;
 
@@ -264,7 +265,7 @@ impl<W: Wire> Session<'_, W> {
 
 /// A call that was taken to its provider.
 struct Begun {
-    id: Bytes,
+    id: OwnedId,
     method: Method,
     revision: Revision,
     ticket: Ticket,
