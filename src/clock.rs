@@ -8,6 +8,10 @@ use time::format_description::well_known::Rfc3339;
 
 /// Seconds since the Unix epoch, as certificates and the registry count them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+mod alarm;
+
+pub use alarm::Alarm;
+
 pub struct UnixTime(pub i64);
 
 impl UnixTime {

@@ -8,17 +8,15 @@
 //! what they share, and the waiting.
 
 use std::collections::VecDeque;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::FutureExt;
-use tokio::time::Sleep;
 
 use crate::audit::{ConnectionFacts, Outcome};
 use crate::backend::Happening;
-use crate::clock;
+use crate::clock::{self, Alarm};
 use crate::dispatch::Reply;
 use crate::listener::{Close, Live, Told};
 use crate::mcp::{Revision, Severity};
@@ -71,7 +69,7 @@ pub(super) async fn serve_on<W: Wire>(
     let identity = service.identities.of(peer.name(), &limits);
     let watches = Watches::none(Arc::clone(&identity));
     let mut session = Session {
-        expiry: Box::pin(tokio::time::sleep(Duration::ZERO)),
+        expiry: Alarm::after(Duration::ZERO),
         heard: clock::monotonic(),
         spoke: false,
         silent: true,
@@ -125,7 +123,7 @@ struct Session<'a, W> {
     /// What of the identity's watches is this connection's.
     watches: Watches,
     /// Rings when the certificate ends, when the peer was silent for too long, or to look again.
-    expiry: Pin<Box<Sleep>>,
+    expiry: Alarm,
     /// When the peer was last heard.
     heard: Instant,
     /// It was heard since: `heard` is set when the clock is read anyway.
@@ -198,7 +196,7 @@ impl<W: Wire> Session<'_, W> {
         Ok(true)
     }
 
-    /// Sets the timer to what comes first: the certificate's end, the end of the time in which the
+    /// Sets the alarm to what comes first: the certificate's end, the end of the time in which the
     /// peer may be silent, or the next look at a wall clock that may have moved.
     fn arm(&mut self) {
         let left = self.basis.until.since(clock::unix_now()).min(LOOK_AGAIN);
@@ -206,7 +204,7 @@ impl<W: Wire> Session<'_, W> {
             .idle_limit()
             .map(|limit| limit.saturating_sub(clock::monotonic().duration_since(self.heard)));
         let wait = idle.map_or(left, |idle| left.min(idle));
-        self.expiry.as_mut().set(tokio::time::sleep(wait));
+        self.expiry.set_after(wait);
     }
 
     /// Notes that the peer was heard, if it was.
@@ -225,7 +223,7 @@ impl<W: Wire> Session<'_, W> {
         }
     }
 
-    /// The timer rang.
+    /// The alarm rang.
     fn look(&mut self) -> Result<(), End> {
         // The end may have come nearer while the peer was silent.
         self.refresh()?;
@@ -291,7 +289,7 @@ impl<W: Wire> Session<'_, W> {
         Ok(tokio::select! {
             biased;
             why = self.told.hear() => Event::Told(why),
-            () = self.expiry.as_mut() => Event::Expiry,
+            () = self.expiry.rung() => Event::Expiry,
             (running, reply) = self.calls.finished(), if !self.calls.is_empty() => {
                 Event::Finished(Box::new(running), reply)
             }
@@ -355,7 +353,7 @@ impl<W: Wire> Session<'_, W> {
                     Close::Draining => self.drain(),
                     sterner => return Err(End::Told(sterner)),
                 },
-                () = self.expiry.as_mut() => self.look()?,
+                () = self.expiry.rung() => self.look()?,
                 () = deadline.as_mut() => return Err(End::Unread),
                 done = self.wire.flush() => return Ok(done?),
             }

@@ -8,7 +8,7 @@
 //! from it. Extensions (compression among them) are never agreed on.
 
 use std::collections::VecDeque;
-use std::future::{Future, poll_fn};
+use std::future::poll_fn;
 use std::io::{self, Read, Write};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -19,13 +19,14 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use ring::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::time::Sleep;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::{CloseCode, Data, OpCode};
 use tokio_tungstenite::tungstenite::protocol::frame::{Frame, FrameHeader, Utf8Bytes};
 use tokio_tungstenite::tungstenite::protocol::{
     CloseFrame, Role, WebSocketConfig, WebSocketContext,
 };
 use tokio_tungstenite::tungstenite::{Error, Message};
+
+use crate::clock::Alarm;
 
 use super::pipe::{Outlet, poll_shared};
 use super::wire::{Goodbye, Wire, WireError};
@@ -370,8 +371,8 @@ impl Write for Memory<'_> {
 #[derive(Debug)]
 struct Pulse {
     every: Duration,
-    timer: Option<Pin<Box<Sleep>>>,
-    /// Times that the timer rang since the peer was last heard.
+    alarm: Option<Alarm>,
+    /// Times that the alarm rang since the peer was last heard.
     silent: u8,
 }
 
@@ -385,7 +386,7 @@ impl Pulse {
     const fn new(every: Duration) -> Self {
         Self {
             every,
-            timer: None,
+            alarm: None,
             silent: 0,
         }
     }
@@ -396,11 +397,9 @@ impl Pulse {
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Beat> {
         let every = self.every;
-        let timer = self
-            .timer
-            .get_or_insert_with(|| Box::pin(tokio::time::sleep(every)));
-        ready!(timer.as_mut().poll(cx));
-        timer.as_mut().set(tokio::time::sleep(every));
+        let alarm = self.alarm.get_or_insert_with(|| Alarm::after(every));
+        ready!(alarm.poll(cx));
+        alarm.set_after(every);
         self.silent += 1;
         Poll::Ready(match self.silent {
             1 => Beat::Heard,

@@ -12,7 +12,7 @@ use hyper::upgrade::OnUpgrade;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::audit::ConnectionFacts;
-use crate::clock;
+use crate::clock::{self, Alarm};
 use crate::listener::{Close, Live, Told, Vigil};
 use crate::peer::Peer;
 use crate::transport::Way;
@@ -43,7 +43,7 @@ enum Woke {
     Told(Close),
     Closing(End),
     Over(hyper::Result<()>),
-    Timer,
+    Alarm,
 }
 
 /// Serves one admitted connection to its end.
@@ -116,7 +116,7 @@ where
         write: conn.limits.write_timeout,
         idle: conn.limits.idle_timeout,
     };
-    let mut timer = Box::pin(tokio::time::sleep_until(next_look(conn, &patience).into()));
+    let mut alarm = Alarm::at(next_look(conn, &patience));
     let mut draining = false;
     let mut told = Told::new(&conn.live);
     loop {
@@ -134,11 +134,11 @@ where
                     return Poll::Ready(Woke::Over(over));
                 }
                 if let Some((at, _)) = conn.pace.deadline(&patience)
-                    && at < timer.deadline().into_std()
+                    && at < alarm.moment()
                 {
-                    timer.as_mut().reset(at.into());
+                    alarm.set(at);
                 }
-                timer.as_mut().poll(cx).map(|()| Woke::Timer)
+                alarm.poll(cx).map(|()| Woke::Alarm)
             })
             .await
         };
@@ -165,11 +165,11 @@ where
             }
             Woke::Over(Err(error)) if error.is_parse_version_h2() => return Driven::Preface,
             Woke::Over(Err(error)) => return broken(conn, error).await.into(),
-            Woke::Timer => {
+            Woke::Alarm => {
                 if let Some(end) = late(conn, &patience) {
                     return end.into();
                 }
-                timer.as_mut().reset(next_look(conn, &patience).into());
+                alarm.set(next_look(conn, &patience));
             }
         }
     }
@@ -200,7 +200,7 @@ fn next_look(conn: &Conn, patience: &Patience) -> Instant {
         .map_or(look, |(at, _)| at.min(look))
 }
 
-/// The timer rang: what is late?
+/// The alarm rang: what is late?
 fn late(conn: &Conn, patience: &Patience) -> Option<End> {
     if conn.until() <= clock::unix_now() {
         return Some(End::Told(Close::Expired));
