@@ -1,17 +1,19 @@
 //! The only caller of "now". Everything else is given the time, so that a test can choose it.
 
 use std::fmt;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-/// Seconds since the Unix epoch, as certificates and the registry count them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 mod alarm;
 
 pub use alarm::Alarm;
 
+/// Seconds since the Unix epoch, as certificates and the registry count them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct UnixTime(pub i64);
 
 impl UnixTime {
@@ -70,6 +72,62 @@ pub fn monotonic() -> Instant {
         reason = "this module is the one caller of now"
     )]
     Instant::now()
+}
+
+/// What [`AtomicMoment`] counts from: the first time that one was set.
+static BEGAN: OnceLock<Instant> = OnceLock::new();
+
+/// A moment, or none, that several tasks set and read without a lock. To the nanosecond, for 584 years.
+/// Relaxed: it says when, and not that something else has happened.
+#[derive(Debug, Default)]
+pub struct AtomicMoment(AtomicU64);
+
+impl AtomicMoment {
+    /// No moment yet.
+    #[must_use]
+    pub const fn never() -> Self {
+        Self(AtomicU64::new(0))
+    }
+
+    /// This moment.
+    #[must_use]
+    pub fn of(moment: Instant) -> Self {
+        let new = Self::never();
+        new.set(moment);
+        new
+    }
+
+    /// It is this moment now. One from before the first that was ever set counts as that one.
+    pub fn set(&self, moment: Instant) {
+        let began = *BEGAN.get_or_init(|| moment);
+        let nanos = moment.saturating_duration_since(began).as_nanos();
+        let nanos = u64::try_from(nanos).unwrap_or(u64::MAX - 1);
+        self.0.store(nanos.saturating_add(1), Ordering::Relaxed);
+    }
+
+    /// It is what another one is.
+    pub fn set_as(&self, other: &Self) {
+        self.0
+            .store(other.0.load(Ordering::Relaxed), Ordering::Relaxed);
+    }
+
+    /// It is none.
+    pub fn clear(&self) {
+        self.0.store(0, Ordering::Relaxed);
+    }
+
+    /// Whether there is one.
+    #[must_use]
+    pub fn is_set(&self) -> bool {
+        self.0.load(Ordering::Relaxed) != 0
+    }
+
+    /// The moment.
+    #[must_use]
+    pub fn get(&self) -> Option<Instant> {
+        let nanos = self.0.load(Ordering::Relaxed).checked_sub(1)?;
+        Some(*BEGAN.get()? + Duration::from_nanos(nanos))
+    }
 }
 
 /// How old a look at the system's clock may be for [`TimeOfDay`] to reckon from it.
@@ -136,6 +194,27 @@ mod tests {
         let moment = monotonic();
         let time = times.at(moment);
         assert!(times.at(moment.checked_sub(Duration::from_micros(50)).unwrap()) >= time);
+    }
+
+    #[test]
+    fn a_moment_is_kept_exactly() {
+        let kept = AtomicMoment::never();
+        assert_eq!((kept.is_set(), kept.get()), (false, None));
+        let first = monotonic();
+        for after in [0, 1, 999, 1_000_000_007, 86_400_000_000_000] {
+            let moment = first + Duration::from_nanos(after);
+            kept.set(moment);
+            assert_eq!((kept.is_set(), kept.get()), (true, Some(moment)));
+        }
+        let other = AtomicMoment::of(first);
+        kept.set_as(&other);
+        assert_eq!(kept.get(), Some(first));
+        kept.clear();
+        assert_eq!(kept.get(), None);
+        // None can lie before what all are counted from.
+        let early = first.checked_sub(Duration::from_nanos(1)).unwrap();
+        kept.set(early);
+        assert!(kept.get().unwrap() <= first);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError, Weak};
 use std::time::{Duration, Instant};
 
-use crate::clock;
+use crate::clock::{self, AtomicMoment};
 
 use super::counts::Counts;
 use super::gather::{Fate, Gather, Outage, Standing, Ticket};
@@ -45,9 +45,8 @@ pub(super) struct Committer {
     /// for the lock to see that.
     run: AtomicU64,
     written: AtomicU64,
-    /// When that was, in nanoseconds since the log was opened: looked up once for all of a group.
-    written_at: AtomicU64,
-    opened: Instant,
+    /// When that was: looked up once for all of a group.
+    written_at: AtomicMoment,
     healthy: AtomicBool,
     sync_failed: AtomicBool,
     pub(super) sync_due: AtomicBool,
@@ -74,8 +73,7 @@ impl Committer {
             written: AtomicU64::new(gather.written_seq()),
             gather: Mutex::new(gather),
             writer: Mutex::new(writer),
-            written_at: AtomicU64::new(0),
-            opened: clock::monotonic(),
+            written_at: AtomicMoment::of(clock::monotonic()),
             healthy: AtomicBool::new(true),
             sync_failed: AtomicBool::new(false),
             sync_due: AtomicBool::new(false),
@@ -112,9 +110,9 @@ impl Committer {
         self.gather().fate(ticket)
     }
 
-    /// When the last group was written.
+    /// When the last group was written; for who has seen by [`Self::fate`] that one was.
     pub(super) fn written_at(&self) -> Instant {
-        self.opened + Duration::from_nanos(self.written_at.load(Ordering::Acquire))
+        self.written_at.get().unwrap_or_else(clock::monotonic)
     }
 
     /// Tells [`Self::fate`]; while the lock is held.
@@ -199,9 +197,8 @@ impl Committer {
         match writer.write() {
             Ok(()) => {
                 let now = clock::monotonic();
-                let nanos = now.duration_since(self.opened).as_nanos();
-                let nanos = u64::try_from(nanos).unwrap_or(u64::MAX);
-                self.written_at.store(nanos, Ordering::Release);
+                // Before it is published that the group is written.
+                self.written_at.set(now);
                 let mut gather = self.gather();
                 let ended = gather.wrote(&writer.group, now);
                 self.publish(&gather);

@@ -11,6 +11,7 @@
 //! commit and by a task in the background, until the log can be written; then a `log_recovered`
 //! record says since when, why, and how many calls were refused.
 
+use std::cell::Cell;
 use std::fs::File;
 use std::sync::Arc;
 use std::task::Poll;
@@ -42,6 +43,7 @@ pub struct AuditLog(Arc<Committer>);
 pub struct Pending<T> {
     inner: T,
     ticket: Ticket,
+    at: Instant,
 }
 
 /// A permitted call whose record the operating system has. Private fields: only `commit` leads here.
@@ -78,6 +80,12 @@ impl<T> Pending<T> {
     #[must_use]
     pub const fn ticket(&self) -> Ticket {
         self.ticket
+    }
+
+    /// When it was appended.
+    #[must_use]
+    pub const fn at(&self) -> Instant {
+        self.at
     }
 
     /// What waits; still unproven.
@@ -182,29 +190,36 @@ impl AuditLog {
         facts: &ConnectionFacts,
         call: Permitted<C>,
     ) -> Pending<Permitted<C>> {
-        let ticket = self.decided(facts, call.call(), Verdict::Allowed);
+        let (ticket, at) = self.decided(facts, call.call(), Verdict::Allowed);
         Pending {
             inner: call,
             ticket,
+            at,
         }
     }
 
     /// Appends the record of a refused call. It is kept and tried again when it cannot be written.
     pub fn denied<C: Ask>(&self, facts: &ConnectionFacts, denied: &Denied<C>) -> Ticket {
-        self.decided(facts, &denied.call, Verdict::of(denied))
+        self.decided(facts, &denied.call, Verdict::of(denied)).0
     }
 
-    fn decided<C: Ask>(&self, facts: &ConnectionFacts, call: &C, verdict: Verdict<'_>) -> Ticket {
+    fn decided<C: Ask>(
+        &self,
+        facts: &ConnectionFacts,
+        call: &C,
+        verdict: Verdict<'_>,
+    ) -> (Ticket, Instant) {
         let (standing, count): (_, fn(&mut Counts)) = match verdict {
             Verdict::Allowed => (Standing::Decision, Counts::permitted),
             Verdict::Denied { .. } => (Standing::Fact, Counts::refused),
         };
         // Hashed before the lock is taken: it may be long.
         let arguments = Arguments::of(call.arguments(), self.0.arguments);
-        self.0
-            .append_at(clock::monotonic(), standing, count, |out| {
-                decision::write(out, facts, call, verdict, &arguments)
-            })
+        let now = clock::monotonic();
+        let ticket = self.0.append_at(now, standing, count, |out| {
+            decision::write(out, facts, call, verdict, &arguments)
+        });
+        (ticket, now)
     }
 
     /// Appends how a call ended that began to run at `since`, or that did not run. Written with the next
@@ -268,7 +283,7 @@ impl AuditLog {
         pending: Pending<T>,
         written: &Written,
     ) -> Result<Recorded<T>, AuditError> {
-        let Pending { inner, ticket } = pending;
+        let Pending { inner, ticket, .. } = pending;
         // A proof from before or after an outage says nothing of this ticket; the log knows.
         if written.upto.covers(ticket) || self.0.fate(ticket) == Fate::Written {
             let at = written.at;
@@ -338,9 +353,7 @@ impl AuditLog {
 /// of several threads would take it up again at once; there tokio's own yielding serves, which looks
 /// for news of the sockets first and so costs a system call for each round.
 async fn behind_the_others() {
-    let alone = Handle::try_current()
-        .is_ok_and(|here| here.runtime_flavor() == RuntimeFlavor::CurrentThread);
-    if !alone {
+    if !has_one_queue() {
         return tokio::task::yield_now().await;
     }
     let mut been = false;
@@ -352,6 +365,20 @@ async fn behind_the_others() {
         Poll::Pending
     })
     .await;
+}
+
+/// Whether this thread is a runtime of its own. Asked once: a thread that changes from one kind to the
+/// other would gather less, or pay for the system call, and lose nothing.
+fn has_one_queue() -> bool {
+    thread_local! {
+        static ONE: Cell<Option<bool>> = const { Cell::new(None) };
+    }
+    ONE.get().unwrap_or_else(|| {
+        let one = Handle::try_current()
+            .is_ok_and(|here| here.runtime_flavor() == RuntimeFlavor::CurrentThread);
+        ONE.set(Some(one));
+        one
+    })
 }
 
 #[cfg(test)]

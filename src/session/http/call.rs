@@ -100,6 +100,14 @@ impl Decided {
         }
     }
 
+    /// When that was, of a call that is permitted.
+    pub fn at(&self) -> Option<Instant> {
+        match &self.judged {
+            Judged::Permitted(pending) => Some(pending.at()),
+            Judged::Denied(..) => None,
+        }
+    }
+
     /// What must be written before anything else happens.
     pub const fn ticket(&self) -> Ticket {
         match &self.judged {

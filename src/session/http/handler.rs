@@ -177,7 +177,7 @@ fn session(
     let id = id.to_str().unwrap_or_default();
     service
         .sessions
-        .find(service, conn.peer.name(), id)
+        .find(conn.peer.name(), id)
         .ok_or_else(post::unknown_session)
 }
 

@@ -184,7 +184,7 @@ impl<'a> Request<'a, '_> {
             .to_str()
             .ok()
             .filter(|_| self.fields.twice(&["Mcp-Session-Id"]).is_none())
-            .and_then(|id| service.sessions.find(service, self.conn.peer.name(), id));
+            .and_then(|id| service.sessions.find(self.conn.peer.name(), id));
         Some(found)
     }
 
@@ -284,6 +284,9 @@ impl<'a> Request<'a, '_> {
         let asked = Asked::of(&call);
         let params = self.param_headers(&call);
         let decided = Decided::on(conn, &caller, call);
+        if let Some(now) = decided.at() {
+            conn.pace.heard_at(now);
+        }
         Taken::Commit(Committing {
             conn,
             accepts: self.accepts,

@@ -38,9 +38,7 @@ impl Reading {
         busy: Busy,
     ) -> Self {
         let service = &conn.service;
-        let held = service
-            .sessions
-            .find(service, conn.peer.name(), &session.id);
+        let held = service.sessions.find(conn.peer.name(), &session.id);
         let revision = session.revision;
         Self {
             conn: Arc::clone(conn),

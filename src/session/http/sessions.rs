@@ -2,8 +2,8 @@
 //! unknown; bounded for each identity; ended when they rest too long.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use ring::rand::{SecureRandom, SystemRandom};
 use tokio::task::JoinSet;
 
 use crate::backend::Cancel;
-use crate::clock;
+use crate::clock::{self, AtomicMoment};
 use crate::identity::Name;
 use crate::jsonrpc::{OwnedId, RequestId};
 use crate::mcp::{Revision, Severity};
@@ -32,11 +32,10 @@ const FINISHED: usize = 8;
 pub struct Sessions {
     book: Mutex<HashMap<Name, Vec<Arc<HttpSession>>>>,
     random: SystemRandom,
-    began: std::time::Instant,
     /// Calls that outlive the request that they came with.
     tasks: Mutex<JoinSet<()>>,
     /// Whether somebody looks for sessions that have rested too long.
-    swept: std::sync::atomic::AtomicBool,
+    swept: AtomicBool,
 }
 
 /// One session.
@@ -48,8 +47,8 @@ pub struct HttpSession {
     pub open: Option<Arc<Open>>,
     /// Says when it is over.
     pub over: Cancel,
-    /// Milliseconds, as [`Sessions::now`] counts them.
-    used: AtomicU64,
+    /// When it was used last.
+    used: AtomicMoment,
     /// Requests and streams that are open.
     held: AtomicUsize,
     state: Mutex<State>,
@@ -69,27 +68,28 @@ pub struct State {
 }
 
 /// Holds a session open.
-pub struct Held {
-    session: Arc<HttpSession>,
-    service: Weak<Service>,
+pub struct Held(Arc<HttpSession>);
+
+impl Held {
+    fn new(session: Arc<HttpSession>) -> Self {
+        session.held.fetch_add(1, Ordering::Relaxed);
+        session.used.set(clock::monotonic());
+        Self(session)
+    }
 }
 
 impl std::ops::Deref for Held {
     type Target = Arc<HttpSession>;
 
     fn deref(&self) -> &Self::Target {
-        &self.session
+        &self.0
     }
 }
 
 impl Drop for Held {
     fn drop(&mut self) {
-        if let Some(service) = self.service.upgrade() {
-            self.session
-                .used
-                .store(service.sessions.now(), Ordering::Relaxed);
-        }
-        self.session.held.fetch_sub(1, Ordering::Relaxed);
+        self.0.used.set(clock::monotonic());
+        self.0.held.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -103,9 +103,8 @@ impl Default for Sessions {
         Self {
             book: Mutex::default(),
             random: SystemRandom::new(),
-            began: clock::monotonic(),
             tasks: Mutex::default(),
-            swept: std::sync::atomic::AtomicBool::new(false),
+            swept: AtomicBool::new(false),
         }
     }
 }
@@ -113,11 +112,6 @@ impl Default for Sessions {
 impl Sessions {
     fn book(&self) -> MutexGuard<'_, HashMap<Name, Vec<Arc<HttpSession>>>> {
         self.book.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn now(&self) -> u64 {
-        let millis = clock::monotonic().duration_since(self.began).as_millis();
-        u64::try_from(millis).unwrap_or(u64::MAX)
     }
 
     /// Opens a session. Where the identity has its share already, the one that rested longest ends.
@@ -142,7 +136,7 @@ impl Sessions {
             // Copied: it would keep the whole message in memory.
             capabilities: capabilities.map(|raw| Bytes::copy_from_slice(&raw)),
             over: Cancel::new(),
-            used: AtomicU64::new(self.now()),
+            used: AtomicMoment::of(clock::monotonic()),
             held: AtomicUsize::new(0),
             state: Mutex::new(State {
                 level: None,
@@ -160,34 +154,27 @@ impl Sessions {
         self.end_resting(of_name, &options);
         while of_name.len() >= options.sessions_per_identity {
             let resting = of_name.iter().enumerate().filter(|(_, one)| one.rests());
-            let oldest = resting.min_by_key(|(_, one)| one.used.load(Ordering::Relaxed));
+            let oldest = resting.min_by_key(|(_, one)| one.used.get());
             let Some((index, _)) = oldest else {
                 return Err(TooMany);
             };
             of_name.swap_remove(index).end();
         }
-        of_name.push(Arc::clone(&session));
+        // Held before others can see it, so that nobody ends it as resting.
+        let held = Held::new(Arc::clone(&session));
+        of_name.push(session);
         drop(book);
         self.sweep(service);
-        Ok(self.hold(service, session))
-    }
-
-    fn hold(&self, service: &Arc<Service>, session: Arc<HttpSession>) -> Held {
-        session.held.fetch_add(1, Ordering::Relaxed);
-        session.used.store(self.now(), Ordering::Relaxed);
-        Held {
-            session,
-            service: Arc::downgrade(service),
-        }
+        Ok(held)
     }
 
     /// The session of that identity and id, if it is not over.
-    pub fn find(&self, service: &Arc<Service>, name: &Name, id: &str) -> Option<Held> {
+    pub fn find(&self, name: &Name, id: &str) -> Option<Held> {
         let book = self.book();
         let found = book.get(name)?.iter().find(|session| session.id == id)?;
         let found = Arc::clone(found);
         // Held under the lock, so that nobody ends it as resting in between.
-        let held = self.hold(service, found);
+        let held = Held::new(found);
         drop(book);
         Some(held)
     }
@@ -208,11 +195,11 @@ impl Sessions {
     }
 
     fn end_resting(&self, sessions: &mut Vec<Arc<HttpSession>>, options: &HttpOptions) {
-        let now = self.now();
-        let limit = u64::try_from(options.session_idle.as_millis()).unwrap_or(u64::MAX);
+        let now = clock::monotonic();
         sessions.retain(|session| {
-            let since = now.saturating_sub(session.used.load(Ordering::Relaxed));
-            let over = session.rests() && since >= limit;
+            let used = session.used.get().unwrap_or(now);
+            let idle = now.saturating_duration_since(used);
+            let over = session.rests() && idle >= options.session_idle;
             if over {
                 session.end();
             }

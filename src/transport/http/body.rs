@@ -43,20 +43,22 @@ pub async fn collect(
     }
     let mut gathering = pin!(gather(body, limit));
     let slow = BodyError::Slow(timeout);
-    let body = if busy.body_begins() {
-        poll_fn(|cx| match gathering.as_mut().poll(cx) {
-            Poll::Ready(done) => Poll::Ready(Some(done)),
-            Poll::Pending => busy.poll_slow(cx).map(|()| None),
-        })
-        .await
-        .unwrap_or(Err(slow))
-    } else if let Poll::Ready(done) = poll_fn(|cx| Poll::Ready(gathering.as_mut().poll(cx))).await {
-        done
-    } else {
-        tokio::time::timeout(timeout, gathering)
+    // Most have come with their head.
+    let body =
+        if let Poll::Ready(done) = poll_fn(|cx| Poll::Ready(gathering.as_mut().poll(cx))).await {
+            done
+        } else if busy.body_begins() {
+            poll_fn(|cx| match gathering.as_mut().poll(cx) {
+                Poll::Ready(done) => Poll::Ready(Some(done)),
+                Poll::Pending => busy.poll_slow(cx).map(|()| None),
+            })
             .await
             .unwrap_or(Err(slow))
-    };
+        } else {
+            tokio::time::timeout(timeout, gathering)
+                .await
+                .unwrap_or(Err(slow))
+        };
     busy.body_done();
     body
 }

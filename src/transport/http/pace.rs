@@ -9,7 +9,7 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
@@ -18,12 +18,9 @@ use futures_util::task::AtomicWaker;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::Notify;
 
-use crate::clock;
+use crate::clock::{self, AtomicMoment};
 
 use super::unparsed;
-
-/// Nothing is under way.
-const NEVER: u64 = 0;
 
 /// What is read of the next request while one is being answered, bytes.
 const AHEAD: usize = 512;
@@ -43,22 +40,27 @@ mod look {
 /// Bytes of answers that may wait on one connection before it is given no more work.
 const UNSENT: usize = 8 * 1024 * 1024;
 
-/// The pace of one connection. Times are microseconds since it began, plus one.
+/// The pace of one connection.
 #[derive(Debug)]
 pub struct Pace {
     began: Instant,
     /// HTTP/1.1, where bytes between requests are the head of the next one.
     heads: bool,
-    head: AtomicU64,
+    head: AtomicMoment,
     /// Since when the stream takes nothing that is written to it.
-    blocked: AtomicU64,
+    blocked: AtomicMoment,
     /// Since when none of the answers that are counted was sent (HTTP/2).
-    stalled: AtomicU64,
-    heard: AtomicU64,
+    stalled: AtomicMoment,
+    heard: AtomicMoment,
+    /// Bytes came, and nobody has looked at the clock since: who does so for a reason of its own tells when
+    /// that was, and who must know it else looks.
+    unheard: AtomicBool,
+    /// They begin a request's head.
+    unheard_head: AtomicBool,
     busy: AtomicUsize,
     asked: AtomicBool,
     /// Since when a request's body is under way (HTTP/1.1).
-    body: AtomicU64,
+    body: AtomicMoment,
     /// That body is too late.
     slow: AtomicBool,
     reader: AtomicWaker,
@@ -105,16 +107,19 @@ impl Pace {
     /// `heads`: whether bytes between requests are the head of the next one (HTTP/1.1).
     #[must_use]
     pub fn new(heads: bool) -> Arc<Self> {
+        let began = clock::monotonic();
         Arc::new(Self {
-            began: clock::monotonic(),
+            began,
             heads,
-            head: AtomicU64::new(NEVER),
-            blocked: AtomicU64::new(NEVER),
-            stalled: AtomicU64::new(NEVER),
-            heard: AtomicU64::new(1),
+            head: AtomicMoment::never(),
+            blocked: AtomicMoment::never(),
+            stalled: AtomicMoment::never(),
+            heard: AtomicMoment::of(began),
+            unheard: AtomicBool::new(false),
+            unheard_head: AtomicBool::new(false),
             busy: AtomicUsize::new(0),
             asked: AtomicBool::new(false),
-            body: AtomicU64::new(NEVER),
+            body: AtomicMoment::never(),
             slow: AtomicBool::new(false),
             reader: AtomicWaker::new(),
             unsent: AtomicUsize::new(0),
@@ -124,21 +129,13 @@ impl Pace {
         })
     }
 
-    fn now(&self) -> u64 {
-        self.at(clock::monotonic())
-    }
-
-    fn at(&self, moment: Instant) -> u64 {
-        let micros = moment.saturating_duration_since(self.began).as_micros();
-        u64::try_from(micros).unwrap_or(u64::MAX - 1) + 1
-    }
-
     /// A request's head is whole.
     #[must_use]
     pub fn begin(self: &Arc<Self>) -> Busy {
         self.busy.fetch_add(1, Ordering::Relaxed);
         self.asked.store(true, Ordering::Relaxed);
-        self.head.store(NEVER, Ordering::Relaxed);
+        self.head.clear();
+        self.unheard_head.store(false, Ordering::Relaxed);
         Busy {
             pace: Arc::clone(self),
             over: None,
@@ -173,7 +170,7 @@ impl Pace {
     /// Counts these bytes until they are sent.
     pub fn count(self: &Arc<Self>, bytes: Bytes) -> Bytes {
         if self.unsent.fetch_add(bytes.len(), Ordering::Relaxed) == 0 {
-            self.stalled.store(self.now(), Ordering::Relaxed);
+            self.stalled.set(clock::monotonic());
         }
         Bytes::from_owner(Unsent {
             bytes,
@@ -183,8 +180,11 @@ impl Pace {
 
     fn was_sent(&self, bytes: usize) {
         let left = self.unsent.fetch_sub(bytes, Ordering::Relaxed) - bytes;
-        let stalled = if left == 0 { NEVER } else { self.now() };
-        self.stalled.store(stalled, Ordering::Relaxed);
+        if left == 0 {
+            self.stalled.clear();
+        } else {
+            self.stalled.set(clock::monotonic());
+        }
         self.sent.notify_waiters();
     }
 
@@ -207,45 +207,63 @@ impl Pace {
 
     /// Tells whoever collects the body that it is too late.
     pub fn give_up_body(&self) {
-        self.body.store(NEVER, Ordering::Relaxed);
+        self.body.clear();
         self.slow.store(true, Ordering::Release);
         self.reader.wake();
     }
 
     fn read(&self) {
-        let now = self.now();
-        self.heard.store(now, Ordering::Relaxed);
+        self.unheard.store(true, Ordering::Relaxed);
         if !self.heads {
             return;
         }
         if self.busy() > 0 {
             self.ahead.store(true, Ordering::Relaxed);
-        } else if self.head.load(Ordering::Relaxed) == NEVER {
-            self.head.store(now, Ordering::Relaxed);
+        } else if !self.head.is_set() {
+            self.unheard_head.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// What came was heard at this moment, which is now: saves a look at the clock.
+    pub fn heard_at(&self, now: Instant) {
+        if self.unheard.load(Ordering::Relaxed) {
+            self.unheard.store(false, Ordering::Relaxed);
+            self.heard.set(now);
+            if self.unheard_head.load(Ordering::Relaxed) {
+                self.unheard_head.store(false, Ordering::Relaxed);
+                self.head.set(now);
+            }
+        }
+    }
+
+    /// The same for who has not looked.
+    fn hear(&self) {
+        if self.unheard.load(Ordering::Relaxed) {
+            self.heard_at(clock::monotonic());
         }
     }
 
     fn stall(&self) {
-        if self.blocked.load(Ordering::Relaxed) == NEVER {
-            self.blocked.store(self.now(), Ordering::Relaxed);
+        if !self.blocked.is_set() {
+            self.blocked.set(clock::monotonic());
         }
     }
 
     fn wrote(&self) {
-        if self.blocked.load(Ordering::Relaxed) != NEVER {
-            self.blocked.store(NEVER, Ordering::Relaxed);
+        if self.blocked.is_set() {
+            self.blocked.clear();
         }
     }
 
     /// What is late first, and when.
     #[must_use]
     pub fn deadline(&self, patience: &Patience) -> Option<(Instant, Late)> {
-        let after = |since: u64, limit: Duration| {
-            self.began + Duration::from_micros(since.saturating_sub(1)) + limit
-        };
-        let head = self.head.load(Ordering::Relaxed);
+        self.hear();
         let mut first = None;
-        let mut take = |at: Instant, late: Late| {
+        let mut take = |since: Option<Instant>, limit: Duration, late: Late| {
+            let Some(at) = since.map(|since| since + limit) else {
+                return;
+            };
             if first.is_none_or(|(known, _)| at < known) {
                 first = Some((at, late));
             }
@@ -253,23 +271,14 @@ impl Pace {
         // Small answers, and what HTTP/2 says by itself, are not counted once h2 has them; that
         // they do not go out is seen at the stream. That it carries other things and not the
         // answers is seen by counting.
-        for since in [&self.blocked, &self.stalled] {
-            let since = since.load(Ordering::Relaxed);
-            if since != NEVER {
-                take(after(since, patience.write), Late::Reading);
-            }
-        }
-        if head != NEVER {
-            take(after(head, patience.head), Late::Head);
-        }
-        let body = self.body.load(Ordering::Relaxed);
-        if body != NEVER {
-            take(after(body, patience.body), Late::Body);
-        }
+        take(self.blocked.get(), patience.write, Late::Reading);
+        take(self.stalled.get(), patience.write, Late::Reading);
+        take(self.head.get(), patience.head, Late::Head);
+        take(self.body.get(), patience.body, Late::Body);
         if !self.has_asked() {
-            take(after(1, patience.first), Late::First);
+            take(Some(self.began), patience.first, Late::First);
         } else if let Some(idle) = patience.idle.filter(|_| self.busy() == 0) {
-            take(after(self.heard.load(Ordering::Relaxed), idle), Late::Idle);
+            take(self.heard.get(), idle, Late::Idle);
         }
         first
     }
@@ -313,9 +322,8 @@ impl Busy {
     pub fn body_begins(&self) -> bool {
         if self.pace.heads {
             self.pace.slow.store(false, Ordering::Relaxed);
-            self.pace
-                .body
-                .store(self.pace.heard.load(Ordering::Relaxed), Ordering::Relaxed);
+            self.pace.hear();
+            self.pace.body.set_as(&self.pace.heard);
         }
         self.pace.heads
     }
@@ -332,7 +340,7 @@ impl Busy {
 
     /// Its body is whole: further bytes belong to the next request.
     pub fn body_done(&self) {
-        self.pace.body.store(NEVER, Ordering::Relaxed);
+        self.pace.body.clear();
         self.pace.ahead.store(false, Ordering::Relaxed);
         if self.pace.heads {
             self.pace.look.store(look::SOON, Ordering::Relaxed);
@@ -343,16 +351,21 @@ impl Busy {
 impl Drop for Busy {
     fn drop(&mut self) {
         let pace = &self.pace;
-        pace.body.store(NEVER, Ordering::Relaxed);
+        pace.body.clear();
         if !pace.has_left() {
             pace.look.store(look::NOT, Ordering::Relaxed);
         }
-        let ahead = pace.ahead.swap(false, Ordering::Relaxed);
+        // Not in one: what reads ahead is the task that this is dropped by.
+        let ahead = pace.ahead.load(Ordering::Relaxed);
+        if ahead {
+            pace.ahead.store(false, Ordering::Relaxed);
+        }
         if pace.busy.fetch_sub(1, Ordering::Relaxed) == 1 {
-            let now = self.over.map_or_else(|| pace.now(), |over| pace.at(over));
-            pace.heard.store(now, Ordering::Relaxed);
+            let now = self.over.unwrap_or_else(clock::monotonic);
+            pace.unheard.store(false, Ordering::Relaxed);
+            pace.heard.set(now);
             if pace.heads && ahead {
-                pace.head.store(now, Ordering::Relaxed);
+                pace.head.set(now);
             }
         }
     }
@@ -584,6 +597,33 @@ mod tests {
         done.unwrap();
         read.unwrap();
         assert_eq!(late(&pace), None);
+    }
+
+    #[tokio::test]
+    async fn who_looks_at_the_clock_tells_when_something_came() {
+        let pace = Pace::new(true);
+        let (near, mut far) = tokio::io::duplex(8);
+        let mut stream = Paced::new(near, Bytes::new(), Arc::clone(&pace));
+        let mut buffer = [0; 8];
+        let moment = |seconds| clock::monotonic() + Duration::from_secs(seconds);
+        let (one, two) = (moment(1), moment(2));
+        far.write_all(b"GET").await.unwrap();
+        assert_eq!(stream.read(&mut buffer).await.unwrap(), 3);
+        pace.heard_at(one);
+        // Nothing has come since.
+        pace.heard_at(two);
+        let head = (one + PATIENCE.head, Late::Head);
+        assert_eq!(pace.deadline(&PATIENCE), Some(head));
+        drop(pace.begin());
+        far.write_all(b"GET").await.unwrap();
+        assert_eq!(stream.read(&mut buffer).await.unwrap(), 3);
+        // The head was whole before anybody looked.
+        let busy = pace.begin();
+        pace.heard_at(two);
+        assert_eq!(late(&pace), None);
+        assert_eq!(pace.heard.get(), Some(two));
+        drop(busy);
+        assert_eq!(late(&pace), Some(Late::Idle));
     }
 
     async fn turn(stream: &mut Paced<tokio::io::DuplexStream>) -> io::Result<()> {
