@@ -13,6 +13,7 @@ pub use object::{Fields, ObjectError, array_items, fields, slots, string_value};
 pub use outline::Outline;
 pub use plain::plain;
 pub use reply::{
-    RpcError, begin_result, code, end_result, write_error, write_notification, write_string,
+    AROUND_RESULT, RpcError, begin_result, code, end_result, write_error, write_notification,
+    write_string,
 };
 pub use scan::{Fault, Message, ScanError, scan, scan_into};

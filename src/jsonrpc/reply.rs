@@ -81,17 +81,22 @@ pub fn write_string(out: &mut Vec<u8>, text: &str) {
     out.push(b'"');
 }
 
+const RESULT: [&[u8]; 3] = [br#"{"jsonrpc":"2.0","id":"#, br#","result":{"#, b"}}"];
+
+/// Bytes of a result message beside its id and its members.
+pub const AROUND_RESULT: usize = RESULT[0].len() + RESULT[1].len() + RESULT[2].len();
+
 /// Appends a result up to the opening brace of its object; the members come next, and
 /// [`end_result`].
 pub fn begin_result(out: &mut Vec<u8>, id: &[u8]) {
-    out.extend_from_slice(br#"{"jsonrpc":"2.0","id":"#);
+    out.extend_from_slice(RESULT[0]);
     out.extend_from_slice(id);
-    out.extend_from_slice(br#","result":{"#);
+    out.extend_from_slice(RESULT[1]);
 }
 
 /// Appends the end of what [`begin_result`] began.
 pub fn end_result(out: &mut Vec<u8>) {
-    out.extend_from_slice(b"}}");
+    out.extend_from_slice(RESULT[2]);
 }
 
 /// Appends an error; without an id where none could be read (revision 2025-11-25 and later leave

@@ -1,6 +1,6 @@
 //! The shapes that the server itself answers with, and what each era wants around a result.
 
-use crate::jsonrpc::{RpcError, begin_result, code, end_result, write_string};
+use crate::jsonrpc::{AROUND_RESULT, RpcError, begin_result, code, end_result, write_string};
 
 use super::method::Method;
 use super::revision::Revision;
@@ -17,9 +17,6 @@ pub struct ServerInfo {
 
 /// What is offered at all; it does not depend on who asks, so that it betrays nothing.
 const CAPABILITIES: &str = r#"{"completions":{},"logging":{},"prompts":{"listChanged":true},"resources":{"listChanged":true,"subscribe":true},"tools":{"listChanged":true}}"#;
-
-/// Bytes of a result message around its id, its members and what the server says of itself.
-const AROUND: usize = 128;
 
 /// How a result is finished.
 #[derive(Clone, Copy, Debug)]
@@ -66,28 +63,31 @@ impl ServerInfo {
         len: usize,
         members: impl FnOnce(&mut Vec<u8>),
     ) {
-        out.reserve(AROUND + id.len() + len + self.tail.len());
-        begin_result(out, id);
-        if !finish.revision.is_modern() {
-            members(out);
-            return end_result(out);
-        }
-        let kind: &[u8] = if finish.input_required {
-            br#""resultType":"input_required""#
-        } else {
-            br#""resultType":"complete""#
+        let (kind, tail) = match (finish.revision.is_modern(), finish.input_required) {
+            (false, _) => ("", ""),
+            (true, false) => (r#""resultType":"complete""#, &*self.tail),
+            (true, true) => (r#""resultType":"input_required""#, &*self.tail),
         };
-        out.extend_from_slice(kind);
-        if len > 0 {
-            out.push(b',');
-        }
-        members(out);
-        if finish.method.is_cacheable() && !finish.input_required {
+        let comma = if kind.is_empty() || len == 0 { "" } else { "," };
+        let mut hints = String::new();
+        if !kind.is_empty() && finish.method.is_cacheable() && !finish.input_required {
             // Everything is filtered by the caller's certificate, so nobody else may be shown it.
-            let hints = format!(r#","cacheScope":"private","ttlMs":{}"#, finish.ttl_ms);
-            out.extend_from_slice(hints.as_bytes());
+            hints = format!(r#","cacheScope":"private","ttlMs":{}"#, finish.ttl_ms);
         }
-        out.extend_from_slice(self.tail.as_bytes());
+        let around = id.len() + kind.len() + comma.len() + hints.len() + tail.len();
+        let all = AROUND_RESULT + around + len;
+        if out.capacity() == 0 {
+            // A message of its own: with no room to spare it becomes `Bytes` as it is.
+            out.reserve_exact(all);
+        } else {
+            out.reserve(all);
+        }
+        begin_result(out, id);
+        out.extend_from_slice(kind.as_bytes());
+        out.extend_from_slice(comma.as_bytes());
+        members(out);
+        out.extend_from_slice(hints.as_bytes());
+        out.extend_from_slice(tail.as_bytes());
         end_result(out);
     }
 
@@ -157,6 +157,7 @@ mod tests {
         info.write(&mut out, b"1", finish, members.len(), |out| {
             out.extend_from_slice(members)
         });
+        assert_eq!(out.len(), out.capacity());
         serde_json::from_slice(&out).unwrap()
     }
 

@@ -1,8 +1,9 @@
 //! From a request's head to whoever serves it.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::task::Poll;
 
 use hyper::body::{Body as _, Incoming};
 use hyper::header::{self, HeaderValue};
@@ -14,7 +15,7 @@ use crate::jsonrpc::code;
 use crate::listener::Close;
 use crate::mcp::Revision;
 use crate::transport::http::{
-    Accepts, Busy, Fields, Gone, ReplyBody, allow, collect, empty, fault, text,
+    Accepts, Busy, Collecting, Fields, Gone, ReplyBody, allow, empty, fault, text,
 };
 
 use super::conn::Conn;
@@ -41,51 +42,78 @@ impl Service<Request<Incoming>> for Handler {
             busy.body_done();
         }
         let (mut head, body) = request.into_parts();
-        // A block: what an `async fn` is given it would hold twice.
+        // A block: what an `async fn` is given it would hold twice. What is not needed beyond a wait ends
+        // before it, so that the whole is small: it is made and wiped with every request.
         Box::pin(async move {
             if conn.pace.is_full() {
                 Box::pin(conn.pace.room()).await;
             }
-            let fields = Fields::read(&head.headers);
-            // RFC 9112, section 6.1: a length that is told in chunks ends the connection's trust in
-            // where the next request begins.
-            let chunked = head.version == Version::HTTP_11 && fields.transfer_encoding.is_some();
-            let (first, origin) = begin(&conn, &head, &fields, busy);
-            let answered = match first {
-                First::Answer(answer) => answer,
-                First::Upgrade(busy) => Ok(websocket::open(&conn, &mut head, busy)),
-                First::Message(accepts, busy) => {
-                    let (limit, timeout) =
-                        (conn.limits.max_message_bytes, conn.options.body_timeout);
-                    let step = match collect(body, limit, &busy, timeout).await {
-                        Ok(frame) => match post::post(&conn, &head, &fields, accepts, &frame, busy)
-                        {
-                            Taken::Step(step) => step,
-                            Taken::Commit(waits) => {
-                                let written = conn.service.audit.commit(waits.ticket()).await;
-                                waits.committed(written, std::mem::take(&mut head.headers))
-                            }
-                        },
-                        Err(error) => Step::Answer(Ok(post::no_body(&error))),
-                    };
-                    match step {
-                        Step::Answer(answer) => answer,
-                        Step::Later(way) => way.await,
+            let (ticket, committing, after) = 'read: {
+                let fields = Fields::read(&head.headers);
+                let (accepts, busy, after) = {
+                    let (first, after) = begin(&conn, &head, &fields, busy);
+                    match first {
+                        First::Message(accepts, busy) => (accepts, busy, after),
+                        First::Answer(answer) => return after.answered(&conn, answer),
+                        First::Upgrade(busy) => {
+                            let answer = websocket::open(&conn, &mut head, busy);
+                            return after.answered(&conn, Ok(answer));
+                        }
                     }
-                }
+                };
+                let whole = {
+                    let mut body = Collecting::new(body, conn.limits.max_message_bytes);
+                    match poll_fn(|cx| Poll::Ready(body.poll(cx))).await {
+                        Poll::Ready(whole) => whole,
+                        Poll::Pending => {
+                            Box::pin(body.rest(&busy, conn.options.body_timeout)).await
+                        }
+                    }
+                };
+                busy.body_done();
+                let frame = match whole {
+                    Ok(frame) => frame,
+                    Err(error) => return after.answered(&conn, Ok(post::no_body(&error))),
+                };
+                let way = match post::post(&conn, &head, &fields, accepts, &frame, busy) {
+                    Taken::Commit(ticket, committing) => break 'read (ticket, committing, after),
+                    Taken::Step(Step::Answer(answer)) => return after.answered(&conn, answer),
+                    Taken::Step(Step::Later(way)) => way,
+                };
+                return after.answered(&conn, way.await);
             };
-            let mut response = answered?;
-            if let Some(origin) = origin {
-                share_with(origin, &mut response);
-            }
-            // What was upgraded is no longer HTTP's to close.
-            let upgraded = response.status() == StatusCode::SWITCHING_PROTOCOLS;
-            if chunked && !upgraded {
-                response = closing(response);
-            }
-            response.body_mut().counted_by(&conn.pace);
-            Ok(response)
+            let written = conn.service.audit.commit(ticket).await;
+            let way = match committing.committed(written, std::mem::take(&mut head.headers)) {
+                Step::Answer(answer) => return after.answered(&conn, answer),
+                Step::Later(way) => way,
+            };
+            after.answered(&conn, way.await)
         })
+    }
+}
+
+/// What is done to every answer.
+struct After {
+    /// The `Origin` that was let in.
+    origin: Allowed,
+    /// The request's length was told in chunks, which ends the connection's trust in where the next one
+    /// begins (RFC 9112, section 6.1).
+    chunked: bool,
+}
+
+impl After {
+    fn answered(self, conn: &Conn, answered: Answered) -> Answered {
+        let mut response = answered?;
+        if let Some(origin) = self.origin {
+            share_with(origin, &mut response);
+        }
+        // What was upgraded is no longer HTTP's to close.
+        let upgraded = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+        if self.chunked && !upgraded {
+            response = closing(response);
+        }
+        response.body_mut().counted_by(&conn.pace);
+        Ok(response)
     }
 }
 
@@ -98,13 +126,18 @@ enum First {
     Message(Accepts, Busy),
 }
 
-/// Looks at the head; with the `Origin` that was let in.
-fn begin(conn: &Arc<Conn>, head: &Parts, fields: &Fields<'_>, busy: Busy) -> (First, Allowed) {
+/// Looks at the head.
+fn begin(conn: &Arc<Conn>, head: &Parts, fields: &Fields<'_>, busy: Busy) -> (First, After) {
     let answer = |response| First::Answer(Ok(response));
-    let origin = match gate(&conn.options, head, fields) {
-        Ok(origin) => origin,
-        Err(refusal) => return (answer(refusal), None),
+    let chunked = head.version == Version::HTTP_11 && fields.transfer_encoding.is_some();
+    let (refusal, origin) = match gate(&conn.options, head, fields) {
+        Ok(origin) => (None, origin),
+        Err(refusal) => (Some(refusal), None),
     };
+    let after = After { origin, chunked };
+    if let Some(refusal) = refusal {
+        return (answer(refusal), after);
+    }
     if head.uri.path() != conn.options.path {
         let response = match head.uri.path() {
             "/healthz" => probe(head, true),
@@ -115,10 +148,10 @@ fn begin(conn: &Arc<Conn>, head: &Parts, fields: &Fields<'_>, busy: Busy) -> (Fi
                 "nothing is here",
             ),
         };
-        return (answer(response), origin);
+        return (answer(response), after);
     }
     if websocket::is_asked_for(head) {
-        return (First::Upgrade(busy), None);
+        return (First::Upgrade(busy), after);
     }
     let first = match head.method {
         Method::POST => match post::expects(head, fields) {
@@ -139,7 +172,7 @@ fn begin(conn: &Arc<Conn>, head: &Parts, fields: &Fields<'_>, busy: Busy) -> (Fi
         }
         _ => answer(allow(METHODS)),
     };
-    (first, origin)
+    (first, after)
 }
 
 /// Whether the client names a revision that has neither sessions nor streams of its own.

@@ -49,8 +49,8 @@ pub enum Step<'a> {
 pub enum Taken<'a> {
     /// It needs nothing written first.
     Step(Step<'a>),
-    /// Its decision must be written.
-    Commit(Committing<'a>),
+    /// Its decision must be written, up to here.
+    Commit(Ticket, Committing<'a>),
 }
 
 impl<'a> Step<'a> {
@@ -282,12 +282,12 @@ impl<'a> Request<'a, '_> {
             Err(gone) => return Step::Answer(Err(gone)).into(),
         };
         let asked = Asked::of(&call);
-        let params = self.param_headers(&call);
+        let params = self.param_headers(&call).map_err(Box::new);
         let decided = Decided::on(conn, &caller, call);
         if let Some(now) = decided.at() {
             conn.pace.heard_at(now);
         }
-        Taken::Commit(Committing {
+        let committing = Committing {
             conn,
             accepts: self.accepts,
             caller,
@@ -295,7 +295,8 @@ impl<'a> Request<'a, '_> {
             params,
             decided,
             busy,
-        })
+        };
+        Taken::Commit(committing.decided.ticket(), committing)
     }
 
     fn param_headers(&self, call: &Call) -> Result<(), RpcError> {
@@ -382,17 +383,12 @@ pub struct Committing<'a> {
     caller: Arc<Caller>,
     asked: Asked,
     /// Whether the headers that repeat parameters say the same.
-    params: Result<(), RpcError>,
+    params: Result<(), Box<RpcError>>,
     decided: Decided,
     busy: Busy,
 }
 
 impl<'a> Committing<'a> {
-    /// What must be written.
-    pub const fn ticket(&self) -> Ticket {
-        self.decided.ticket()
-    }
-
     /// Takes the call to its answer, or to where that must be waited for. `map`: the request's
     /// fields, which are done with.
     pub fn committed(self, written: Result<Written, AuditError>, map: HeaderMap) -> Step<'a> {

@@ -1,7 +1,7 @@
 //! Bodies: a request's, collected within its bounds, and an answer's, whole or as events.
 
 use std::future::poll_fn;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -26,70 +26,89 @@ pub enum BodyError {
     Broken(hyper::Error),
 }
 
-/// Collects a body. One that says that it is longer than `limit` is not read at all; one that comes
-/// in one piece is not copied.
-///
-/// # Errors
-/// [`BodyError`].
-pub async fn collect(
+/// A body that is being collected. One that says that it is longer than the limit is not read at all; one
+/// that comes in one piece is not copied.
+#[derive(Debug)]
+pub struct Collecting {
     body: Incoming,
     limit: usize,
-    busy: &Busy,
-    timeout: Duration,
-) -> Result<Bytes, BodyError> {
-    let least = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
-    if least > limit {
-        return Err(BodyError::TooLong(limit));
-    }
-    let mut gathering = pin!(gather(body, limit));
-    let slow = BodyError::Slow(timeout);
-    // Most have come with their head.
-    let body =
-        if let Poll::Ready(done) = poll_fn(|cx| Poll::Ready(gathering.as_mut().poll(cx))).await {
-            done
-        } else if busy.body_begins() {
-            poll_fn(|cx| match gathering.as_mut().poll(cx) {
-                Poll::Ready(done) => Poll::Ready(Some(done)),
-                Poll::Pending => busy.poll_slow(cx).map(|()| None),
-            })
-            .await
-            .unwrap_or(Err(slow))
-        } else {
-            tokio::time::timeout(timeout, gathering)
-                .await
-                .unwrap_or(Err(slow))
-        };
-    busy.body_done();
-    body
+    first: Bytes,
+    all: BytesMut,
 }
 
-async fn gather(body: Incoming, limit: usize) -> Result<Bytes, BodyError> {
-    let mut body = pin!(body);
-    let mut first = Bytes::new();
-    let mut all = BytesMut::new();
-    while let Some(frame) = poll_fn(|cx| body.as_mut().poll_frame(cx)).await {
-        let frame = frame.map_err(BodyError::Broken)?;
-        // Trailers are read over: nothing in them is asked for.
-        let Ok(data) = frame.into_data() else {
-            continue;
-        };
-        if first.len() + all.len() + data.len() > limit {
-            return Err(BodyError::TooLong(limit));
+impl Collecting {
+    /// `limit`: bytes.
+    #[must_use]
+    pub fn new(body: Incoming, limit: usize) -> Self {
+        Self {
+            body,
+            limit,
+            first: Bytes::new(),
+            all: BytesMut::new(),
         }
-        if all.is_empty() && first.is_empty() {
-            first = data;
-            continue;
-        }
-        if all.is_empty() {
-            let rest = usize::try_from(body.size_hint().lower())
-                .unwrap_or(limit)
-                .min(limit);
-            all.reserve(first.len() + data.len() + rest.min(limit));
-            all.extend_from_slice(&std::mem::take(&mut first));
-        }
-        all.extend_from_slice(&data);
     }
-    Ok(if all.is_empty() { first } else { all.freeze() })
+
+    /// The bytes that are still to come at the least, as far as they are told.
+    fn least(&self) -> Option<usize> {
+        usize::try_from(self.body.size_hint().lower()).ok()
+    }
+
+    /// Ready when it is whole.
+    ///
+    /// # Errors
+    /// [`BodyError`]; it is not to be polled again.
+    pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Bytes, BodyError>> {
+        let limit = self.limit;
+        if self.least().is_none_or(|least| least > limit) {
+            return Poll::Ready(Err(BodyError::TooLong(limit)));
+        }
+        while let Some(frame) = ready!(Pin::new(&mut self.body).poll_frame(cx)) {
+            let frame = frame.map_err(BodyError::Broken)?;
+            // Trailers are read over: nothing in them is asked for.
+            let Ok(data) = frame.into_data() else {
+                continue;
+            };
+            let Self { first, all, .. } = self;
+            if first.len() + all.len() + data.len() > limit {
+                return Poll::Ready(Err(BodyError::TooLong(limit)));
+            }
+            if all.is_empty() && first.is_empty() {
+                *first = data;
+                continue;
+            }
+            if all.is_empty() {
+                let rest = self.least().unwrap_or(limit).min(limit);
+                let Self { first, all, .. } = self;
+                all.reserve(first.len() + data.len() + rest);
+                all.extend_from_slice(&std::mem::take(first));
+            }
+            self.all.extend_from_slice(&data);
+        }
+        Poll::Ready(Ok(if self.all.is_empty() {
+            std::mem::take(&mut self.first)
+        } else {
+            std::mem::take(&mut self.all).freeze()
+        }))
+    }
+
+    /// The whole of one that has not come with its head.
+    ///
+    /// # Errors
+    /// As [`Self::poll`], and that it took longer than `timeout`.
+    pub async fn rest(mut self, busy: &Busy, timeout: Duration) -> Result<Bytes, BodyError> {
+        let slow = BodyError::Slow(timeout);
+        if busy.body_begins() {
+            let whole = poll_fn(|cx| match self.poll(cx) {
+                Poll::Ready(whole) => Poll::Ready(Some(whole)),
+                Poll::Pending => busy.poll_slow(cx).map(|()| None),
+            });
+            whole.await.unwrap_or(Err(slow))
+        } else {
+            tokio::time::timeout(timeout, poll_fn(|cx| self.poll(cx)))
+                .await
+                .unwrap_or(Err(slow))
+        }
+    }
 }
 
 /// The body of an answer.

@@ -14,7 +14,7 @@ mod preface;
 mod unparsed;
 
 pub use answer::{allow, empty, event_stream, fault, json, json_again, secure, text};
-pub use body::{BodyError, ReplyBody, collect};
+pub use body::{BodyError, Collecting, ReplyBody};
 pub use connection::{Bounds, Connection, Gone};
 pub use encoded::{NotText, decoded};
 pub use fields::{Accepts, Fields, is_json, is_media_type};
