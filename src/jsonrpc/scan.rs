@@ -140,23 +140,15 @@ pub fn scan_into<'a>(
         at: 0,
         max_depth,
         bare: makeup.bare,
+        deep: false,
+        members: Members::default(),
+        outline,
     };
-    let mut members = Members::default();
-    match reader.next() {
-        Some(b'{') => reader.envelope(&mut members, outline).map_err(bare)?,
-        Some(b'[') => {
-            reader.value(1).map_err(bare)?;
-            reader.end().map_err(bare)?;
-            return Err(bare(Fault::Batch));
-        }
-        _ => {
-            reader.value(1).map_err(bare)?;
-            reader.end().map_err(bare)?;
-            return Err(bare(Fault::NotObject));
-        }
+    let read = reader.message();
+    match reader.judge(read) {
+        Some(fault) => Err(bare(fault)),
+        None => reader.members.judge(),
     }
-    reader.end().map_err(bare)?;
-    members.judge()
 }
 
 impl<'a> Members<'a> {
@@ -179,6 +171,15 @@ impl<'a> Members<'a> {
         // A doubled id is remembered above all: the answer must not choose between two.
         if slot.replace(value).is_some() && self.duplicate != Some("id") {
             self.duplicate = Some(name);
+        }
+    }
+
+    /// Escapes in a key are legal, and the way to smuggle a second `method` past a reader that compares
+    /// bytes. A key whose escapes stand for no character is none of ours.
+    #[cold]
+    fn put_escaped(&mut self, raw: &[u8], value: &'a [u8]) {
+        if let Some(key) = key_bytes(raw) {
+            self.put(&key, value);
         }
     }
 
@@ -228,15 +229,88 @@ impl<'a> Members<'a> {
 }
 
 /// A strict reader that moves over JSON without building it. The bytes are UTF-8 already.
-struct Reader<'a> {
+struct Reader<'a, 'o> {
     bytes: &'a [u8],
     at: usize,
     max_depth: usize,
     /// No control character and no backslash in any of it: a string ends at the next quote.
     bare: bool,
+    /// Stopped because it is nested too deep.
+    deep: bool,
+    members: Members<'a>,
+    outline: &'o mut Outline<'a>,
 }
 
-impl<'a> Reader<'a> {
+/// What the members of an object are to the message.
+#[derive(Clone, Copy)]
+enum Role {
+    Envelope,
+    Params,
+    Meta,
+    Other,
+}
+
+impl Role {
+    /// Of an object that is the value of this key, as it was written.
+    fn of_member(self, key: &[u8]) -> Self {
+        match (self, key) {
+            (Self::Envelope, br#""params""#) => Self::Params,
+            (Self::Params, br#""_meta""#) => Self::Meta,
+            _ => Self::Other,
+        }
+    }
+}
+
+/// Something is wrong at the place where the reader stands ([`Reader::judge`]). Without a word of its own:
+/// what is handed up from each token must fit into a register.
+#[derive(Debug)]
+struct Stop;
+
+/// What a message is by its first byte.
+enum Kind {
+    Object,
+    Array,
+    Other,
+}
+
+impl<'a> Reader<'a, '_> {
+    /// All of it.
+    fn message(&mut self) -> Result<Kind, Stop> {
+        let kind = match self.next() {
+            Some(b'{') => Kind::Object,
+            Some(b'[') => Kind::Array,
+            _ => Kind::Other,
+        };
+        if let Kind::Object = kind {
+            self.object(1, Role::Envelope)?;
+        } else {
+            self.value(1)?;
+        }
+        match self.next() {
+            None => Ok(kind),
+            Some(_) => Err(Stop),
+        }
+    }
+
+    /// What is wrong with what was read, by its form.
+    fn judge(&self, read: Result<Kind, Stop>) -> Option<Fault> {
+        match read {
+            Ok(Kind::Object) => None,
+            Ok(Kind::Array) => Some(Fault::Batch),
+            Ok(Kind::Other) => Some(Fault::NotObject),
+            Err(Stop) if self.deep => Some(Fault::TooDeep(self.max_depth)),
+            Err(Stop) => Some(Fault::NotJson(self.at)),
+        }
+    }
+
+    fn descend(&mut self, depth: usize) -> Result<(), Stop> {
+        if depth > self.max_depth {
+            self.deep = true;
+            return Err(Stop);
+        }
+        Ok(())
+    }
+
     #[inline]
     fn peek(&self) -> Option<u8> {
         self.bytes.get(self.at).copied()
@@ -260,96 +334,11 @@ impl<'a> Reader<'a> {
         self.peek()
     }
 
-    fn fault(&self) -> Fault {
-        Fault::NotJson(self.at)
-    }
-
-    fn take(&mut self, byte: u8) -> Result<(), Fault> {
-        if self.peek() != Some(byte) {
-            return Err(self.fault());
-        }
+    /// One object at `depth`, of which the brace was seen. One function for all of them, however deep: the
+    /// code that is run for a message is what its reading costs.
+    fn object(&mut self, depth: usize, role: Role) -> Result<(), Stop> {
+        self.descend(depth)?;
         self.at += 1;
-        Ok(())
-    }
-
-    fn end(&mut self) -> Result<(), Fault> {
-        match self.next() {
-            None => Ok(()),
-            Some(_) => Err(self.fault()),
-        }
-    }
-
-    fn envelope(
-        &mut self,
-        members: &mut Members<'a>,
-        outline: &mut Outline<'a>,
-    ) -> Result<(), Fault> {
-        self.object(1, |reader, key| {
-            let value = if key.raw == br#""params""# && reader.peek() == Some(b'{') {
-                reader.params(outline)?
-            } else {
-                reader.slice(2)?
-            };
-            // Escapes in a key are legal, and the way to smuggle a second `method` past a reader
-            // that compares bytes. A key whose escapes stand for no character is none of ours.
-            if let Some(text) = key.text() {
-                members.put(&text, value);
-            }
-            Ok(())
-        })
-    }
-
-    /// `params`, an object at depth 2, with the members of its `_meta`.
-    fn params(&mut self, outline: &mut Outline<'a>) -> Result<&'a [u8], Fault> {
-        let from = self.at;
-        let Outline { params, meta } = outline;
-        params.begin();
-        self.object(2, |reader, key| {
-            let value = if key.raw == br#""_meta""# && reader.peek() == Some(b'{') {
-                let from = reader.at;
-                meta.begin();
-                reader.object(3, |reader, key| {
-                    let value = reader.slice(4)?;
-                    meta.put(key.inner(), value);
-                    Ok(())
-                })?;
-                let value = &reader.bytes[from..reader.at];
-                meta.end(value);
-                value
-            } else {
-                reader.slice(3)?
-            };
-            params.put(key.inner(), value);
-            Ok(())
-        })?;
-        let value = &self.bytes[from..self.at];
-        params.end(value);
-        Ok(value)
-    }
-
-    /// One value at `depth`, as it stands there.
-    #[inline]
-    fn slice(&mut self, depth: usize) -> Result<&'a [u8], Fault> {
-        let from = self.at;
-        // Most are strings.
-        if self.peek() == Some(b'"') {
-            self.string()?;
-        } else {
-            self.value(depth)?;
-        }
-        Ok(&self.bytes[from..self.at])
-    }
-
-    /// One object at `depth`; `member` is given each key, and reads the value behind it.
-    fn object(
-        &mut self,
-        depth: usize,
-        mut member: impl FnMut(&mut Self, Key<'a>) -> Result<(), Fault>,
-    ) -> Result<(), Fault> {
-        if depth > self.max_depth {
-            return Err(Fault::TooDeep(self.max_depth));
-        }
-        self.take(b'{')?;
         let mut first = self.next();
         if first == Some(b'}') {
             self.at += 1;
@@ -357,17 +346,28 @@ impl<'a> Reader<'a> {
         }
         loop {
             if first != Some(b'"') {
-                return Err(self.fault());
+                return Err(Stop);
             }
             let from = self.at;
             let escaped = self.string()?;
             let raw = &self.bytes[from..self.at];
             if self.next() != Some(b':') {
-                return Err(self.fault());
+                return Err(Stop);
             }
             self.at += 1;
-            self.next();
-            member(self, Key { raw, escaped })?;
+            let first_of_value = self.next();
+            let from = self.at;
+            match first_of_value {
+                Some(b'"') => drop(self.string()?),
+                Some(b'{') => {
+                    let inner = role.of_member(raw);
+                    self.begin(inner);
+                    self.object(depth + 1, inner)?;
+                    self.end(inner, &self.bytes[from..self.at]);
+                }
+                _ => self.value(depth + 1)?,
+            }
+            self.put(role, Key { raw, escaped }, &self.bytes[from..self.at]);
             match self.next() {
                 Some(b',') => {
                     self.at += 1;
@@ -377,16 +377,45 @@ impl<'a> Reader<'a> {
                     self.at += 1;
                     return Ok(());
                 }
-                _ => return Err(self.fault()),
+                _ => return Err(Stop),
             }
         }
     }
 
-    fn array(&mut self, depth: usize) -> Result<(), Fault> {
-        if depth > self.max_depth {
-            return Err(Fault::TooDeep(self.max_depth));
+    /// An object is entered.
+    fn begin(&mut self, role: Role) {
+        match role {
+            Role::Params => self.outline.params.begin(),
+            Role::Meta => self.outline.meta.begin(),
+            Role::Envelope | Role::Other => (),
         }
-        self.take(b'[')?;
+    }
+
+    /// A member of an object was read.
+    fn put(&mut self, role: Role, key: Key<'a>, value: &'a [u8]) {
+        match role {
+            Role::Envelope => match key.inner() {
+                Some(text) => self.members.put(text, value),
+                None => self.members.put_escaped(key.raw, value),
+            },
+            Role::Params => self.outline.params.put(key.inner(), value),
+            Role::Meta => self.outline.meta.put(key.inner(), value),
+            Role::Other => (),
+        }
+    }
+
+    /// An object was read to its end.
+    fn end(&mut self, role: Role, whole: &'a [u8]) {
+        match role {
+            Role::Params => self.outline.params.end(whole),
+            Role::Meta => self.outline.meta.end(whole),
+            Role::Envelope | Role::Other => (),
+        }
+    }
+
+    fn array(&mut self, depth: usize) -> Result<(), Stop> {
+        self.descend(depth)?;
+        self.at += 1;
         if self.next() == Some(b']') {
             self.at += 1;
             return Ok(());
@@ -400,46 +429,42 @@ impl<'a> Reader<'a> {
                     self.at += 1;
                     return Ok(());
                 }
-                _ => return Err(self.fault()),
+                _ => return Err(Stop),
             }
         }
     }
 
     /// One value. The recursion is bounded by `max_depth`.
-    fn value(&mut self, depth: usize) -> Result<(), Fault> {
+    fn value(&mut self, depth: usize) -> Result<(), Stop> {
         match self.peek() {
             Some(b'"') => self.string().map(drop),
-            Some(b'{') => self.object(depth, |reader, _| reader.value(depth + 1)),
+            Some(b'{') => self.object(depth, Role::Other),
             Some(b'[') => self.array(depth),
             Some(b't') => self.literal(b"true"),
             Some(b'f') => self.literal(b"false"),
             Some(b'n') => self.literal(b"null"),
             Some(b'-' | b'0'..=b'9') => self.number(),
-            _ => Err(self.fault()),
+            _ => Err(Stop),
         }
     }
 
-    fn literal(&mut self, word: &[u8]) -> Result<(), Fault> {
+    fn literal(&mut self, word: &[u8]) -> Result<(), Stop> {
         if !self.bytes[self.at..].starts_with(word) {
-            return Err(self.fault());
+            return Err(Stop);
         }
         self.at += word.len();
         Ok(())
     }
 
-    fn digits(&mut self) -> Result<(), Fault> {
+    fn digits(&mut self) -> Result<(), Stop> {
         let from = self.at;
         while let Some(b'0'..=b'9') = self.peek() {
             self.at += 1;
         }
-        if self.at == from {
-            Err(self.fault())
-        } else {
-            Ok(())
-        }
+        if self.at == from { Err(Stop) } else { Ok(()) }
     }
 
-    fn number(&mut self) -> Result<(), Fault> {
+    fn number(&mut self) -> Result<(), Stop> {
         if self.peek() == Some(b'-') {
             self.at += 1;
         }
@@ -464,7 +489,7 @@ impl<'a> Reader<'a> {
 
     /// One string, of which the first quote was seen; whether there is an escape in it.
     #[inline]
-    fn string(&mut self) -> Result<bool, Fault> {
+    fn string(&mut self) -> Result<bool, Stop> {
         self.at += 1;
         if !self.bare {
             return self.any_string();
@@ -476,13 +501,13 @@ impl<'a> Reader<'a> {
             }
             None => {
                 self.at = self.bytes.len();
-                Err(self.fault())
+                Err(Stop)
             }
         }
     }
 
     #[inline(never)]
-    fn any_string(&mut self) -> Result<bool, Fault> {
+    fn any_string(&mut self) -> Result<bool, Stop> {
         let mut escaped = false;
         loop {
             self.at += plain(&self.bytes[self.at..]);
@@ -495,12 +520,12 @@ impl<'a> Reader<'a> {
                     escaped = true;
                     self.escape()?;
                 }
-                _ => return Err(self.fault()),
+                _ => return Err(Stop),
             }
         }
     }
 
-    fn escape(&mut self) -> Result<(), Fault> {
+    fn escape(&mut self) -> Result<(), Stop> {
         self.at += 1;
         match self.peek() {
             Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => self.at += 1,
@@ -508,12 +533,12 @@ impl<'a> Reader<'a> {
                 self.at += 1;
                 for _ in 0..4 {
                     if !self.peek().is_some_and(|byte| byte.is_ascii_hexdigit()) {
-                        return Err(self.fault());
+                        return Err(Stop);
                     }
                     self.at += 1;
                 }
             }
-            _ => return Err(self.fault()),
+            _ => return Err(Stop),
         }
         Ok(())
     }
@@ -530,14 +555,6 @@ impl<'a> Key<'a> {
     /// What it says, where that is what stands there.
     fn inner(self) -> Option<&'a [u8]> {
         (!self.escaped).then(|| &self.raw[1..self.raw.len() - 1])
-    }
-
-    /// What it says; `None` for an escape without a character.
-    fn text(self) -> Option<Cow<'a, [u8]>> {
-        match self.inner() {
-            Some(inner) => Some(Cow::Borrowed(inner)),
-            None => key_bytes(self.raw),
-        }
     }
 }
 
