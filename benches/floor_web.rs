@@ -2,8 +2,9 @@
 //! message comes back as it was.
 //!
 //! The WebSocket is tokio-tungstenite with a read buffer of 4 KiB: the 128 KiB that it would have
-//! otherwise are cleared before each read, which would make a floor that is easy to meet; a second one,
-//! as it comes, is beside it for who compares with that. HTTP is hyper as it comes. With an answer, each message is answered by it instead.
+//! otherwise are cleared before each read, which makes a floor that is easier to meet; a second one, as it
+//! comes, is beside it, and the target is judged by both. HTTP is hyper as it comes. With an answer, each
+//! message is answered by it instead.
 
 use std::convert::Infallible;
 use std::io;

@@ -94,7 +94,7 @@ fn one(bench: &mut Bench, calls: &Calls) -> Result<(), Box<dyn Error>> {
         against.push(Against {
             key: "ws-calls-1-stock",
             measure: "the same, floor with tokio-tungstenite as it comes".to_owned(),
-            target: Target::None,
+            target: Target::Ratio(1.4),
             speech: Speech::WebsocketStock,
             as_many: false,
         });
