@@ -182,6 +182,15 @@ async fn a_head_is_bounded() {
         let head = raw.head().await;
         assert!(head.starts_with(&format!("HTTP/1.1 {status}")), "{head}");
     }
+    // On HTTP/2 the refusal is h2's own, and secured like every answer; the second time its status is one
+    // that both ends' compression knows, and the others of the connection are served before and after.
+    let mut web = Web::http2(&site, &served, &operator).await;
+    for (length, status) in [(8_000, 200), (40_000, 431), (40_000, 431), (8_000, 200)] {
+        let mut request = web.modern("tools/list", json!({}));
+        let long = "x".repeat(length).parse().unwrap();
+        request.headers_mut().insert("x-long", long);
+        assert_eq!(web.whole(request).await.status, status);
+    }
     served.stop().await;
 }
 

@@ -42,6 +42,12 @@ pub fn secure(headers: &mut HeaderMap) {
     }
 }
 
+/// The same as names and values.
+pub fn security_fields() -> impl Iterator<Item = (&'static [u8], &'static [u8])> {
+    BARE.iter()
+        .map(|(name, value)| (name.as_str().as_bytes(), value.as_bytes()))
+}
+
 /// The same as lines of HTTP/1.1.
 pub fn security_lines() -> String {
     let line = |(name, value): (&HeaderName, &HeaderValue)| {

@@ -1,6 +1,7 @@
 //! A stream that holds what is written until it is flushed, up to one TLS record. HTTP/2 writes
 //! frame by frame; without this every answer would be a record and a system call of its own. Who
-//! does not begin with the preface of HTTP/2 is told so on it.
+//! does not begin with the preface of HTTP/2 is told so on it, and what h2 refuses by itself is completed
+//! (`bare.rs`).
 
 use std::io;
 use std::pin::Pin;
@@ -9,6 +10,7 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::super::pipe::{Outlet, poll_shared};
+use super::bare::Frames;
 use super::preface::{NOT_HTTP2, Preface};
 
 /// Bytes that go out together.
@@ -20,6 +22,7 @@ pub struct Gathered<S> {
     stream: S,
     waiting: Outlet,
     preface: Preface,
+    frames: Frames,
 }
 
 impl<S> Gathered<S> {
@@ -29,6 +32,7 @@ impl<S> Gathered<S> {
             stream,
             waiting: Outlet::default(),
             preface: Preface::default(),
+            frames: Frames::default(),
         }
     }
 }
@@ -83,9 +87,14 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Gathered<S> {
             ready!(self.poll_waiting(cx))?;
         }
         if bytes.len() > TOGETHER {
-            return Pin::new(&mut self.stream).poll_write(cx, bytes);
+            let count = ready!(Pin::new(&mut self.stream).poll_write(cx, bytes))?;
+            self.frames.pass(&bytes[..count]);
+            return Poll::Ready(Ok(count));
         }
-        self.waiting.bytes().extend_from_slice(bytes);
+        let Self {
+            waiting, frames, ..
+        } = &mut *self;
+        frames.put(waiting.bytes(), bytes);
         Poll::Ready(Ok(bytes.len()))
     }
 

@@ -3,6 +3,7 @@
 //! Knows the names of MCP's headers and nothing of what they mean.
 
 mod answer;
+mod bare;
 mod beside;
 mod body;
 mod connection;
