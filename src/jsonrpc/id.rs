@@ -57,6 +57,7 @@ impl From<&[u8]> for OwnedId {
     }
 }
 
+// By hand: a slice is copied at once, where the derived one clones each byte.
 impl Clone for OwnedId {
     fn clone(&self) -> Self {
         Self::from(&**self)

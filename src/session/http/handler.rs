@@ -130,14 +130,11 @@ enum First {
 fn begin(conn: &Arc<Conn>, head: &Parts, fields: &Fields<'_>, busy: Busy) -> (First, After) {
     let answer = |response| First::Answer(Ok(response));
     let chunked = head.version == Version::HTTP_11 && fields.transfer_encoding.is_some();
-    let (refusal, origin) = match gate(&conn.options, head, fields) {
-        Ok(origin) => (None, origin),
-        Err(refusal) => (Some(refusal), None),
+    let after = |origin| After { origin, chunked };
+    let after = match gate(&conn.options, head, fields) {
+        Ok(origin) => after(origin),
+        Err(refusal) => return (answer(refusal), after(None)),
     };
-    let after = After { origin, chunked };
-    if let Some(refusal) = refusal {
-        return (answer(refusal), after);
-    }
     if head.uri.path() != conn.options.path {
         let response = match head.uri.path() {
             "/healthz" => probe(head, true),

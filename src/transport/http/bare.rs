@@ -16,7 +16,7 @@ const HEADERS: u8 = 1;
 const WHOLE: u8 = 0x5;
 /// Bytes of fields that can only be a status: an answer of ours has a date and the security headers, and no
 /// trailers.
-const BARE: u8 = 8;
+const BARE: usize = 8;
 
 /// The security headers as fields that are not indexed.
 static FIELDS: LazyLock<Vec<u8>> = LazyLock::new(|| {
@@ -45,57 +45,51 @@ pub struct Frames {
 impl Frames {
     /// Appends these bytes, which go out next, completed.
     pub fn put(&mut self, out: &mut Vec<u8>, bytes: &[u8]) {
-        let mut rest = bytes;
-        let mut done = 0;
-        while let Some((length, frame)) = self.next(&mut rest) {
-            let [kind, flags] = [frame[3], frame[4]];
-            let here = length.min(rest.len());
-            if kind == HEADERS
-                && flags == WHOLE
-                && here == length
-                && length <= HEAD + usize::from(BARE)
-            {
-                let from = bytes.len() - rest.len();
-                out.extend_from_slice(&bytes[done..from]);
-                let fields = length - HEAD + FIELDS.len();
-                out.extend_from_slice(
-                    &u32::try_from(fields).unwrap_or_default().to_be_bytes()[1..],
-                );
-                out.extend_from_slice(&rest[3..length]);
-                out.extend_from_slice(&FIELDS);
-                done = from + length;
+        let (mut rest, mut done) = (bytes, 0);
+        while let Some(frame) = self.next(&mut rest) {
+            if self.left > 0 || !is_bare(frame) {
+                continue;
             }
-            rest = &rest[here..];
-            self.left = length - here;
+            let end = bytes.len() - rest.len();
+            out.extend_from_slice(&bytes[done..end - frame.len()]);
+            let fields = frame.len() - HEAD + FIELDS.len();
+            out.extend_from_slice(&u32::try_from(fields).unwrap_or_default().to_be_bytes()[1..]);
+            out.extend_from_slice(&frame[3..]);
+            out.extend_from_slice(&FIELDS);
+            done = end;
         }
         out.extend_from_slice(&bytes[done..]);
     }
 
-    /// So many bytes went out as they are.
-    pub fn pass(&mut self, bytes: &[u8]) {
-        let mut rest = bytes;
-        while let Some((length, _)) = self.next(&mut rest) {
-            let here = length.min(rest.len());
-            rest = &rest[here..];
-            self.left = length - here;
-        }
+    /// These bytes went out as they are.
+    pub fn pass(&mut self, mut bytes: &[u8]) {
+        while self.next(&mut bytes).is_some() {}
     }
 
-    /// Steps over what is left of a frame; the length of the next one, its head counted, and that head.
-    fn next<'a>(&mut self, rest: &mut &'a [u8]) -> Option<(usize, &'a [u8; HEAD])> {
+    /// Steps over what is left of a frame and over the next one; as much of that as is here.
+    fn next<'a>(&mut self, rest: &mut &'a [u8]) -> Option<&'a [u8]> {
         let here = self.left.min(rest.len());
         self.left -= here;
         *rest = &rest[here..];
         if self.lost || rest.is_empty() {
             return None;
         }
-        let Some(head) = rest.first_chunk::<HEAD>() else {
+        let Some([high, middle, low, ..]) = rest.first_chunk::<HEAD>() else {
             self.lost = true;
             return None;
         };
-        let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
-        Some((HEAD + usize::try_from(length).ok()?, head))
+        let payload = u32::from_be_bytes([0, *high, *middle, *low]);
+        let length = HEAD + usize::try_from(payload).ok()?;
+        let (frame, after) = rest.split_at(length.min(rest.len()));
+        self.left = length - frame.len();
+        *rest = after;
+        Some(frame)
     }
+}
+
+/// Whether a whole frame is an answer of nothing but a status.
+fn is_bare(frame: &[u8]) -> bool {
+    frame[3..5] == [HEADERS, WHOLE] && frame.len() <= HEAD + BARE
 }
 
 #[cfg(test)]
